@@ -1,0 +1,442 @@
+"""A signature becomes a check: bind, align, verify, remember.
+
+`@checked` reads a kernel's signature once, at import. From then on a call takes one of three ways:
+one whose signature was seen before is a look-up (`_faces`), a new one is read, verified by
+beartype and remembered (`new_call`), and inside a compiler the same reading runs on symbolic
+sizes (`traced_call`).
+"""
+
+import contextlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from beartype.door import is_bearable
+from jaxtyping import jaxtyped
+from torch import Tensor, nn
+from torch.fx import Proxy
+from torch.nn._reduction import legacy_get_string
+
+from safeloss import _faces
+from safeloss._matching import parse
+from safeloss._mistakes import MISTAKES
+from safeloss._reading import OURS, Call, Input, Memory, Reader, Reading, Refusal
+from safeloss._repairs import (
+    brief,
+    explain,
+    explain_failure,
+    explain_type,
+    explain_value,
+    table,
+)
+from safeloss._values import Rule, Seen, first_broken, readable, suspicions, transformed
+from safeloss.errors import LayoutError, SafeLossError, warn
+
+Named = dict[str, Any]  # the arguments of one call, by the names of their parameters
+Total = Callable[[Named], Tensor]
+_Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
+
+MOST_PLANS = 1024  # signatures that one loss remembers; past that it begins anew
+LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
+
+
+class Signature(NamedTuple):
+    """What a kernel's `def` line says, read once."""
+
+    kernel: Callable[..., Tensor]
+    parameters: tuple[inspect.Parameter, ...]
+    names: tuple[str, ...]  # of the parameters
+    positional: tuple[str, ...]  # those that torch takes by position
+    by_name: tuple[str, ...]  # those that torch takes by name
+    reader: Reader
+    choices: Mapping[str, tuple[Any, ...]]  # of the options that have a list of them
+    total: Total | None  # what a mean divides by, where that is no count
+    memory: Memory  # of the function; modules have their own
+
+    def call(self, memory: Memory | None, named: Named) -> Call:
+        """What the verdict on a call depends on."""
+        shapes, dtypes, options = {}, {}, {}
+        for name, value in named.items():
+            if isinstance(value, Tensor):
+                shapes[name], dtypes[name] = value.shape, value.dtype
+            else:
+                options[name] = value
+        if options.get("size_average") is not None or options.get("reduce") is not None:
+            average, reduce = options["size_average"], options["reduce"]
+            options["reduction"] = legacy_get_string(average, reduce, emit_warning=False)
+        return Call(shapes, dtypes, options, memory)
+
+    def zero(self, reading: Reading, call: Call) -> str | Refusal:
+        """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
+        if call.options.get("reduction") not in ("mean", "batchmean"):
+            return ""
+        empty = call.options["empty"]
+        first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
+        if any([size == 0 for size in call.shapes[first]]):
+            if empty == "raise":
+                rule = f"`{first}` has no elements, and a mean over nothing is NaN."
+                return Refusal(LayoutError, rule, fixes=('{loss}(empty="zero")',))
+            return "sum" if empty == "zero" else ""
+        by_value = self.total is not None and not reading.patterns[target].has("classes")
+        return "total" if empty == "zero" and by_value else ""
+
+    def edited(self, reading: Reading, named: Named) -> Named:
+        """The arguments as native must get them."""
+        return {
+            name: reading.edits[name].apply(value) if name in reading.edits else value
+            for name, value in named.items()
+        }
+
+    def run(self, kernel: Callable[..., Tensor], zero: str, named: Named) -> Tensor:
+        """The kernel; where a mean may be over nothing, its sum over a total that is not 0."""
+        if zero:
+            given = {name: None if name in LEGACY else value for name, value in named.items()}
+            named = {**given, "reduction": "sum"}
+        loss = kernel(
+            *[named[name] for name in self.positional],
+            **{name: named[name] for name in self.by_name},
+        )
+        if zero != "total" or self.total is None:
+            return loss
+        total = self.total(named)
+        return loss / torch.where(total == 0, 1, total)
+
+
+class Plan(NamedTuple):
+    """What a call of a known signature needs besides the kernel."""
+
+    signature: Signature
+    reading: Reading
+    zero: str
+    values: bool  # read them on every call
+
+    def __call__(self, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Tensor:
+        signature, named = self.signature, dict(zip(self.signature.names, arguments))
+        if self.values:
+            with torch._C.DisableTorchFunction():
+                _verify_values(signature, _name(signature, owner), self.reading, named)
+        edited = signature.edited(self.reading, named)
+        return signature.run(signature.kernel, self.zero, edited)
+
+
+# At import ---------------------------------------------------------------------------------------
+
+
+def checked(kernel: _Kernel) -> _Kernel:
+    """`kernel` with its signature as a check: the same name, parameters and docstring."""
+    return _checked(kernel, None)
+
+
+def checked_mean(total: Total) -> Callable[[_Kernel], _Kernel]:
+    """`checked` for a kernel whose mean divides by `total` of its arguments, which are values."""
+    return lambda kernel: _checked(kernel, total)
+
+
+def forward_of(function: Any, **renamed: str) -> Any:
+    """`forward` for a module: what the kernel requires; the rest are attributes of the module.
+
+    Attributes have the names of the parameters, as torch's do; `renamed` gives those that differ.
+    """
+    signature = function.signature
+    optional = [p.name for p in signature.parameters if p.default is not p.empty]
+    attributes = {name: renamed.get(name, name) for name in optional if name not in LEGACY}
+    forward = _faces.forward(signature, attributes, _LONG_WAYS)
+    forward.signature = signature
+    return forward
+
+
+def prepare(module: Any, **options: Any) -> None:
+    """Give a module its own options, which torch's constructor does not take, and a memory."""
+    choices = module.forward.signature.choices
+    validate(type(module).__name__, choices, {**vars(module), **options})
+    vars(module).update(options, _memory=Memory())
+
+
+def _checked(kernel: Any, total: Total | None) -> Any:
+    signature = _signature(kernel, total)
+    function = _faces.function(signature, signature.memory.plans, _LONG_WAYS)
+    function.signature = signature
+    return function
+
+
+def _signature(kernel: Callable[..., Tensor], total: Total | None) -> Signature:
+    parameters = inspect.signature(kernel).parameters
+    inputs, choices = [], {}
+    for name, parameter in parameters.items():
+        patterns = parse(parameter.annotation)
+        if patterns:
+            last = tuple(pattern.classes_last() for pattern in patterns)
+            weight = parameter.default is not parameter.empty
+            inputs.append(Input(name, parameter.annotation, patterns, last, weight))
+        elif listed := _choices(parameter.annotation):
+            choices[name] = listed
+    mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
+    native = [p for p in parameters.values() if p.name not in OURS]
+    return Signature(
+        kernel,
+        tuple(parameters.values()),
+        tuple(parameters),
+        tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
+        tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
+        Reader(tuple(inputs), mistakes),
+        choices,
+        total,
+        Memory(unread=False),
+    )
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values that a hint of literals lists: `Literal[1, -1] | None` gives `(1, -1, None)`."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    members = typing.get_args(hint)
+    if not any(typing.get_origin(member) is typing.Literal for member in members):
+        return ()
+    return tuple(choice for member in members for choice in _choices(member) or (None,))
+
+
+# Inside a compiler -------------------------------------------------------------------------------
+
+
+def traced_call(
+    constant: Callable[[], Signature],
+    kernel: Callable[..., Tensor],
+    owner: nn.Module | None,
+    arguments: tuple[Any, ...],
+) -> Tensor:
+    """The call on symbolic sizes: the same reading, which a compiler turns into guards."""
+    signature = constant()
+    name = kernel.__name__ if owner is None else type(owner).__name__
+    memory = None if owner is None else owner._memory
+    named = dict(zip(signature.names, arguments))
+    call = signature.call(memory, named)
+    reading = signature.reader.read(call)
+    if isinstance(reading, Refusal):
+        raise reading.error(brief(name, signature.reader.inputs, call, reading))
+    zero = signature.zero(reading, call)
+    if isinstance(zero, Refusal):
+        raise zero.error(brief(name, signature.reader.inputs, call, zero))
+    return signature.run(kernel, zero, signature.edited(reading, named))
+
+
+# The long way ------------------------------------------------------------------------------------
+
+
+def new_call(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Tensor:
+    """A call of a signature that was not seen before, or that native refused."""
+    if "torch._dynamo" not in sys.modules:
+        return _new_call(signature, owner, arguments)
+    if not _isolated:
+        _isolated.append(torch.compiler.disable(_new_call))
+    return _isolated[0](signature, owner, arguments)
+
+
+# `_new_call` kept from the compiler; made when one is there, since making it imports all of Dynamo.
+_isolated: list[Callable[..., Tensor]] = []
+
+
+def _new_call(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Tensor:
+    if any(isinstance(argument, Proxy) for argument in arguments):
+        return _recorded(signature, owner, arguments)
+    try:
+        with torch._C.DisableTorchFunction(), _untraced():
+            plan = _plan(signature, owner, arguments)
+    except SafeLossError as refusal:
+        raise refusal.with_traceback(None) from None  # it ends where the loss was called
+    try:
+        return plan(owner, arguments)
+    except Exception as error:
+        with torch._C.DisableTorchFunction(), _untraced():
+            explained = _explained(signature, owner, plan, arguments, error)
+        if explained is None:
+            raise
+        raise explained.with_traceback(None) from None
+
+
+def _plan(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Plan:
+    """What the call needs, verified, and remembered where it means the same the next time."""
+    name = _name(signature, owner)
+    memory = signature.memory if owner is None else owner._memory
+    named = dict(zip(signature.names, arguments))
+    _verify_types(signature, name, named)
+    call = signature.call(None if owner is None else memory, named)
+    validate(name, signature.choices, call.options)
+    reading = signature.reader.read(call)
+    if isinstance(reading, Refusal):
+        raise _refused(signature, name, call, reading)
+    zero = signature.zero(reading, call)
+    if isinstance(zero, Refusal):
+        raise _refused(signature, name, call, zero)
+    symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
+    if not symbolic:
+        _verify_hints(signature, name, call, signature.edited(reading, named))
+    for text in signature.reader.warnings(call):
+        warn(f"{name}: {text}")
+
+    always = call.options["check_values"] == "always"
+    unread = call.options["check_values"] == "first" and memory.unread
+    if unread and readable(value for value in named.values() if isinstance(value, Tensor)):
+        _verify_values(signature, name, reading, named)
+        memory.unread = unread = False
+    if reading.settles and owner is not None:
+        memory.settled = True
+    plan = Plan(signature, reading, zero, always)
+    if not (unread or symbolic or transformed()):
+        if len(memory.plans) >= MOST_PLANS:
+            memory.plans.clear()
+        plain = not (reading.edits or zero or always)
+        with contextlib.suppress(TypeError):  # an option without a hash: read on every call
+            memory.plans[_key(signature, arguments)] = None if plain else plan
+    return plan
+
+
+def _key(signature: Signature, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key that the faces spell out: see `_faces._key`."""
+    key: list[Any] = []
+    weights = {entry.name for entry in signature.reader.inputs if entry.weight}
+    for parameter, value in zip(signature.parameters, arguments):
+        if isinstance(value, Tensor):
+            pair = (value.shape, value.dtype)
+            key += [pair] if parameter.name in weights else pair
+        elif parameter.annotation is not float:
+            key.append(value)
+    return tuple(key)
+
+
+def _name(signature: Signature, owner: nn.Module | None) -> str:
+    return signature.kernel.__name__ if owner is None else type(owner).__name__
+
+
+def validate(name: str, choices: Mapping[str, tuple[Any, ...]], options: Mapping[str, Any]) -> None:
+    """A plain `ValueError` for an option outside its choices."""
+    for option, listed in choices.items():
+        # Modules know one more way to check values than functions: on their first call.
+        modular = option == "check_values" and name[0].isupper()
+        allowed = ("first", *listed) if modular else listed
+        if not any(options[option] == choice for choice in allowed):
+            known = ", ".join([repr(choice) for choice in allowed])
+            raise ValueError(f"{name}: {option} must be one of {known}; it is {options[option]!r}.")
+
+
+def _verify_types(signature: Signature, name: str, named: Named) -> None:
+    """Tensors where tensors are declared."""
+    wrong = [
+        entry.name
+        for entry in signature.reader.inputs
+        if not isinstance(named[entry.name], Tensor)
+        and not (entry.weight and named[entry.name] is None)
+        and not is_bearable(named[entry.name], entry.hint)
+    ]
+    if wrong:
+        raise explain_type(name, signature.reader.inputs, named, wrong)
+
+
+def _verify_hints(signature: Signature, name: str, call: Call, named: Named) -> None:
+    """beartype's word on what native is about to get: the hints as they stand in the signature."""
+    inputs = signature.reader.inputs
+    with jaxtyped("context"):
+        for entry in inputs:
+            tensor = named[entry.name]
+            if isinstance(tensor, Tensor):
+                if any(pattern.broadcast for pattern in entry.patterns):
+                    tensor = tensor.expand(call.shapes[inputs[0].name])
+                if not is_bearable(tensor, entry.hint):
+                    refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
+                    raise _refused(signature, name, call, refusal)
+
+
+def _verify_values(signature: Signature, name: str, reading: Reading, named: Named) -> None:
+    """The rules of every layout on the numbers; the first broken one is raised."""
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    if not readable(tensors.values()):
+        return
+    call = signature.call(None, named)
+    seen = Seen(signature.edited(reading, named), call.options, reading.axes)
+    with torch.no_grad():
+        for argument, pattern in reading.patterns.items():
+            values = seen.arguments[argument]
+            broken = first_broken(values, pattern.rules, seen)
+            if broken is not None:
+                mends = _mends(signature, named, argument, broken.rule)
+                inputs = signature.reader.inputs
+                raise explain_value(name, argument, broken, inputs, call, tensors, mends)
+            for suspicion in suspicions(values, pattern.rules, seen):
+                warn(f"{name}: `{argument}` {suspicion}.")
+
+
+def _mends(
+    signature: Signature, named: Named, argument: str, rule: Rule
+) -> Callable[[Named], bool]:
+    """Whether with some arguments changed the call is accepted and `rule` holds."""
+
+    def mends(changes: Named) -> bool:
+        changed = {**named, **changes}
+        call = signature.call(None, changed)
+        reading = signature.reader.read(call)
+        if isinstance(reading, Refusal):
+            return False
+        seen = Seen(signature.edited(reading, changed), call.options, reading.axes)
+        return first_broken(seen.arguments[argument], (rule,), seen) is None
+
+    return mends
+
+
+def _refused(signature: Signature, name: str, call: Call, refusal: Refusal) -> SafeLossError:
+    def accepts(other: Call) -> bool:
+        return isinstance(signature.reader.read(other), Reading)
+
+    inputs = signature.reader.inputs
+    return explain(name, signature.kernel, inputs, call, refusal, accepts)
+
+
+def _explained(
+    signature: Signature,
+    owner: nn.Module | None,
+    plan: Plan,
+    arguments: tuple[Any, ...],
+    error: Exception,
+) -> SafeLossError | None:
+    """Our error for what native refused; None for what is not about the arguments."""
+    if isinstance(error, SafeLossError):
+        return error
+    name, named = _name(signature, owner), dict(zip(signature.names, arguments))
+    try:
+        _verify_values(signature, name, plan.reading, named)
+    except SafeLossError as broken:
+        return broken
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    rows = table(signature.reader.inputs, signature.call(None, named))
+    return explain_failure(name, signature.kernel, rows, tensors, error)
+
+
+def _recorded(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Any:
+    """`torch.fx` traces into what is not torch's: be a leaf, as native is, and keep the check."""
+    tracer = next(argument for argument in arguments if isinstance(argument, Proxy)).tracer
+    required = len([p for p in signature.parameters if p.default is p.empty])
+    if owner is not None and owner is not tracer.root:
+        path = tracer.path_of_module(owner)
+        return tracer.create_proxy("call_module", path, arguments[:required], {})
+    options = {
+        p.name: "never" if value == "first" else value  # which is the modules' alone
+        for p, value in zip(signature.parameters[required:], arguments[required:])
+        if value is not p.default
+    }
+    function = getattr(sys.modules[signature.kernel.__module__], signature.kernel.__name__)
+    return tracer.create_proxy("call_function", function, arguments[:required], options)
+
+
+@contextlib.contextmanager
+def _untraced() -> Iterator[None]:
+    """`torch.jit.trace` turns sizes into tensors while it looks on."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+_LONG_WAYS = {"new_call": new_call, "traced_call": traced_call}

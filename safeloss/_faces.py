@@ -1,0 +1,151 @@
+"""The two faces of a kernel, written out: a function, and the `forward` of a module.
+
+They are generated from the kernel's signature, as a dataclass' `__init__` is from its fields:
+the hot path is one look-up, and whatever is generic (`*args`, one more frame) costs more than it.
+"""
+
+import inspect
+import linecache
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+from safeloss._reading import OURS
+
+# A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
+# symbolic or that native raises, takes the long way, which explains it.
+_TEMPLATE = """\
+def make({names}):
+    def {name}({parameters}):
+        if is_dynamo_compiling():
+            return traced_call(constant, kernel, {owner}, ({everything},))
+        try:
+            {prepare}
+            plan = {plans}[{key}]
+            return kernel({native}) if plan is None else plan({owner}, ({arguments},))
+        except Exception:
+            pass
+        arguments = ({everything},)
+        return new_call(signature, {owner}, arguments)
+    return {name}
+"""
+
+
+def function(signature: Any, plans: Mapping[Any, Any], names: Mapping[str, Any]) -> Any:
+    """The face with the kernel's own parameters."""
+    parameters = inspect.signature(signature.kernel)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters]
+    arguments = {p.name: p.name for p in signature.parameters}
+    return _write(
+        signature,
+        {**names, "plans": plans},
+        parameters,
+        signature.kernel.__name__,
+        parameters=str(inspect.Signature(bare))[1:-1],
+        owner="None",
+        everything=", ".join(arguments),
+        prepare="pass",
+        plans="plans",
+        key=_key(signature, arguments),
+        native=_native(signature, arguments),
+        arguments=", ".join(arguments),
+    )
+
+
+def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, Any]) -> Any:
+    """The face with the required parameters; the rest are `attributes` of the module."""
+    required = [p for p in signature.parameters if p.default is p.empty]
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    weights = {entry.name for entry in signature.reader.inputs if entry.weight}
+    everything, quick = {}, {}
+    for parameter in signature.parameters:
+        name = parameter.name
+        if parameter in required:
+            everything[name] = name
+        elif name in attributes:
+            everything[name] = f"self.{attributes[name]}"
+            # `self.weight` would go through `Module.__getattr__`, which is slow.
+            buffer = f'buffers["{attributes[name]}"]'
+            quick[name] = buffer if name in weights else everything[name]
+        else:
+            everything[name] = repr(parameter.default)  # the legacy `size_average` and `reduce`
+    arguments = {name: name if name in quick else source for name, source in everything.items()}
+    prepare = [f"{name} = {source}" for name, source in quick.items()]
+    return _write(
+        signature,
+        names,
+        inspect.Signature([this, *required], return_annotation=Tensor),
+        "forward",
+        parameters=", ".join(["self", *(p.name for p in required)]),
+        owner="self",
+        everything=", ".join(everything.values()),
+        prepare="; ".join(["buffers = self._buffers", *prepare]),
+        plans="self._memory.plans",
+        key=_key(signature, arguments),
+        native=_native(signature, arguments),
+        arguments=", ".join(arguments.values()),
+    )
+
+
+def _key(signature: Any, arguments: Mapping[str, str]) -> str:
+    """All that the verdict depends on: shapes and dtypes of the tensors, and the options."""
+    tensors = {entry.name: entry.weight for entry in signature.reader.inputs}
+    parts = []
+    for parameter in signature.parameters:
+        source = arguments[parameter.name]
+        if parameter.name not in tensors:
+            if parameter.annotation is not float:
+                parts.append(source)
+        elif tensors[parameter.name]:
+            parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
+        else:
+            parts.append(f"{source}.shape, {source}.dtype")
+    return ", ".join(parts)
+
+
+def _native(signature: Any, arguments: Mapping[str, str]) -> str:
+    """The arguments that are torch's, as the kernel takes them."""
+    return ", ".join(
+        f"{p.name}={arguments[p.name]}" if p.kind is p.KEYWORD_ONLY else arguments[p.name]
+        for p in signature.parameters
+        if p.name not in OURS
+    )
+
+
+def _write(
+    signature: Any,
+    names: Mapping[str, Any],
+    seen_as: inspect.Signature,
+    name: str,
+    **fields: str,
+) -> Any:
+    def constant() -> Any:
+        return signature
+
+    # What `torch.compiler.assume_constant_result` does, which would import all of Dynamo: the
+    # signature is a constant of the trace, and no part of it is guarded on at every call.
+    constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    # Closed over, not global: a compiler that guards on a global looks for it in the module.
+    names = {
+        **names,
+        "constant": constant,
+        "signature": signature,
+        "kernel": signature.kernel,
+        "is_dynamo_compiling": is_dynamo_compiling,
+    }
+    source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)
+    filename = f"<safeloss {signature.kernel.__name__} {fields['owner']}>"
+    scope: dict[str, Any] = {"__name__": __name__}
+    exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    written = scope["make"](**names)
+    written.__module__ = signature.kernel.__module__
+    written.__qualname__ = name
+    written.__doc__ = signature.kernel.__doc__
+    written.__signature__ = seen_as
+    written.__annotations__ = {
+        p.name: p.annotation for p in seen_as.parameters.values() if p.annotation is not p.empty
+    } | {"return": seen_as.return_annotation}
+    return written

@@ -1,0 +1,228 @@
+"""jaxtyping hints parsed to plain tuples, and matched by plain Python.
+
+jaxtyping cannot be traced by Dynamo, and it says *whether* a tensor fits, not *how*. The same
+hints, parsed once at import, are matched here against sizes, whether those are integers or the
+symbolic ones of a compiler. What the compiler shall inline is a method: a global function would
+be one more thing that it guards on at every call.
+"""
+
+import enum
+import keyword
+import re
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import AbstractArray
+
+Shape: TypeAlias = Sequence[int]
+Axes: TypeAlias = dict[str, Any]  # {"batch": 32, "*space": (8, 8)}
+
+
+class Reads(enum.Enum):
+    """What a layout may say beside its axes: how its tensor is read."""
+
+    AS_INDICES = "any integer or bool is cast to int64"
+    AS_LABELS = "bool, integers and a float64 wider than the scores are cast to their dtype"
+    AS_TARGETS = "a float64 wider than the scores is cast to their dtype"
+    AS_SCORES = "any floating dtype is cast to that of the scores"
+    BROADCAST = "may be smaller than spelled, where native broadcasts it without enlarging"
+
+
+class Dim(NamedTuple):
+    """One axis of a layout (`name`), or several (`variadic`); without a name, any size."""
+
+    name: str = ""
+    size: int | None = None
+    variadic: bool = False
+    broadcast: bool = False
+    compute: Callable[..., int] | None = None  # "features-1", as a function of `needs`
+    needs: tuple[str, ...] = ()
+
+
+class Pattern(NamedTuple):
+    """One array hint: element types and axes, and what `Annotated` adds to them."""
+
+    text: str  # "[batch, *space]"
+    kind: str  # "Integer"
+    dtypes: tuple[torch.dtype, ...] | None  # None: any
+    dims: tuple[Dim, ...]
+    free: bool  # has an axis without a name, which takes any size and is not aligned
+    reads: str = ""  # the name of a `Reads`
+    broadcast: bool = False  # `Reads.BROADCAST`
+    rules: tuple[Any, ...] = ()  # of `_values`
+
+    def has(self, axis: str) -> bool:
+        return any([dim.name == axis for dim in self.dims])
+
+    def takes(self, dtype: torch.dtype) -> bool:
+        return self.dtypes is None or dtype in self.dtypes
+
+    def classes_last(self) -> "Pattern":
+        """The same layout as `class_dim=-1` spells it: the class axis at the end."""
+        rest = tuple(dim for dim in self.dims if dim.name != "classes")
+        classes = tuple(dim for dim in self.dims if dim.name == "classes")
+        words = self.text[1:-1].split(", ")
+        text = ", ".join([word for word in words if word != "classes"] + ["classes"] * len(classes))
+        return self._replace(dims=rest + classes, text=f"[{text}]")
+
+    def match(self, shape: Shape, axes: Axes) -> Axes | None:
+        """`axes` and those that `shape` binds; None if `shape` does not have this layout."""
+        spare = len(shape) - len(self.dims)
+        variadic = any([dim.variadic for dim in self.dims])
+        if spare < -1 if variadic else spare != 0:
+            return None
+        bound = dict(axes)
+        position = 0
+        for dim in self.dims:
+            if dim.variadic:
+                sizes = tuple(shape[position : position + spare + 1])
+                position += spare + 1
+                if dim.name and not self._bind_several(bound, dim, sizes):
+                    return None
+            else:
+                if not self._bind(bound, dim, shape[position]):
+                    return None
+                position += 1
+        return bound
+
+    def _bind(self, bound: Axes, dim: Dim, size: int) -> bool:
+        if dim.broadcast and size == 1:
+            return True
+        if dim.compute is not None:
+            expected = dim.compute(*[bound[name] for name in dim.needs])
+        elif dim.size is not None:
+            expected = dim.size
+        elif dim.name in bound:
+            expected = bound[dim.name]
+        else:
+            if dim.name:
+                bound[dim.name] = size
+            return True
+        # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before torch 2.7.
+        return True if expected == size else False  # noqa: SIM210  # see above
+
+    def _bind_several(self, bound: Axes, dim: Dim, sizes: tuple[int, ...]) -> bool:
+        """jaxtyping's rules: an axis marked `#` may be broadcast, once it meets one that is not."""
+        key, mark = "*" + dim.name, "#" + dim.name
+        if key not in bound:
+            bound[key], bound[mark] = sizes, dim.broadcast
+            return True
+        known, stretches = bound[key], bound[mark]
+        if not dim.broadcast and not stretches:
+            return sizes == known
+        joint = self._joint(sizes, known)
+        if joint is None or (not stretches and joint != known):
+            return False
+        if not dim.broadcast and joint != sizes:
+            return False
+        bound[key], bound[mark] = joint, stretches and dim.broadcast
+        return True
+
+    def _joint(self, one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+        rank = max(len(one), len(other))
+        joint = []
+        for a, b in zip((1,) * (rank - len(one)) + one, (1,) * (rank - len(other)) + other):
+            if a != b and a != 1 and b != 1:
+                return None
+            joint.append(b if a == 1 else a)
+        return tuple(joint)
+
+    def spell(self, axes: Axes) -> tuple[int, ...] | None:
+        """The shape that this layout has under `axes`; None if they do not determine it."""
+        shape: tuple[int, ...] = ()
+        for dim in self.dims:
+            if dim.variadic:
+                sizes = axes.get("*" + dim.name)
+            else:
+                size = dim.size if dim.size is not None else axes.get(dim.name)
+                sizes = None if size is None else (size,)
+            if sizes is None:
+                return None
+            shape += sizes
+        return shape
+
+    def aligns(self, shape: Shape, spelled: Shape) -> bool:
+        """Equal up to axes of size 1 that are only inserted or only missing, never both.
+
+        None is inserted before `batch`: that would be another batch axis, which the argument that
+        binds the axes has lost.
+        """
+        if not fits(shape, spelled):
+            return False
+        return not self.has("batch") or len(shape) < len(spelled) or shape[0] == spelled[0]
+
+
+def fits(shape: Shape, spelled: Shape) -> bool:
+    """Equal up to axes of size 1 that are only inserted or only missing, never both."""
+    if len(shape) == len(spelled):
+        return tuple(shape) == tuple(spelled)
+    longer, shorter = (shape, spelled) if len(shape) > len(spelled) else (spelled, shape)
+    position = 0
+    for size in longer:
+        if position < len(shorter) and size == shorter[position]:
+            position += 1
+        elif size != 1:
+            return False
+    return position == len(shorter)
+
+
+_DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
+
+
+def parse(hint: Any) -> tuple[Pattern, ...]:
+    """The array layouts that `hint` admits; what is no array (None, int, ...) is passed over."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        base, *notes = typing.get_args(hint)
+        patterns = parse(base)
+        for note in notes:
+            patterns = tuple(_noted(pattern, note) for pattern in patterns)
+        return patterns
+    if origin is typing.Union or origin is types.UnionType:
+        return tuple(pattern for member in typing.get_args(hint) for pattern in parse(member))
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        words = hint.dim_str.split()
+        dims = tuple(_parse_dim(word) for word in words)
+        text = f"[{', '.join(words)}]"
+        free = any(not dim.name and dim.size is None for dim in dims)
+        return (Pattern(text, hint.dtype.__name__, _parse_dtypes(hint.dtypes), dims, free),)
+    return ()
+
+
+def _noted(pattern: Pattern, note: Any) -> Pattern:
+    if note is Reads.BROADCAST:
+        return pattern._replace(broadcast=True)
+    if isinstance(note, Reads):
+        return pattern._replace(reads=note.name)
+    return pattern._replace(rules=(*pattern.rules, note))
+
+
+def _parse_dtypes(names: Any) -> tuple[torch.dtype, ...] | None:
+    if not isinstance(names, (list, tuple)):  # jaxtyping's marker for "any"
+        return None
+    return tuple(
+        dtype
+        for dtype in _DTYPES
+        if any(re.fullmatch(name, str(dtype).removeprefix("torch.")) for name in names)
+    )
+
+
+def _parse_dim(word: str) -> Dim:
+    if word == "...":
+        return Dim(variadic=True)
+    rest = word.lstrip("*#_?")
+    modifiers = word[: len(word) - len(rest)]
+    name = rest.rpartition("=")[2]  # "rows=4" is 4, documented
+    variadic, broadcast = "*" in modifiers, "#" in modifiers
+    if "_" in modifiers or not name:
+        return Dim(variadic=variadic, broadcast=broadcast)
+    if name.isdecimal():
+        return Dim(size=int(name), broadcast=broadcast)
+    if name.isidentifier() and not keyword.iskeyword(name):
+        return Dim(name, variadic=variadic, broadcast=broadcast)
+    needs = compile(name, "<layout>", "eval").co_names
+    # The hint is source code of whoever declares it; as a function, Dynamo can inline it.
+    return Dim(broadcast=broadcast, compute=eval(f"lambda {', '.join(needs)}: {name}"), needs=needs)

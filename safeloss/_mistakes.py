@@ -1,0 +1,185 @@
+"""The mistakes that have a name: typed signatures that are refused with advice.
+
+A new kind of bug is one more row. `always` rows are refused although their shapes fit; the
+others name what fits nothing. `{loss}` is the loss that was called and `{axis}` its class axis.
+"""
+
+import sys
+from typing import Any
+
+from jaxtyping import Bool, Float, Integer, Shaped
+from torch import Tensor
+
+from safeloss._matching import parse
+from safeloss._reading import Mistake
+from safeloss.errors import DTypeError
+
+_LOGITS = ("binary_cross_entropy_with_logits",)
+_MULTILABEL = ("multilabel_binary_cross_entropy",)
+_SOFTMAX = ("cross_entropy",)
+
+
+def _row(kernels: tuple[str, ...], rule: str, *, on: dict[str, Any], **said: Any) -> Mistake:
+    layouts = tuple((name, parse(hint)) for name, hint in on.items())
+    last = tuple((name, tuple(p.classes_last() for p in patterns)) for name, patterns in layouts)
+    return Mistake(kernels, layouts, last, rule, **said)
+
+
+MISTAKES = (
+    # Softmax losses.
+    _row(
+        _SOFTMAX,
+        "`input` has one class, and the softmax of one class is 1 whatever its score.",
+        on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+        classes=(0, 1),
+        always=True,
+        advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
+        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    ),
+    _row(
+        _SOFTMAX,
+        "a softmax over the only axis would mix the samples of the batch.",
+        on={"input": Float[Tensor, " batch"], "target": Float[Tensor, " batch"]},
+        batched=True,
+        always=True,
+        advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
+        "One sample of class probabilities needs its batch axis.",
+        fixes=(
+            "SafeBCEWithLogitsLoss()(input, target)",
+            "SafeCrossEntropyLoss()(input.unsqueeze(0), target.unsqueeze(0))",
+        ),
+    ),
+    _row(
+        _SOFTMAX,
+        "`target` has one number per class, as class probabilities, and those are floating.",
+        on={
+            "input": Float[Tensor, "batch classes *space"],
+            "target": Integer[Tensor, "batch classes *space"]
+            | Bool[Tensor, "batch classes *space"],
+        },
+        always=True,
+        error=DTypeError,
+        advice="If one class is right (one-hot), give its index, or the same as floats. "
+        "If several may be right at once (multi-hot), they are yes/no questions.",
+        fixes=(
+            "target.int().argmax({axis})",
+            "target.float()",
+            "MultiLabelBCE()(input, target)",
+        ),
+    ),
+    _row(
+        _SOFTMAX,
+        "`target` is bool, and can name only two of the classes.",
+        on={
+            "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
+            "target": Bool[Tensor, "..."],
+        },
+        classes=(3, sys.maxsize),
+        always=True,
+        error=DTypeError,
+        advice="If classes 0 and 1 are meant, say so.",
+        fixes=("target.long()",),
+    ),
+    _row(
+        _SOFTMAX,
+        "`input` has one score per sample, and a softmax needs one per class.",
+        on={
+            "input": Float[Tensor, " batch"],
+            "target": Integer[Tensor, " batch"] | Bool[Tensor, " batch"],
+        },
+        advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
+        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    ),
+    _row(
+        _SOFTMAX,
+        "`target` has the shape of class indices, and those are integers.",
+        on={
+            "input": Float[Tensor, "batch classes *space"],
+            "target": Float[Tensor, "batch *space"],
+        },
+        error=DTypeError,
+        advice="If these are class indices, say so. A share or a score is no class.",
+        fixes=("target.long()",),
+    ),
+    _row(
+        _SOFTMAX,
+        "`ignore_index` has no effect on class probabilities: every target counts.",
+        on={
+            "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
+            "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
+        },
+        given=("ignore_index", -100),
+        warns=True,
+    ),
+    # Yes/no losses.
+    _row(
+        _LOGITS,
+        "`input` and `target` do not fit together.",
+        on={
+            "input": Float[Tensor, "batch classes *space"],
+            "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1"],
+        },
+        advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+        fixes=(
+            "SafeCrossEntropyLoss()(input, target)",
+            "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+        ),
+    ),
+    _row(
+        _LOGITS,
+        "`input` and `target` do not fit together.",
+        on={"input": Float[Tensor, "*batch classes"], "target": Integer[Tensor, "*batch"]},
+        advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+        fixes=(
+            "SafeCrossEntropyLoss(class_dim=-1)(input, target)",
+            "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+        ),
+    ),
+    _row(
+        _LOGITS,
+        "`input` has several scores per sample, and `target` one label.",
+        on={
+            "input": Float[Tensor, "*batch classes"],
+            "target": Float[Tensor, "*batch"] | Bool[Tensor, "*batch"],
+        },
+        advice="A head for one yes/no question ends in one output. "
+        "If the label is meant for every score of its sample, say so.",
+        fixes=("target.unsqueeze(-1).expand_as(input)",),
+    ),
+    # Several yes/no questions per sample.
+    _row(
+        _MULTILABEL,
+        "`input` has one axis, and that may be the batch or the classes.",
+        on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, "classes *rest"]},
+        option=("num_classes", None),
+        batched=True,
+        always=True,
+        advice="One score per sample is one yes/no question; "
+        "for one sample with several, say how many.",
+        fixes=(
+            "SafeBCEWithLogitsLoss()(input, target)",
+            "MultiLabelBCE(num_classes=input.shape[0])(input, target)",
+        ),
+    ),
+    _row(
+        _MULTILABEL,
+        "`input` has one class, and that is one yes/no question, not several.",
+        on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+        classes=(0, 1),
+        always=True,
+        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    ),
+    _row(
+        _MULTILABEL,
+        "`target` has one integer per sample, and multi-hot labels have one per class.",
+        on={
+            "input": Float[Tensor, "batch classes"],
+            "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
+        },
+        advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+        fixes=(
+            "SafeCrossEntropyLoss()(input, target)",
+            "MultiLabelBCE()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+        ),
+    ),
+)

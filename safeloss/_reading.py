@@ -1,0 +1,404 @@
+"""Reads a call: what its shapes mean under a signature, and what native must be given.
+
+Plain Python over sizes and element types, the same in eager mode and under `torch.compile`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from safeloss._matching import Axes, Pattern, Shape
+from safeloss._values import transformed
+from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError, SafeLossError
+
+# The options that are not torch's.
+OURS = ("class_dim", "num_classes", "check_values", "empty")
+
+
+class Memory:
+    """What one loss has learnt from its calls. Copies and pickles begin with no plans."""
+
+    __slots__ = ("plans", "settled", "unread")
+
+    def __init__(self, settled: bool = False, unread: bool = True) -> None:
+        self.plans: dict[Any, Any] = {}  # by call signature; None: native, as it is
+        self.settled = settled  # a call has proved which axis holds the classes
+        self.unread = unread  # no call's values have been read
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, (self.settled, self.unread)
+
+
+class Input(NamedTuple):
+    """A tensor parameter of a kernel. Required ones are aligned; optional ones are weights."""
+
+    name: str
+    hint: Any
+    patterns: tuple[Pattern, ...]
+    patterns_last: tuple[Pattern, ...]  # as `class_dim=-1` spells them
+    weight: bool
+
+
+class Call(NamedTuple):
+    """All that a verdict depends on."""
+
+    shapes: Mapping[str, Shape]
+    dtypes: Mapping[str, torch.dtype]
+    options: Mapping[str, Any]
+    memory: Memory | None = None
+
+
+class Edit(NamedTuple):
+    """What one argument needs before native gets it: a view of its axes, a cast, or both."""
+
+    shape: Shape | None = None
+    classes_to_second: bool = False
+    dtype: torch.dtype | None = None
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        if self.shape is not None:
+            tensor = self._viewed(tensor, tuple(self.shape))
+        if self.classes_to_second:
+            tensor = tensor.movedim(-1, 1)
+        return tensor if self.dtype is None else tensor.to(self.dtype)
+
+    def _viewed(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Axes of size 1 inserted or left out; a single one without naming any size, so that a
+        trace of the call holds for every batch."""
+        before = tensor.shape
+        spare = len(before) - len(shape)
+        if spare not in (1, -1):
+            return tensor.view(shape)
+        longer, shorter = (before, shape) if spare == 1 else (shape, before)
+        axis = 0
+        while axis < len(shorter) and longer[axis] == shorter[axis]:
+            axis += 1
+        return tensor.squeeze(axis) if spare == 1 else tensor.unsqueeze(axis)
+
+
+class Reading(NamedTuple):
+    """What a call means."""
+
+    axes: Axes
+    patterns: Mapping[str, Pattern]
+    edits: Mapping[str, Edit]  # of those arguments that need one
+    exact: bool
+    settles: bool = False  # proves which axis holds the classes
+
+
+class Refusal(NamedTuple):
+    """Why a call means nothing, or nothing that anybody wants."""
+
+    error: type[SafeLossError]
+    rule: str
+    advice: str = ""
+    fixes: tuple[str, ...] = ()  # promised only once tried
+    weight: str = ""  # the one weight that is to blame
+
+
+class Mistake(NamedTuple):
+    """A typed signature that is refused by name; every condition is data, so that it can be traced."""
+
+    kernels: tuple[str, ...]
+    layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument
+    layouts_last: tuple[tuple[str, tuple[Pattern, ...]], ...]  # as `class_dim=-1` spells them
+    rule: str
+    advice: str = ""
+    fixes: tuple[str, ...] = ()
+    error: type[SafeLossError] = LayoutError
+    always: bool = False  # refused although its shapes fit; otherwise named when nothing fits
+    warns: bool = False  # legal, so only said
+    classes: tuple[int, int] | None = None  # only for so many of them: from, to
+    option: tuple[str, Any] | None = None  # only where this option has this value
+    given: tuple[str, Any] | None = None  # only where this option has another value
+    batched: bool = False  # only where no `torch.func` transform hides a batch axis
+
+    def made(self, call: Call, last: bool) -> bool:
+        """Whether `call` is this mistake."""
+        axes: Axes = {}
+        for name, patterns in self.layouts_last if last else self.layouts:
+            if name not in call.shapes:
+                return False
+            bound = None
+            for pattern in patterns:
+                if bound is None and pattern.takes(call.dtypes[name]):
+                    bound = pattern.match(call.shapes[name], axes)
+            if bound is None:
+                return False
+            axes = bound
+        if self.classes is not None:
+            least, most = self.classes
+            if axes["classes"] < least or axes["classes"] > most:
+                return False
+        if self.option is not None and call.options[self.option[0]] != self.option[1]:
+            return False
+        if self.given is not None and call.options[self.given[0]] == self.given[1]:
+            return False
+        return not (self.batched and transformed())
+
+    def refusal(self) -> Refusal:
+        return Refusal(self.error, self.rule, self.advice, self.fixes)
+
+
+class Reader(NamedTuple):
+    """Reads the calls of one kernel."""
+
+    inputs: tuple[Input, ...]
+    mistakes: tuple[Mistake, ...]
+
+    def read(self, call: Call) -> Reading | Refusal:
+        """The one reading that fits `call`, or why there is none."""
+        last = call.options.get("class_dim") == -1
+        for mistake in self.mistakes:
+            if mistake.always and mistake.made(call, last):
+                return mistake.refusal()
+        reading = self._unique(call, last)
+        return reading if isinstance(reading, Refusal) else self._weighted(reading, call)
+
+    def warnings(self, call: Call) -> list[str]:
+        """What to say of a call that is legal."""
+        last = call.options.get("class_dim") == -1
+        return [row.rule for row in self.mistakes if row.warns and row.made(call, last)]
+
+    def _unique(self, call: Call, last: bool) -> Reading | Refusal:
+        """Exactly one reading must fit, and an exact one beats one that fits by alignment."""
+        readings = self._readings(call, last, True)
+        rivals = [] if last else self._rivals(call)
+        exact = any([reading.exact for reading in readings + rivals])
+        readings = [reading for reading in readings if reading.exact or not exact]
+        rivals = [reading for reading in rivals if reading.exact or not exact]
+        if readings and not rivals:
+            reading = readings[0]
+            if call.options.get("class_dim", 1) is None and self._tells_classes(reading, call):
+                return reading._replace(settles=True)
+            return reading
+        if not readings and not rivals:
+            return self._unsupported(call, last)
+        first, target = f"`{self.inputs[0].name}`", f"`{self.inputs[1].name}`"
+        if readings:
+            if call.memory is not None and call.memory.settled:
+                return readings[0]
+            return Refusal(
+                AmbiguousLayoutError,
+                f"{target} fits {first} with the classes on axis 1 and on the last axis, "
+                "and equal sizes decide nothing.",
+                fixes=("{loss}(class_dim=1)", "{loss}(class_dim=-1)"),
+            )
+        for mistake in self.mistakes:
+            if mistake.always and mistake.made(call, True):
+                return mistake.refusal()
+        return Refusal(
+            LayoutError,
+            f"{target} fits {first} only with the classes on the last axis, "
+            "and PyTorch reads them on axis 1.",
+            fixes=("{loss}(class_dim=-1)",),
+        )
+
+    def _rivals(self, call: Call) -> list[Reading]:
+        """Readings with the classes on the last axis, where nobody said which axis it is."""
+        undecided = call.options.get("class_dim", 1) is None
+        if not undecided or len(call.shapes[self.inputs[0].name]) < 3:
+            return []
+        rivals = self._readings(call, True, True)
+        return [reading for reading in rivals if self._tells_classes(reading, call)]
+
+    def _tells_classes(self, reading: Reading, call: Call) -> bool:
+        """Whether shapes tell the class axis: inputs have it among others, and targets lack it.
+
+        Targets that have the axis themselves (class probabilities) fit wherever it is, so for
+        them torch's convention holds.
+        """
+        first, target = self.inputs[0].name, self.inputs[1].name
+        return (
+            len(call.shapes[first]) >= 3
+            and reading.patterns[first].has("classes")
+            and not reading.patterns[target].has("classes")
+        )
+
+    def _readings(self, call: Call, last: bool, typed: bool) -> list[Reading]:
+        first = self.inputs[0]
+        known = call.options.get("num_classes")
+        axes: Axes = {} if known is None else {"classes": known}
+        found = []
+        for pattern in first.patterns_last if last else first.patterns:
+            bound = pattern.match(call.shapes[first.name], axes)
+            if bound is not None and (not typed or pattern.takes(call.dtypes[first.name])):
+                reading = Reading(bound, {first.name: pattern}, {}, exact=True)
+                reading = self._edited(reading, first.name, pattern, call, None, last)
+                complete = self._completed(reading, call, last, typed)
+                if complete is not None:
+                    found.append(complete)
+        return found
+
+    def _completed(
+        self, reading: Reading, call: Call, last: bool, typed: bool
+    ) -> Reading | None:
+        """`reading` with every other input read under its axes; None where one has no reading."""
+        for entry in self.inputs[1:]:
+            if entry.weight or entry.name not in call.shapes:
+                continue
+            shape = call.shapes[entry.name]
+            best = None
+            for pattern in entry.patterns_last if last else entry.patterns:
+                if typed and not pattern.takes(call.dtypes[entry.name]):
+                    continue
+                spelled = pattern.spell(reading.axes)
+                if spelled is None:
+                    if pattern.free and pattern.match(shape, reading.axes) is not None:
+                        best = self._edited(reading, entry.name, pattern, call, None, last)
+                        break
+                elif "batch" in reading.axes and not pattern.has("batch"):
+                    continue  # all have a batch axis, or none has
+                elif tuple(shape) == spelled:
+                    best = self._edited(reading, entry.name, pattern, call, None, last)
+                    break
+                elif best is None and pattern.aligns(shape, spelled):
+                    best = self._edited(reading, entry.name, pattern, call, spelled, last)
+            if best is None:
+                return None
+            reading = best
+        return reading
+
+    def _edited(
+        self,
+        reading: Reading,
+        name: str,
+        pattern: Pattern,
+        call: Call,
+        spelled: Shape | None,
+        last: bool,
+    ) -> Reading:
+        """`reading` with one more argument, which is given to native as `spelled`."""
+        rank = len(call.shapes[name] if spelled is None else spelled)
+        moved = last and rank > 2 and pattern.has("classes")
+        dtype = self._cast(pattern, call.dtypes[name], call.dtypes[self.inputs[0].name])
+        patterns, edits = dict(reading.patterns), dict(reading.edits)
+        patterns[name] = pattern
+        if spelled is not None or moved or dtype is not None:
+            edits[name] = Edit(spelled, moved, dtype)
+        exact = reading.exact and spelled is None
+        return Reading(reading.axes, patterns, edits, exact, reading.settles)
+
+    def _cast(
+        self, pattern: Pattern, dtype: torch.dtype, scores: torch.dtype
+    ) -> torch.dtype | None:
+        """The dtype that native needs; None where it takes what came."""
+        wanted = dtype
+        if pattern.reads == "AS_INDICES":
+            wanted = torch.int64
+        elif pattern.reads == "AS_SCORES":
+            wanted = scores
+        elif pattern.reads == "AS_LABELS" and not dtype.is_floating_point:
+            wanted = scores
+        elif pattern.reads and dtype == torch.float64 and scores.is_floating_point:
+            # float32 is exact enough for half scores.
+            wanted = dtype if scores == torch.float64 else torch.float32
+        return None if wanted == dtype else wanted
+
+    def _weighted(self, reading: Reading, call: Call) -> Reading | Refusal:
+        """`reading` with its weights: never aligned, and 1-D ones read on the trailing axis."""
+        for entry in self.inputs:
+            if entry.weight and entry.name in call.shapes:
+                weighted = self._weight(entry, reading, call)
+                if isinstance(weighted, Refusal):
+                    return weighted
+                reading = weighted
+        return reading
+
+    def _weight(self, entry: Input, reading: Reading, call: Call) -> Reading | Refusal:
+        first, name = self.inputs[0].name, entry.name
+        shape, full = call.shapes[name], call.shapes[first]
+        typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
+        if not typed:
+            rule = f"`{name}` has an element type that is not declared."
+            return Refusal(DTypeError, rule, weight=name)
+        misfit = Refusal(LayoutError, f"`{name}` does not fit `{first}`.", weight=name)
+        usable = [pattern for pattern in typed if pattern.spell(reading.axes) is not None]
+        if not usable:
+            return misfit
+        pattern, view = usable[0], None
+        if pattern.broadcast:
+            placed = self._placed(name, shape, full, call)
+            if isinstance(placed, Refusal):
+                return placed
+            if placed is None:
+                return misfit
+            view = None if len(placed) == len(shape) else placed
+            undecided = call.options.get("class_dim", 1) is None
+            if undecided and len(shape) == 1 and len(full) > 2 and shape[0] not in (1, full[1]):
+                reading = reading._replace(settles=True)
+        elif tuple(shape) != pattern.spell(reading.axes):
+            return misfit
+        return self._edited(reading, name, pattern, call, view, False)
+
+    def _placed(self, name: str, shape: Shape, full: Shape, call: Call) -> Shape | Refusal | None:
+        """The view of a weight that native broadcasts to `full` as it is meant, if there is one."""
+        class_dim = call.options.get("class_dim")
+        if len(shape) == 1 and len(full) > 2 and shape[0] != 1 and class_dim != -1:
+            if class_dim == 1:
+                return (*shape, *(1 for _ in full[2:])) if shape[0] == full[1] else None
+            if shape[0] == full[1]:
+                trailing = shape[0] == full[-1]
+                settled = trailing and call.memory is not None and call.memory.settled
+                if not settled:
+                    return self._unplaced(name, len(full), trailing)
+        if len(shape) > len(full):
+            return () if not full and len(shape) == 1 and shape[0] == 1 else None
+        for position in range(1, len(shape) + 1):
+            if shape[-position] != full[-position] and shape[-position] != 1:
+                return None
+        return shape
+
+    def _unplaced(self, name: str, rank: int, trailing: bool) -> Refusal:
+        rule = (
+            f"`{name}` fits axis 1 and the last axis, and equal sizes decide nothing."
+            if trailing
+            else f"`{name}` fits axis 1, and PyTorch reads a 1-D weight on the last axis."
+        )
+        view = f"{name}.view(-1{', 1' * (rank - 2)})"
+        fixes = (view, "{loss}(class_dim=1)", "{loss}(class_dim=-1)")
+        error = AmbiguousLayoutError if trailing else LayoutError
+        return Refusal(error, rule, fixes=fixes, weight=name)
+
+    def _unsupported(self, call: Call, last: bool) -> Refusal:
+        """The clearest name for what no reading fits."""
+        for mistake in self.mistakes:
+            if not mistake.always and not mistake.warns and mistake.made(call, last):
+                return mistake.refusal()
+        first = self.inputs[0]
+        shape, dtype = call.shapes[first.name], call.dtypes[first.name]
+        patterns = first.patterns_last if last else first.patterns
+        if not any([pattern.takes(dtype) for pattern in patterns]):
+            return Refusal(DTypeError, f"`{first.name}` has an element type that is not declared.")
+        matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
+        if not matched:
+            return Refusal(LayoutError, f"`{first.name}` has no layout that is declared.")
+        known = call.options.get("num_classes")
+        if known is not None:
+            counted = [pattern.match(shape, {"classes": known}) for pattern in matched]
+            if all([bound is None for bound in counted]):
+                rule = f"`{first.name}` does not have num_classes={known} classes."
+                return Refusal(LayoutError, rule)
+        return self._ill_typed(call, last) or Refusal(
+            LayoutError, f"{' and '.join(self._aligned(call))} do not fit together."
+        )
+
+    def _ill_typed(self, call: Call, last: bool) -> Refusal | None:
+        """The refusal where the shapes would fit, were it not for the element types."""
+        readings = self._readings(call, last, False)
+        if not readings:
+            return None
+        for entry in self.inputs:
+            if entry.name in readings[0].patterns:
+                pattern = readings[0].patterns[entry.name]
+                same = [p for p in entry.patterns if p.text == pattern.text]
+                if not any([p.takes(call.dtypes[entry.name]) for p in same]):
+                    rule = f"`{entry.name}` has the axes {pattern.text} and another element type."
+                    return Refusal(DTypeError, rule)
+        return None
+
+    def _aligned(self, call: Call) -> list[str]:
+        given = [entry for entry in self.inputs if entry.name in call.shapes]
+        return [f"`{entry.name}`" for entry in given if not entry.weight]

@@ -1,0 +1,125 @@
+"""Every refusal, as data first and prose second.
+
+    SafeLossError (ValueError)
+    ├── LayoutError              the shapes do not fit together
+    │   └── AmbiguousLayoutError ... or fit in two ways that differ
+    ├── DTypeError               an element type means something else here
+    ├── DeviceError              the tensors are on different devices
+    ├── ValueRangeError          the numbers break the rule of their layout
+    └── ArgumentTypeError        not a tensor at all (also a TypeError)
+
+    SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+__all__ = [
+    "AmbiguousLayoutError",
+    "Argument",
+    "ArgumentTypeError",
+    "DTypeError",
+    "DeviceError",
+    "LayoutError",
+    "SafeLossError",
+    "SuspiciousInputWarning",
+    "ValueRangeError",
+]
+
+
+_Error = TypeVar("_Error", bound="SafeLossError")
+
+
+class Argument(NamedTuple):
+    """One argument of a refused call: what came, and what is declared."""
+
+    name: str
+    came: str  # "float32 [32, 1]", or the type of what is no tensor
+    declared: str  # "Float [*shape]"
+
+
+class SafeLossError(ValueError):
+    """A loss refused its inputs; the root of every error of this library.
+
+    `str(error)` is the lesson; the same is there as data: the `loss` that refused, the `rule`
+    that was broken, the `arguments` as they came, what PyTorch itself does with them
+    (`native`), `advice` in words, and `fixes`: Python expressions over the names of the
+    arguments. A fix either edits one argument (`target.float()`), and then begins with its
+    name, or is the whole call (`SafeCrossEntropyLoss()(input, target)`).
+    """
+
+    # Attributes rather than an `__init__`: under `torch.compile` an exception is made from one
+    # string, and one whose `__init__` calls `super()` loses it there.
+    loss: str = ""
+    rule: str = ""
+    arguments: tuple[Argument, ...] = ()
+    native: str = ""
+    advice: str = ""
+    fixes: tuple[str, ...] = ()
+
+    @classmethod
+    def about(cls: type[_Error], loss: str, rule: str, **data: Any) -> _Error:
+        """The error for `loss` having broken `rule`; `data` are the other attributes."""
+        error = cls(f"{loss}: {rule}")
+        vars(error).update(data, loss=loss, rule=rule)
+        return error
+
+    def __str__(self) -> str:
+        lines = [super().__str__()]
+        name_width = max((len(argument.name) for argument in self.arguments), default=0)
+        came_width = max((len(argument.came) for argument in self.arguments), default=0)
+        for name, came, declared in self.arguments:
+            row = f"    {name:<{name_width}}   {came:<{came_width}}"
+            lines.append(f"{row}   declared {declared}" if declared else row.rstrip())
+        if self.native:
+            lines.append(f"Native: {self.native}")
+        if self.advice:
+            lines.append(self.advice)
+        lines.extend(f"Fix: {fix}" for fix in self.fixes)
+        return "\n".join(lines)
+
+
+class LayoutError(SafeLossError):
+    """The shapes do not fit together in any way that the signature declares."""
+
+
+class AmbiguousLayoutError(LayoutError):
+    """The shapes fit together in two ways that mean different things."""
+
+
+class DTypeError(SafeLossError):
+    """An element type that is not declared, or that means something else here."""
+
+
+class DeviceError(SafeLossError):
+    """The tensors of one call are on different devices."""
+
+
+class ValueRangeError(SafeLossError):
+    """Numbers outside what their layout allows: labels in -1/1, an index past the classes."""
+
+
+class ArgumentTypeError(SafeLossError, TypeError):
+    """An argument of the wrong Python type, such as a list or a NumPy array for a tensor."""
+
+
+class SuspiciousInputWarning(UserWarning):
+    """Inputs that are legal and very likely not what was meant, such as a double softmax."""
+
+
+for _name in __all__:
+    globals()[_name].__module__ = "safeloss"  # where users import them from
+
+_SKIPPED = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<safeloss")
+
+
+def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None:
+    """Warn at the line that called the loss, however deep we are."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_SKIPPED):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
