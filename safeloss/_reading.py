@@ -87,6 +87,9 @@ class Reading(NamedTuple):
     exact: bool
     settles: bool = False  # proves which axis holds the classes
 
+    def settling(self) -> "Reading":
+        return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)
+
 
 class Refusal(NamedTuple):
     """Why a call means nothing, or nothing that anybody wants."""
@@ -172,7 +175,7 @@ class Reader(NamedTuple):
         if readings and not rivals:
             reading = readings[0]
             if call.options.get("class_dim", 1) is None and self._tells_classes(reading, call):
-                return reading._replace(settles=True)
+                return reading.settling()
             return reading
         if not readings and not rivals:
             return self._unsupported(call, last)
@@ -328,7 +331,7 @@ class Reader(NamedTuple):
             view = None if len(placed) == len(shape) else placed
             undecided = call.options.get("class_dim", 1) is None
             if undecided and len(shape) == 1 and len(full) > 2 and shape[0] not in (1, full[1]):
-                reading = reading._replace(settles=True)
+                reading = reading.settling()
         elif tuple(shape) != pattern.spell(reading.axes):
             return misfit
         return self._edited(reading, name, pattern, call, view, False)
