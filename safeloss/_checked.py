@@ -7,23 +7,18 @@ sizes (`traced_call`).
 """
 
 import contextlib
-import inspect
 import sys
-import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from beartype.door import is_bearable
 from jaxtyping import jaxtyped
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Proxy
-from torch.nn._reduction import legacy_get_string
 
 from safeloss import _faces
-from safeloss._matching import parse
-from safeloss._mistakes import MISTAKES
-from safeloss._reading import OURS, Call, Input, Memory, Reader, Reading, Refusal
+from safeloss._reading import Call, Memory, Reading, Refusal
 from safeloss._repairs import (
     brief,
     explain,
@@ -32,77 +27,22 @@ from safeloss._repairs import (
     explain_value,
     table,
 )
-from safeloss._values import Rule, Seen, first_broken, readable, suspicions, transformed
+from safeloss._signature import (
+    LEGACY,
+    Kernel,
+    Named,
+    Signature,
+    Total,
+    signature_of,
+    validate,
+)
+from safeloss._torch import readable, transformed, unobserved
+from safeloss._values import Rule, Seen, first_broken, suspicions
 from safeloss.errors import LayoutError, SafeLossError, warn
 
-Named = dict[str, Any]  # the arguments of one call, by the names of their parameters
-Total = Callable[[Named], Tensor]
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
 MOST_PLANS = 1024  # signatures that one loss remembers; past that it begins anew
-LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
-
-
-class Signature(NamedTuple):
-    """What a kernel's `def` line says, read once."""
-
-    kernel: Callable[..., Tensor]
-    parameters: tuple[inspect.Parameter, ...]
-    names: tuple[str, ...]  # of the parameters
-    positional: tuple[str, ...]  # those that torch takes by position
-    by_name: tuple[str, ...]  # those that torch takes by name
-    reader: Reader
-    choices: Mapping[str, tuple[Any, ...]]  # of the options that have a list of them
-    total: Total | None  # what a mean divides by, where that is no count
-    memory: Memory  # of the function; modules have their own
-
-    def call(self, memory: Memory | None, named: Named) -> Call:
-        """What the verdict on a call depends on."""
-        shapes, dtypes, options = {}, {}, {}
-        for name, value in named.items():
-            if isinstance(value, Tensor):
-                shapes[name], dtypes[name] = value.shape, value.dtype
-            else:
-                options[name] = value
-        if options.get("size_average") is not None or options.get("reduce") is not None:
-            average, reduce = options["size_average"], options["reduce"]
-            options["reduction"] = legacy_get_string(average, reduce, emit_warning=False)
-        return Call(shapes, dtypes, options, memory)
-
-    def zero(self, reading: Reading, call: Call) -> str | Refusal:
-        """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
-        if call.options.get("reduction") not in ("mean", "batchmean"):
-            return ""
-        empty = call.options["empty"]
-        first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
-        if any([size == 0 for size in call.shapes[first]]):
-            if empty == "raise":
-                rule = f"`{first}` has no elements, and a mean over nothing is NaN."
-                return Refusal(LayoutError, rule, fixes=('{loss}(empty="zero")',))
-            return "sum" if empty == "zero" else ""
-        by_value = self.total is not None and not reading.patterns[target].has("classes")
-        return "total" if empty == "zero" and by_value else ""
-
-    def edited(self, reading: Reading, named: Named) -> Named:
-        """The arguments as native must get them."""
-        return {
-            name: reading.edits[name].apply(value) if name in reading.edits else value
-            for name, value in named.items()
-        }
-
-    def run(self, kernel: Callable[..., Tensor], zero: str, named: Named) -> Tensor:
-        """The kernel; where a mean may be over nothing, its sum over a total that is not 0."""
-        if zero:
-            given = {name: None if name in LEGACY else value for name, value in named.items()}
-            named = {**given, "reduction": "sum"}
-        loss = kernel(
-            *[named[name] for name in self.positional],
-            **{name: named[name] for name in self.by_name},
-        )
-        if zero != "total" or self.total is None:
-            return loss
-        total = self.total(named)
-        return loss / torch.where(total == 0, 1, total)
 
 
 class Plan(NamedTuple):
@@ -113,13 +53,13 @@ class Plan(NamedTuple):
     zero: str
     values: bool  # read them on every call
 
-    def __call__(self, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Tensor:
+    def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
         signature, named = self.signature, dict(zip(self.signature.names, arguments))
         if self.values:
-            with torch._C.DisableTorchFunction():
+            with unobserved():
                 _verify_values(signature, _name(signature, owner), self.reading, named)
         edited = signature.edited(self.reading, named)
-        return signature.run(signature.kernel, self.zero, edited)
+        return signature.run(signature.kernel, signature.total, self.zero, edited)
 
 
 # At import ---------------------------------------------------------------------------------------
@@ -127,12 +67,18 @@ class Plan(NamedTuple):
 
 def checked(kernel: _Kernel) -> _Kernel:
     """`kernel` with its signature as a check: the same name, parameters and docstring."""
-    return _checked(kernel, None)
+    function: _Kernel = _checked(kernel, None)
+    return function
 
 
 def checked_mean(total: Total) -> Callable[[_Kernel], _Kernel]:
     """`checked` for a kernel whose mean divides by `total` of its arguments, which are values."""
-    return lambda kernel: _checked(kernel, total)
+
+    def decorate(kernel: _Kernel) -> _Kernel:
+        checked: _Kernel = _checked(kernel, total)
+        return checked
+
+    return decorate
 
 
 def forward_of(function: Any, **renamed: str) -> Any:
@@ -156,46 +102,10 @@ def prepare(module: Any, **options: Any) -> None:
 
 
 def _checked(kernel: Any, total: Total | None) -> Any:
-    signature = _signature(kernel, total)
+    signature = signature_of(kernel, total)
     function = _faces.function(signature, signature.memory.plans, _LONG_WAYS)
     function.signature = signature
     return function
-
-
-def _signature(kernel: Callable[..., Tensor], total: Total | None) -> Signature:
-    parameters = inspect.signature(kernel).parameters
-    inputs, choices = [], {}
-    for name, parameter in parameters.items():
-        patterns = parse(parameter.annotation)
-        if patterns:
-            last = tuple(pattern.classes_last() for pattern in patterns)
-            weight = parameter.default is not parameter.empty
-            inputs.append(Input(name, parameter.annotation, patterns, last, weight))
-        elif listed := _choices(parameter.annotation):
-            choices[name] = listed
-    mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
-    native = [p for p in parameters.values() if p.name not in OURS]
-    return Signature(
-        kernel,
-        tuple(parameters.values()),
-        tuple(parameters),
-        tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
-        tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
-        Reader(tuple(inputs), mistakes),
-        choices,
-        total,
-        Memory(unread=False),
-    )
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """The values that a hint of literals lists: `Literal[1, -1] | None` gives `(1, -1, None)`."""
-    if typing.get_origin(hint) is typing.Literal:
-        return typing.get_args(hint)
-    members = typing.get_args(hint)
-    if not any(typing.get_origin(member) is typing.Literal for member in members):
-        return ()
-    return tuple(choice for member in members for choice in _choices(member) or (None,))
 
 
 # Inside a compiler -------------------------------------------------------------------------------
@@ -203,13 +113,14 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 
 def traced_call(
     constant: Callable[[], Signature],
-    kernel: Callable[..., Tensor],
-    owner: nn.Module | None,
+    kernel: Kernel,
+    total: Total | None,
+    owner: Any,
     arguments: tuple[Any, ...],
 ) -> Tensor:
     """The call on symbolic sizes: the same reading, which a compiler turns into guards."""
     signature = constant()
-    name = kernel.__name__ if owner is None else type(owner).__name__
+    name = signature.name if owner is None else type(owner).__name__
     memory = None if owner is None else owner._memory
     named = dict(zip(signature.names, arguments))
     call = signature.call(memory, named)
@@ -219,18 +130,19 @@ def traced_call(
     zero = signature.zero(reading, call)
     if isinstance(zero, Refusal):
         raise zero.error(brief(name, signature.reader.inputs, call, zero))
-    return signature.run(kernel, zero, signature.edited(reading, named))
+    return signature.run(kernel, total, zero, signature.edited(reading, named))
 
 
 # The long way ------------------------------------------------------------------------------------
 
 
-def new_call(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Tensor:
+def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
     """A call of a signature that was not seen before, or that native refused."""
     if "torch._dynamo" not in sys.modules:
         return _new_call(signature, owner, arguments)
     if not _isolated:
-        _isolated.append(torch.compiler.disable(_new_call))
+        disable: Any = torch.compiler.disable
+        _isolated.append(disable(_new_call))
     return _isolated[0](signature, owner, arguments)
 
 
@@ -238,25 +150,25 @@ def new_call(signature: Signature, owner: nn.Module | None, arguments: tuple[Any
 _isolated: list[Callable[..., Tensor]] = []
 
 
-def _new_call(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Tensor:
+def _new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
     try:
-        with torch._C.DisableTorchFunction(), _untraced():
+        with unobserved():
             plan = _plan(signature, owner, arguments)
     except SafeLossError as refusal:
         raise refusal.with_traceback(None) from None  # it ends where the loss was called
     try:
         return plan(owner, arguments)
     except Exception as error:
-        with torch._C.DisableTorchFunction(), _untraced():
+        with unobserved():
             explained = _explained(signature, owner, plan, arguments, error)
         if explained is None:
             raise
         raise explained.with_traceback(None) from None
 
 
-def _plan(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Plan:
+def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Plan:
     """What the call needs, verified, and remembered where it means the same the next time."""
     name = _name(signature, owner)
     memory = signature.memory if owner is None else owner._memory
@@ -276,8 +188,8 @@ def _plan(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, .
     for text in signature.reader.warnings(call):
         warn(f"{name}: {text}")
 
-    always = call.options["check_values"] == "always"
-    unread = call.options["check_values"] == "first" and memory.unread
+    always = call.options.get("check_values") == "always"
+    unread = call.options.get("check_values") == "first" and memory.unread
     if unread and readable(value for value in named.values() if isinstance(value, Tensor)):
         _verify_values(signature, name, reading, named)
         memory.unread = unread = False
@@ -306,19 +218,8 @@ def _key(signature: Signature, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(key)
 
 
-def _name(signature: Signature, owner: nn.Module | None) -> str:
-    return signature.kernel.__name__ if owner is None else type(owner).__name__
-
-
-def validate(name: str, choices: Mapping[str, tuple[Any, ...]], options: Mapping[str, Any]) -> None:
-    """A plain `ValueError` for an option outside its choices."""
-    for option, listed in choices.items():
-        # Modules know one more way to check values than functions: on their first call.
-        modular = option == "check_values" and name[0].isupper()
-        allowed = ("first", *listed) if modular else listed
-        if not any(options[option] == choice for choice in allowed):
-            known = ", ".join([repr(choice) for choice in allowed])
-            raise ValueError(f"{name}: {option} must be one of {known}; it is {options[option]!r}.")
+def _name(signature: Signature, owner: Any) -> str:
+    return signature.name if owner is None else type(owner).__name__
 
 
 def _verify_types(signature: Signature, name: str, named: Named) -> None:
@@ -394,7 +295,7 @@ def _refused(signature: Signature, name: str, call: Call, refusal: Refusal) -> S
 
 def _explained(
     signature: Signature,
-    owner: nn.Module | None,
+    owner: Any,
     plan: Plan,
     arguments: tuple[Any, ...],
     error: Exception,
@@ -412,9 +313,10 @@ def _explained(
     return explain_failure(name, signature.kernel, rows, tensors, error)
 
 
-def _recorded(signature: Signature, owner: nn.Module | None, arguments: tuple[Any, ...]) -> Any:
+def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Any:
     """`torch.fx` traces into what is not torch's: be a leaf, as native is, and keep the check."""
-    tracer = next(argument for argument in arguments if isinstance(argument, Proxy)).tracer
+    proxies = [argument for argument in arguments if isinstance(argument, Proxy)]
+    tracer: Any = proxies[0].tracer
     required = len([p for p in signature.parameters if p.default is p.empty])
     if owner is not None and owner is not tracer.root:
         path = tracer.path_of_module(owner)
@@ -426,17 +328,6 @@ def _recorded(signature: Signature, owner: nn.Module | None, arguments: tuple[An
     }
     function = getattr(sys.modules[signature.kernel.__module__], signature.kernel.__name__)
     return tracer.create_proxy("call_function", function, arguments[:required], options)
-
-
-@contextlib.contextmanager
-def _untraced() -> Iterator[None]:
-    """`torch.jit.trace` turns sizes into tensors while it looks on."""
-    state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
-    try:
-        yield
-    finally:
-        torch._C._set_tracing_state(state)
 
 
 _LONG_WAYS = {"new_call": new_call, "traced_call": traced_call}

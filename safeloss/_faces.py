@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from safeloss._reading import OURS
+from safeloss._torch import constant_while_compiling
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
 # symbolic or that native raises, takes the long way, which explains it.
@@ -20,7 +21,7 @@ _TEMPLATE = """\
 def make({names}):
     def {name}({parameters}):
         if is_dynamo_compiling():
-            return traced_call(constant, kernel, {owner}, ({everything},))
+            return traced_call(constant, kernel, total, {owner}, ({everything},))
         try:
             {prepare}
             plan = {plans}[{key}]
@@ -124,15 +125,14 @@ def _write(
     def constant() -> Any:
         return signature
 
-    # What `torch.compiler.assume_constant_result` does, which would import all of Dynamo: the
-    # signature is a constant of the trace, and no part of it is guarded on at every call.
-    constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    constant_while_compiling(constant)  # or every part of it would be guarded on at every call
     # Closed over, not global: a compiler that guards on a global looks for it in the module.
     names = {
         **names,
         "constant": constant,
         "signature": signature,
         "kernel": signature.kernel,
+        "total": signature.total,
         "is_dynamo_compiling": is_dynamo_compiling,
     }
     source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)

@@ -169,7 +169,9 @@ def fits(shape: Shape, spelled: Shape) -> bool:
     return position == len(shorter)
 
 
-_DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
+_DTYPES = sorted(
+    {value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str
+)
 
 
 def parse(hint: Any) -> tuple[Pattern, ...]:

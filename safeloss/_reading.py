@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from safeloss._matching import Axes, Pattern, Shape
-from safeloss._values import transformed
+from safeloss._torch import transformed
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError, SafeLossError
 
 # The options that are not torch's.
@@ -235,9 +235,7 @@ class Reader(NamedTuple):
                     found.append(complete)
         return found
 
-    def _completed(
-        self, reading: Reading, call: Call, last: bool, typed: bool
-    ) -> Reading | None:
+    def _completed(self, reading: Reading, call: Call, last: bool, typed: bool) -> Reading | None:
         """`reading` with every other input read under its axes; None where one has no reading."""
         for entry in self.inputs[1:]:
             if entry.weight or entry.name not in call.shapes:
@@ -291,9 +289,9 @@ class Reader(NamedTuple):
         wanted = dtype
         if pattern.reads == "AS_INDICES":
             wanted = torch.int64
-        elif pattern.reads == "AS_SCORES":
-            wanted = scores
-        elif pattern.reads == "AS_LABELS" and not dtype.is_floating_point:
+        elif pattern.reads == "AS_SCORES" or (
+            pattern.reads == "AS_LABELS" and not dtype.is_floating_point
+        ):
             wanted = scores
         elif pattern.reads and dtype == torch.float64 and scores.is_floating_point:
             # float32 is exact enough for half scores.

@@ -160,7 +160,11 @@ def explain_failure(
         return DeviceError.about(loss, rule, arguments=rows, fixes=fixes)
     if type(error) not in _PLAIN:  # out of memory, an exception of the user's own, ...
         return None
-    about = DTypeError if re.search(r"not implemented for|dtype|scalar type", str(error)) else SafeLossError
+    about = (
+        DTypeError
+        if re.search(r"not implemented for|dtype|scalar type", str(error))
+        else SafeLossError
+    )
     said = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return about.about(
         loss,
@@ -239,9 +243,7 @@ def _spelled(fix: str, loss: str, inputs: tuple[Input, ...], call: Call) -> str:
     return fix.replace("{axis}", str(call.options.get("class_dim") or 1))
 
 
-def _candidates(
-    loss: str, inputs: tuple[Input, ...], call: Call, refusal: Refusal
-) -> list[str]:
+def _candidates(loss: str, inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> list[str]:
     first = inputs[0].name
     callee = f"{loss}()" if loss[0].isupper() else f"safeloss.functional.{loss}"
     given = [entry for entry in inputs if entry.name in call.shapes]
@@ -318,12 +320,14 @@ def _stand_ins(call: Call, device: str) -> dict[str, Tensor]:
 
 def native_name(kernel: Callable[..., Any]) -> str:
     """The function of `torch.nn.functional` that a kernel's body calls."""
-    return next(name for name in kernel.__code__.co_names if hasattr(F, name))
+    return next((name for name in kernel.__code__.co_names if hasattr(F, name)), "")
 
 
 def _native(kernel: Callable[..., Any], call: Call) -> str:
     """What PyTorch does with the same arguments, found out by asking it."""
     name = native_name(kernel)
+    if not name:
+        return ""
     largest = max(math.prod(int(size) for size in shape) for shape in call.shapes.values())
     small = largest <= _SMALL
     options = {key: value for key, value in call.options.items() if key not in OURS}

@@ -4,14 +4,12 @@ A layout carries its rules (`Annotated[Float[Tensor, ...], Between(0, 1)]`). Rea
 costs time, and on a GPU it waits for the device; when to do it is `check_values`' to say.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 class Seen(NamedTuple):
@@ -66,7 +64,7 @@ class Between(Rule):
         return f"must lie in [{self.low:g}, {self.high:g}]"
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        return ~((values >= self.low) & (values <= self.high))  # NaN too
+        return torch.logical_not((values >= self.low) & (values <= self.high))  # NaN too
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,12 @@ class SumToOne(Rule):
         return ~(values >= 0) | unnormalised
 
     def found(self, values: Tensor, index: list[int], axis: int) -> str:
-        total = values.movedim(axis, -1)[tuple(i for d, i in enumerate(index) if d != axis % values.dim())]
-        return f"{super().found(values, index, axis)}, where the classes sum to {total.sum().item():g}"
+        total = values.movedim(axis, -1)[
+            tuple(i for d, i in enumerate(index) if d != axis % values.dim())
+        ]
+        return (
+            f"{super().found(values, index, axis)}, where the classes sum to {total.sum().item():g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -180,28 +182,6 @@ def first_broken(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> Broken |
 def suspicions(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> list[Suspicion]:
     """Those of `rules` that warn, and do."""
     doubts = [rule for rule in rules if isinstance(rule, Suspicion)]
-    return [doubt for doubt in doubts if values.numel() >= doubt.least and doubt.holds(values, seen)]
-
-
-def readable(tensors: Iterable[Tensor]) -> bool:
-    """Whether the numbers can be read: nothing traces, transforms or captures the call."""
-    if torch.compiler.is_compiling() or transformed() or torch._C._get_tracing_state() is not None:
-        return False
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
-        return False
-    for tensor in tensors:
-        if tensor.is_meta or is_traceable_wrapper_subclass(tensor) or isinstance(tensor, FakeTensor):
-            return False
-        if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
-            return False
-    return True
-
-
-def transformed() -> bool:
-    """Whether a `torch.func` transform is active, under which `vmap` hides a batch axis."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-# Asked while a compiler traces, not traced: what `torch.compiler.assume_constant_result` does,
-# which would import all of Dynamo. The compiler itself guards on the stack of transforms.
-transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return [
+        doubt for doubt in doubts if values.numel() >= doubt.least and doubt.holds(values, seen)
+    ]

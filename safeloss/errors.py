@@ -1,14 +1,14 @@
 """Every refusal, as data first and prose second.
 
-    SafeLossError (ValueError)
-    ├── LayoutError              the shapes do not fit together
-    │   └── AmbiguousLayoutError ... or fit in two ways that differ
-    ├── DTypeError               an element type means something else here
-    ├── DeviceError              the tensors are on different devices
-    ├── ValueRangeError          the numbers break the rule of their layout
-    └── ArgumentTypeError        not a tensor at all (also a TypeError)
+SafeLossError (ValueError)
+├── LayoutError              the shapes do not fit together
+│   └── AmbiguousLayoutError ... or fit in two ways that differ
+├── DTypeError               an element type means something else here
+├── DeviceError              the tensors are on different devices
+├── ValueRangeError          the numbers break the rule of their layout
+└── ArgumentTypeError        not a tensor at all (also a TypeError)
 
-    SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
+SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
 """
 
 import sys

@@ -10,13 +10,13 @@ the classes (1, torch's convention, or -1); `check_values="always"` reads the nu
 ("zero"), or torch's NaN ("nan").
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss._checked import checked
+from safeloss._checked import checked, checked_mean
 from safeloss.layouts import (
     ClassIndices,
     ClassProbabilities,
@@ -115,7 +115,16 @@ def multilabel_binary_cross_entropy(
     )
 
 
-@checked
+def _total_weight(arguments: dict[str, Any]) -> Tensor:
+    """What the mean over class indices divides by: the weight of all targets that count."""
+    target, weight = arguments["target"], arguments["weight"]
+    counts = target != arguments["ignore_index"]
+    if weight is None:
+        return torch.sum(counts)
+    return torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
+
+
+@checked_mean(total=_total_weight)
 def cross_entropy(
     input: ClassScores | SampleClassScores,
     target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,

@@ -10,7 +10,7 @@ lies between (time, height and width), `*shape` any axes at all. Use them for mo
 
 from typing import Annotated, TypeAlias
 
-from jaxtyping import Bool, Float, Integer, Real
+from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
 from safeloss._matching import Reads
@@ -23,6 +23,8 @@ from safeloss._values import (
     SomeWeight,
     SumToOne,
 )
+
+Anything: TypeAlias = Shaped[Tensor, "*shape"]
 
 # For model heads.
 BinaryLogits: TypeAlias = Float[Tensor, " batch"] | Float[Tensor, "batch 1"]  # one yes/no question

@@ -1,0 +1,90 @@
+"""What is compared with what, section by section."""
+
+import types
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Case, Tensors, as_passed, prepared
+from benchmarks.naive import naive
+from benchmarks.timing import Loop, loop
+
+NATIVE = "native"
+Arms = dict[str, Loop]
+
+
+class Cell(NamedTuple):
+    """One comparison: a loss under one set of conditions."""
+
+    section: str
+    case: Case
+    elements: int
+    backward: bool
+    threads: int
+
+
+def arms(cell: Cell) -> Arms:
+    """The ways of calling that share the rounds of `cell`; the native one comes first."""
+    inputs = prepared(cell.case, cell.elements, cell.backward)
+    return _SECTIONS[cell.section](cell.case, inputs, cell.backward)
+
+
+def eager(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """The modules. Native gets the view it should have been given, whatever the safe one gets."""
+    safe = case.safe(check_values="never")
+    found = {
+        NATIVE: loop(case.native(), inputs, backward),
+        "aligned": loop(safe, inputs, backward),
+    }
+    if case.normalised is not None:
+        found["normalised"] = loop(safe, as_passed(case, inputs), backward)
+    return found
+
+
+def function(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """The functions, and the native one behind jaxtyping's decorator."""
+    return {
+        NATIVE: loop(case.native_function, inputs, backward),
+        "safe": loop(case.safe_function, inputs, backward),
+        "naive": loop(naive(case), inputs, backward),
+    }
+
+
+def values(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """The ways of reading values; "first" has read them before the first round."""
+    modes = ("never", "first", "always")
+    made = {mode: loop(case.safe(check_values=mode), inputs, backward) for mode in modes}
+    return {NATIVE: loop(case.native(), inputs, backward), **made}
+
+
+def compiled(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """The modules inside `torch.compile`; the compiler forgets what it made for other cells."""
+    torch.compiler.reset()
+    safe = case.safe(check_values="never")
+    found = {
+        NATIVE: loop(_compiled(case.native()), inputs, backward),
+        "aligned": loop(_compiled(safe), inputs, backward),
+    }
+    if case.normalised is not None:
+        found["normalised"] = loop(_compiled(safe), as_passed(case, inputs), backward)
+    return found
+
+
+def _compiled(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def step(*inputs: Tensor) -> Tensor:
+        return call(*inputs)
+
+    # Compiled code hangs on the code object: with a shared one, each arm would try the other's
+    # guards before its own.
+    own = types.FunctionType(step.__code__.replace(), globals(), "step", None, step.__closure__)
+    return torch.compile(own, fullgraph=True)
+
+
+_SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {
+    "eager": eager,
+    "function": function,
+    "values": values,
+    "compiled": compiled,
+}

@@ -1,0 +1,64 @@
+"""Which comparisons a run makes, and how long it may take over each."""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from benchmarks.arms import Cell
+from benchmarks.cases import Case
+
+VALUES_AT = 4096  # elements
+
+
+class Plan(NamedTuple):
+    """How much a run measures."""
+
+    sizes: tuple[int, ...]
+    compiled: tuple[int, ...]  # sizes that are compiled too, which takes seconds each
+    threads: tuple[int, ...]
+    rounds: int
+    most_s: float  # for the rounds of one comparison
+
+
+QUICK = Plan((1, 4096, 262144), (4096,), (1,), rounds=31, most_s=1.0)
+FULL = Plan(
+    (1, 16, 256, 4096, 65536, 262144, 2**20, 2**22),
+    (1, 4096, 262144),
+    tuple(sorted({1, os.cpu_count() or 1})),
+    rounds=101,
+    most_s=8.0,
+)
+
+
+def cells(plan: Plan, cases: tuple[Case, ...], cuda: bool) -> Iterator[Cell]:
+    """All comparisons, in the order they are made.
+
+    New signatures are measured before anything is compiled and again afterwards, since Dynamo,
+    once it is imported, makes them dearer.
+    """
+    passes = (False, True)
+    for threads in plan.threads:
+        for section in ("eager", "function"):
+            yield from (
+                Cell(section, case, size, backward, threads)
+                for case in cases
+                for size in plan.sizes
+                for backward in passes
+            )
+    yield from (Cell("values", case, VALUES_AT, back, 1) for case in cases for back in passes)
+    yield from (Cell("cold", case, 0, False, 1) for case in cases)
+    yield from (
+        Cell("compiled", case, size, backward, threads)
+        for threads in plan.threads
+        for case in cases
+        for size in plan.compiled
+        for backward in passes
+    )
+    yield from (Cell("cold, compiler loaded", case, 0, False, 1) for case in cases)
+    if cuda:
+        yield from (
+            Cell("cuda", case, size, backward, 1)
+            for case in cases
+            for size in plan.sizes
+            for backward in passes
+        )

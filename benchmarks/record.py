@@ -1,0 +1,108 @@
+"""What a run found, and where: plain data that goes to a JSON file and back."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Spread(NamedTuple):
+    """A median between its quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
+
+
+@dataclass
+class Row:
+    """One way of calling a loss, against the native one in the same rounds."""
+
+    section: str
+    loss: str
+    arm: str
+    elements: int
+    shapes: list[Any]
+    backward: bool
+    threads: int
+    native_us: Spread | None = None
+    us: Spread | None = None
+    ratio: Spread | None = None  # of the paired rounds, not of the medians
+    overhead_us: Spread | None = None  # the same for the difference
+    rounds: int = 0
+    calls: int = 0  # in each round
+    error: str = ""
+
+
+@dataclass
+class Record:
+    """A whole run."""
+
+    date: str
+    quick: bool
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    cuda: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def load(path: Path) -> Record:
+    found = json.loads(path.read_text())
+    spreads = ("native_us", "us", "ratio", "overhead_us")
+    rows = [
+        Row(**{**row, **{name: row[name] and Spread(*row[name]) for name in spreads}})
+        for row in found.pop("rows")
+    ]
+    return Record(**found, rows=rows)
+
+
+def begun(quick: bool) -> Record:
+    """A record of this machine, without rows."""
+    return Record(
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        quick=quick,
+        machine={
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        },
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{name: _version(name) for name in ("jaxtyping", "beartype", "safeloss")},
+        },
+        cuda={},
+    )
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"

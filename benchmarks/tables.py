@@ -1,0 +1,50 @@
+"""Rows as text, for the terminal and for the docs."""
+
+from collections.abc import Iterator
+
+from benchmarks.record import Record, Row, Spread
+
+HEADINGS = ("loss", "pass", "way", "elements", "threads", "native us", "us", "ratio", "added us")
+SECTIONS = {
+    "eager": "Modules, eager",
+    "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on native",
+    "values": "Modules that read values",
+    "cold": "New signatures (never seen before, or seen), before anything is compiled",
+    "compiled": "Modules, compiled (inductor)",
+    "cold, compiler loaded": "New signatures, after something was compiled",
+    "cuda": "Modules on CUDA, timed by events",
+}
+
+
+def sections(record: Record) -> Iterator[tuple[str, list[Row]]]:
+    """The title and rows of every section that was measured."""
+    for section, title in SECTIONS.items():
+        rows = [row for row in record.rows if row.section == section]
+        if rows:
+            yield title, rows
+
+
+def cells_of(row: Row) -> tuple[str, ...]:
+    """`row` under the HEADINGS."""
+    elements = f"{row.elements:,}" if row.elements else "varying"
+    known = (row.loss, pass_of(row), row.arm or "-", elements, str(row.threads))
+    if row.error or not (row.native_us and row.us and row.ratio and row.overhead_us):
+        return (*known, "-", "-", "failed", row.error[:60])
+    return (
+        *known,
+        f"{row.native_us.median:.2f}",
+        f"{row.us.median:.2f}",
+        between(row.ratio, 3),
+        between(row.overhead_us, 2, signed=True),
+    )
+
+
+def pass_of(row: Row) -> str:
+    return "forward+backward" if row.backward else "forward"
+
+
+def between(spread: Spread, digits: int, signed: bool = False) -> str:
+    """The median and its quartiles."""
+    sign = "+" if signed else ""
+    low, median, high = [f"{value:{sign}.{digits}f}" for value in spread]
+    return f"{median} [{low}, {high}]"

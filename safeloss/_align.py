@@ -1,0 +1,28 @@
+"""`align`, for losses that people write by hand: the one rule, on two tensors."""
+
+from torch import Tensor
+
+from safeloss._checked import checked
+from safeloss.layouts import Anything
+
+
+def align(target: Tensor, like: Tensor) -> Tensor:
+    """`target` in the shape of `like`: the view that makes an element-wise loss element-wise.
+
+    They may differ by axes of size 1 that are only inserted or only missing, never both. Nothing
+    is expanded, and the elements keep their order.
+
+    Raises:
+        LayoutError: the shapes differ by more, or by crossed axes (`[batch, 1]`, `[1, batch]`).
+        ArgumentTypeError: an argument that is no tensor.
+
+    >>> scores, labels = torch.zeros(8, 1), torch.ones(8)
+    >>> (scores - align(labels, like=scores)).shape
+    torch.Size([8, 1])
+    """
+    return _align(like, target)
+
+
+@checked
+def _align(like: Anything, target: Anything) -> Tensor:
+    return target

@@ -1,0 +1,135 @@
+"""A kernel's `def` line, read once: what a call of it depends on, and how native is run."""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn._reduction import legacy_get_string
+
+from safeloss._matching import parse
+from safeloss._mistakes import MISTAKES
+from safeloss._reading import OURS, Call, Input, Memory, Reader, Reading, Refusal
+from safeloss.errors import LayoutError
+
+Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
+Kernel: TypeAlias = Callable[..., Tensor]
+Total: TypeAlias = Callable[[Named], Tensor]
+
+LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
+
+
+class Signature(NamedTuple):
+    """What a kernel's `def` line says, read once."""
+
+    name: str
+    kernel: Kernel
+    total: Total | None  # what a mean divides by, where values decide it
+    parameters: tuple[inspect.Parameter, ...]
+    names: tuple[str, ...]  # of the parameters
+    positional: tuple[str, ...]  # those that torch takes by position
+    by_name: tuple[str, ...]  # those that torch takes by name
+    reader: Reader
+    choices: Mapping[str, tuple[Any, ...]]  # of the options that have a list of them
+    has_total: bool
+    memory: Memory  # of the function; modules have their own
+
+    def call(self, memory: Memory | None, named: Named) -> Call:
+        """What the verdict on a call depends on."""
+        shapes, dtypes, options = {}, {}, {}
+        for name, value in named.items():
+            if isinstance(value, Tensor):
+                shapes[name], dtypes[name] = value.shape, value.dtype
+            else:
+                options[name] = value
+        if options.get("size_average") is not None or options.get("reduce") is not None:
+            average, reduce = options["size_average"], options["reduce"]
+            options["reduction"] = legacy_get_string(average, reduce, emit_warning=False)
+        return Call(shapes, dtypes, options, memory)
+
+    def zero(self, reading: Reading, call: Call) -> str | Refusal:
+        """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
+        if call.options.get("reduction") not in ("mean", "batchmean"):
+            return ""
+        empty = call.options["empty"]
+        first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
+        if any([size == 0 for size in call.shapes[first]]):
+            if empty == "raise":
+                rule = f"`{first}` has no elements, and a mean over nothing is NaN."
+                return Refusal(LayoutError, rule, fixes=('{loss}(empty="zero")',))
+            return "sum" if empty == "zero" else ""
+        by_total = self.has_total and not reading.patterns[target].has("classes")
+        return "total" if empty == "zero" and by_total else ""
+
+    def edited(self, reading: Reading, named: Named) -> Named:
+        """The arguments as native must get them."""
+        return {
+            name: reading.edits[name].apply(value) if name in reading.edits else value
+            for name, value in named.items()
+        }
+
+    def run(self, kernel: Kernel, total: Total | None, zero: str, named: Named) -> Tensor:
+        """The kernel; where a mean may be over nothing, its sum over a total that is not 0."""
+        if zero:
+            given = {name: None if name in LEGACY else value for name, value in named.items()}
+            named = {**given, "reduction": "sum"}
+        loss = kernel(
+            *[named[name] for name in self.positional],
+            **{name: named[name] for name in self.by_name},
+        )
+        if zero != "total" or total is None:
+            return loss
+        weight = total(named)
+        return loss / torch.where(weight == 0, 1, weight)
+
+
+def signature_of(kernel: Kernel, total: Total | None) -> Signature:
+    """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
+    parameters = inspect.signature(kernel).parameters
+    inputs, choices = [], {}
+    for name, parameter in parameters.items():
+        patterns = parse(parameter.annotation)
+        if patterns:
+            last = tuple(pattern.classes_last() for pattern in patterns)
+            weight = parameter.default is not parameter.empty
+            inputs.append(Input(name, parameter.annotation, patterns, last, weight))
+        elif listed := _choices(parameter.annotation):
+            choices[name] = listed
+    mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
+    native = [p for p in parameters.values() if p.name not in OURS]
+    return Signature(
+        kernel.__name__.lstrip("_"),
+        kernel,
+        total,
+        tuple(parameters.values()),
+        tuple(parameters),
+        tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
+        tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
+        Reader(tuple(inputs), mistakes),
+        choices,
+        total is not None,
+        Memory(unread=False),
+    )
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values that a hint of literals lists: `Literal[1, -1] | None` gives `(1, -1, None)`."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    members = typing.get_args(hint)
+    if not any(typing.get_origin(member) is typing.Literal for member in members):
+        return ()
+    return tuple(choice for member in members for choice in _choices(member) or (None,))
+
+
+def validate(name: str, choices: Mapping[str, tuple[Any, ...]], options: Mapping[str, Any]) -> None:
+    """A plain `ValueError` for an option outside its choices."""
+    for option, listed in choices.items():
+        # Modules know one more way to check values than functions: on their first call.
+        modular = option == "check_values" and name[0].isupper()
+        allowed = ("first", *listed) if modular else listed
+        if not any(options[option] == choice for choice in allowed):
+            known = ", ".join([repr(choice) for choice in allowed])
+            raise ValueError(f"{name}: {option} must be one of {known}; it is {options[option]!r}.")

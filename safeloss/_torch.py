@@ -1,0 +1,60 @@
+"""What torch knows of the running call and offers under private names only."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+_C: Any = torch._C  # whose stubs leave most of it out
+
+
+def transformed() -> bool:
+    """Whether a `torch.func` transform is active, under which `vmap` hides a batch axis."""
+    return _C._functorch.peek_interpreter_stack() is not None
+
+
+def constant_while_compiling(function: Any) -> Any:
+    """Dynamo shall call `function` while it traces, not trace it, and not guard on what it gives.
+
+    It is what `torch.compiler.assume_constant_result` does, which would import all of Dynamo.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
+constant_while_compiling(transformed)  # Dynamo itself guards on the stack of transforms
+
+
+@contextlib.contextmanager
+def unobserved() -> Iterator[None]:
+    """While we look at a call nobody looks at us: no `__torch_function__`, no `torch.jit.trace`.
+
+    A trace would turn sizes into tensors, and a mode would be shown operations of ours.
+    """
+    state = _C._get_tracing_state()
+    with _C.DisableTorchFunction():
+        _C._set_tracing_state(None)
+        try:
+            yield
+        finally:
+            _C._set_tracing_state(state)
+
+
+def readable(tensors: Iterable[Tensor]) -> bool:
+    """Whether the numbers can be read: nothing traces, transforms or captures the call."""
+    if torch.compiler.is_compiling() or transformed():
+        return False
+    if _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY) is not None:
+        return False
+    for tensor in tensors:
+        if tensor.is_meta or isinstance(tensor, FakeTensor):
+            return False
+        if is_traceable_wrapper_subclass(tensor):
+            return False
+        if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+            return False
+    return True

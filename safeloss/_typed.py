@@ -1,0 +1,172 @@
+"""`typed`: jaxtyping's hints on any function, checked in eager mode and inside `torch.compile`."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jaxtyping
+from beartype.door import is_bearable
+from jaxtyping import jaxtyped
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+from safeloss._matching import Axes, Pattern, parse
+from safeloss._repairs import declared, describe
+from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+RETURN = "return"
+
+
+class _Hint(NamedTuple):
+    """What one parameter, or the result, is declared to be."""
+
+    hint: Any
+    patterns: tuple[Pattern, ...]  # empty where it is no array
+    members: tuple[Any, ...]  # the `_Hint`s of a tuple's members
+
+
+def typed(function: _Function) -> _Function:
+    """`function` with its jaxtyping hints checked at every call, arguments and result alike.
+
+    What `jaxtyped(typechecker=beartype)` does, and also under `torch.compile(fullgraph=True)`,
+    where array hints (alone, in a union or a tuple) are matched on symbolic sizes without a graph
+    break. It follows jaxtyping's switch: with `JAXTYPING_DISABLE=1` nothing is checked. Axes
+    given as f-strings ("{size}") are not supported.
+
+    Raises:
+        LayoutError: a shape is not as declared.
+        DTypeError: an element type is not as declared.
+        ArgumentTypeError: what is no array is not as declared.
+
+    >>> from jaxtyping import Float
+    >>> @typed
+    ... def head(x: Float[torch.Tensor, "batch features"]) -> Float[torch.Tensor, " batch"]:
+    ...     return x
+    >>> head(torch.zeros(8, 3))
+    Traceback (most recent call last):
+    safeloss.LayoutError: head: what it returns is not as declared.
+        x        float32 [8, 3]   declared Float [batch, features]
+        return   float32 [8, 3]   declared Float [batch]
+    Here batch = 8, features = 3.
+    """
+    owner = function.__qualname__
+    names = _positional(function)
+    hints: dict[str, _Hint] = {}
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if jaxtyping.config.jaxtyping_disable:
+            return function(*args, **kwargs)
+        if not hints:  # not before the first call: then names that stand in strings are defined
+            hints.update(_hints(function))
+        given = {**dict(zip(names, args)), **kwargs}
+        if is_dynamo_compiling():
+            axes = _match(owner, hints, given, list(given), {})
+            result = function(*args, **kwargs)
+            given[RETURN] = result
+            _match(owner, hints, given, [RETURN], axes)
+            return result
+        with jaxtyped("context"):
+            _verify(owner, hints, given, list(given))
+            result = function(*args, **kwargs)
+            _verify(owner, hints, {**given, RETURN: result}, [RETURN])
+        return result
+
+    # A code object of its own: Dynamo keeps its cache, its limit on recompilation and its decision
+    # to skip a function by code object, and all wrappers would share one.
+    function_: Any = wrapper
+    function_.__code__ = function_.__code__.replace(co_name=function.__name__)
+    return typing.cast(_Function, wrapper)
+
+
+def _positional(function: Callable[..., Any]) -> list[str]:
+    """The parameters that positional arguments go to, one by one."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, _Hint]:
+    known = typing.get_type_hints(function, include_extras=True)
+    return {name: _hint(hint) for name, hint in known.items()} or {"": _Hint(Any, (), ())}
+
+
+def _hint(hint: Any) -> _Hint:
+    members = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
+    return _Hint(hint, parse(hint), tuple(_hint(member) for member in members))
+
+
+def _verify(owner: str, hints: dict[str, _Hint], given: dict[str, Any], names: list[str]) -> None:
+    """beartype's word on `names`, in the axes that jaxtyping has bound so far."""
+    for name in names:
+        if name in hints and not is_bearable(given[name], hints[name].hint):
+            refusal = _refusal(owner, hints, given, name)
+            raise refusal.with_traceback(None) from None
+
+
+def _match(
+    owner: str, hints: dict[str, _Hint], given: dict[str, Any], names: list[str], axes: Axes
+) -> Axes:
+    """The same word by plain Python, for tensors; inside a compiler."""
+    for name in names:
+        if name in hints:
+            for value, hint in _leaves(given[name], hints[name]):
+                bound = None
+                for pattern in hint.patterns:
+                    if bound is None and pattern.takes(value.dtype):
+                        bound = pattern.match(value.shape, axes)
+                if bound is None:
+                    came = describe(value.dtype, value.shape)
+                    what = f"{came}, declared {declared(hint.patterns)}"
+                    raise LayoutError(f"{owner}: {_subject(name)} is not as declared ({what}).")
+                axes = bound
+    return axes
+
+
+def _leaves(value: Any, hint: _Hint) -> list[tuple[Tensor, _Hint]]:
+    """The tensors in `value` that are declared as arrays."""
+    if isinstance(value, Tensor):
+        return [(value, hint)] if hint.patterns else []
+    leaves: list[tuple[Tensor, _Hint]] = []
+    if isinstance(value, tuple) and len(value) == len(hint.members):
+        for member, inner in zip(value, hint.members):
+            leaves += _leaves(member, inner)
+    return leaves
+
+
+def _subject(name: str) -> str:
+    return "what it returns" if name == RETURN else f"`{name}`"
+
+
+def _refusal(
+    owner: str, hints: dict[str, _Hint], given: dict[str, Any], name: str
+) -> SafeLossError:
+    """The error for the argument or result `name`, with all tensors and the axes so far."""
+    rows: list[Argument] = []
+    axes: Axes = {}
+    for key, value in given.items():
+        for leaf, hint in _leaves(value, hints.get(key, _Hint(Any, (), ()))):
+            came = describe(leaf.dtype, leaf.shape)
+            rows.append(Argument(key, came, declared(hint.patterns)))
+            fits = [p.match(leaf.shape, axes) for p in hint.patterns if p.takes(leaf.dtype)]
+            axes = next((bound for bound in fits if bound is not None), axes)
+    value, hint = given[name], hints[name]
+    error: type[SafeLossError] = LayoutError
+    if isinstance(value, Tensor) and hint.patterns:
+        if not any(pattern.takes(value.dtype) for pattern in hint.patterns):
+            error = DTypeError
+    elif name not in [row.name for row in rows]:
+        error = ArgumentTypeError
+        rows.append(
+            Argument(name, type(value).__name__, getattr(hint.hint, "__name__", str(hint.hint)))
+        )
+    named = [f"{key} = {size}" for key, size in axes.items() if key.isidentifier()]
+    return error.about(
+        owner,
+        f"{_subject(name)} is not as declared.",
+        arguments=tuple(rows),
+        advice=f"Here {', '.join(named)}." if named else "",
+    )
