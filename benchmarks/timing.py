@@ -1,11 +1,6 @@
 """Paired timing: all arms in every round, in a turning order, so that drift hits them alike."""
 
-import timeit
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
-
-import torch
-from torch import Tensor
+from typing import NamedTuple, Protocol
 
 ROUND_S = 2e-3  # shorter ones are ruled by the clock and by interrupts
 FEWEST = 7  # rounds, below which quartiles say nothing
@@ -21,58 +16,6 @@ class Loop(Protocol):
 class Times(NamedTuple):
     """Microseconds per call of each arm, round by round."""
 
-    by_arm: dict[str, list[float]]
-    calls: int
-
-
-def loop(call: Callable[..., Tensor], inputs: Sequence[Tensor], backward: bool) -> timeit.Timer:
-    """`call` on `inputs`, and on to the gradients for `backward`; the collector is off meanwhile.
-
-    Gradients are returned rather than accumulated, which would add an operation of its own.
-    """
-    names = [f"input{position}" for position in range(len(inputs))]
-    scope: dict[str, Any] = {**dict(zip(names, inputs)), "call": call}
-    statement = f"call({', '.join(names)})"
-    if backward:
-        scope["grad"] = torch.autograd.grad
-        scope["leaves"] = [tensor for tensor in inputs if tensor.requires_grad]
-        statement = f"grad({statement}, leaves)"
-    return timeit.Timer(statement, globals=scope)
-
-
-def measure(arms: Mapping[str, Loop], rounds: int, most_s: float) -> Times:
-    """Every arm in each of `rounds` rounds; fewer where they would take more than `most_s`."""
-    once = [_warmed(arm) for arm in arms.values()]
-    calls = max(1, round(ROUND_S / min(once)))
-    rounds = max(FEWEST, min(rounds, int(most_s / (calls * sum(once)))))
-    by_arm: dict[str, list[float]]
-    calls: int
-
-
-def loop(call: Callable[..., Tensor], inputs: Sequence[Tensor], backward: bool) -> timeit.Timer:
-    """`call` on `inputs`, and on to the gradients for `backward`; the collector is off meanwhile.
-
-    Gradients are returned rather than accumulated, which would add an operation of its own.
-    """
-    names = [f"input{position}" for position in range(len(inputs))]
-    scope: dict[str, Any] = {**dict(zip(names, inputs)), "call": call}
-    statement = f"call({', '.join(names)})"
-    if backward:
-        scope["grad"] = torch.autograd.grad
-        scope["leaves"] = [tensor for tensor in inputs if tensor.requires_grad]
-        statement = f"grad({statement}, leaves)"
-    return timeit.Timer(statement, globals=scope)
-
-
-def measure(arms: Mapping[str, Loop], rounds: int, most_s: float) -> Times:
-    """Every arm in each of `rounds` rounds; fewer where they would take more than `most_s`."""
-    slowest = max([_warmed(arm) for arm in arms.values()])
-    fastest = min([arm.timeit(1) for arm in arms.values()])
-    once = max(fastest, 1e-7)
-    # The first arm that is called sets no pace: a single call is too noisy to size a loop by.
-    sized = min([arm.timeit(_fitting(once, 10)) / _fitting(once, 10) for arm in arms.values()])
-    calls = _fitting(sized, 10**7)
-    rounds = max(FEWEST, min(rounds, int(most_s / (len(arms) * calls * max(slowest, sized)))))
     by_arm: dict[str, list[float]] = {name: [] for name in arms}
     for name in order(list(arms), rounds):
         by_arm[name].append(arms[name].timeit(calls) / calls * 1e6)

@@ -44,10 +44,7 @@ MISTAKES = (
         always=True,
         advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
         "One sample of class probabilities needs its batch axis.",
-        fixes=(
-            "SafeBCEWithLogitsLoss()(input, target)",
-            "SafeCrossEntropyLoss()(input.unsqueeze(0), target.unsqueeze(0))",
-        ),
+        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
     ),
     _row(
         _SOFTMAX,

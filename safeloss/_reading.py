@@ -102,7 +102,7 @@ class Refusal(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A typed signature that is refused by name; every condition is data, so that it can be traced."""
+    """A typed signature that is refused by name. Conditions are data, so that it can be traced."""
 
     kernels: tuple[str, ...]
     layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument
@@ -382,9 +382,29 @@ class Reader(NamedTuple):
             if all([bound is None for bound in counted]):
                 rule = f"`{first.name}` does not have num_classes={known} classes."
                 return Refusal(LayoutError, rule)
-        return self._ill_typed(call, last) or Refusal(
-            LayoutError, f"{' and '.join(self._aligned(call))} do not fit together."
-        )
+        refusal = self._ill_typed(call, last)
+        if refusal is None:
+            refusal = self._unbatched(call, last)
+        if refusal is None:
+            names = " and ".join(self._aligned(call))
+            refusal = Refusal(LayoutError, f"{names} do not fit together.")
+        return refusal
+
+    def _unbatched(self, call: Call, last: bool) -> Refusal | None:
+        """The refusal where only a batch of one is too much: the first argument has lost it."""
+        first = self.inputs[0].name
+        for entry in self.inputs[1:]:
+            shape = call.shapes.get(entry.name, ())
+            if not entry.weight and len(shape) > 0 and shape[0] == 1:
+                shapes = dict(call.shapes)
+                shapes[entry.name] = shape[1:]
+                if self._readings(Call(shapes, call.dtypes, call.options), last, True):
+                    return Refusal(
+                        LayoutError,
+                        f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis.",
+                        fixes=(f"{first}.unsqueeze(0)",),
+                    )
+        return None
 
     def _ill_typed(self, call: Call, last: bool) -> Refusal | None:
         """The refusal where the shapes would fit, were it not for the element types."""

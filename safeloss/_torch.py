@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 _C: Any = torch._C  # whose stubs leave most of it out
 
@@ -31,12 +31,12 @@ constant_while_compiling(transformed)  # Dynamo itself guards on the stack of tr
 
 @contextlib.contextmanager
 def unobserved() -> Iterator[None]:
-    """While we look at a call nobody looks at us: no `__torch_function__`, no `torch.jit.trace`.
+    """While we look at a call nobody looks at us: no mode, no tensor subclass, no trace.
 
-    A trace would turn sizes into tensors, and a mode would be shown operations of ours.
+    They would be shown operations of ours, and `torch.jit.trace` turns sizes into tensors.
     """
     state = _C._get_tracing_state()
-    with _C.DisableTorchFunction():
+    with _C.DisableTorchFunction(), _disable_current_modes():
         _C._set_tracing_state(None)
         try:
             yield

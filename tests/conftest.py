@@ -1,0 +1,30 @@
+"""Settings for all tests."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+for profile, examples in (("quick", 25), ("thorough", 500)):
+    settings.register_profile(
+        profile,
+        deadline=None,  # a noisy machine is no failure
+        suppress_health_check=[HealthCheck.too_slow],
+        max_examples=examples,
+    )
+settings.load_profile(os.environ.get("SAFELOSS_EXAMPLES", "quick"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", action="store_true", help="rewrite the golden messages")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _names(doctest_namespace: dict[str, object]) -> None:
+    doctest_namespace["torch"] = torch

@@ -1,0 +1,168 @@
+"""The laws, over every loss in `losses.LOSSES`."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from losses import LOSSES, Drawn, Loss, build, calls, run, same
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import safeloss
+
+over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
+
+
+@st.composite
+def normalisable(draw: st.DrawFn, loss: Loss) -> tuple[Drawn, list[Tensor]]:
+    """A call that native accepts, and the same targets with axes of size 1 put in or left out."""
+    drawn = draw(calls(loss))
+    loose = []
+    for tensor in drawn.inputs[1:]:
+        shape = list(tensor.shape)
+        if draw(st.booleans()) and 1 in shape:
+            shape.remove(1)  # the first one: of the batch, where there is a batch of one
+        else:
+            for _ in range(draw(st.integers(1, 2))):
+                shape.insert(draw(st.integers(1 if loss.pinned else 0, max(1, len(shape)))), 1)
+        loose.append(tensor.reshape(shape))
+    return drawn, [drawn.inputs[0], *loose]
+
+
+@over_losses
+@given(data=st.data())
+def test_bitwise_native(loss: Loss, data: st.DataObject) -> None:
+    drawn = data.draw(calls(loss))
+    safe, native = build(loss, drawn)
+    expected = run(native, drawn.inputs)
+    assert same(run(safe, drawn.inputs), expected)
+    assert same(run(safe, drawn.inputs), expected), "the second call takes the short way"
+
+
+@over_losses
+@given(data=st.data())
+def test_normalised_equals_native_on_what_was_meant(loss: Loss, data: st.DataObject) -> None:
+    drawn, loose = data.draw(normalisable(loss))
+    safe, native = build(loss, drawn)
+    expected = run(native, drawn.inputs)
+    for _ in range(2):
+        value, *grads = run(safe, loose)
+        assert same([value], expected[:1])
+        assert same([g.reshape(e.shape) for g, e in zip(grads, expected[1:])], expected[1:])
+
+
+@over_losses
+@given(data=st.data())
+def test_the_function_is_the_module(loss: Loss, data: st.DataObject) -> None:
+    drawn, loose = data.draw(normalisable(loss))
+    safe, _ = build(loss, drawn)
+    assert same(run(lambda *inputs: loss.kernel(*inputs, **drawn.options), loose), run(safe, loose))
+
+
+@over_losses
+@given(data=st.data())
+def test_the_output_follows_the_logits(loss: Loss, data: st.DataObject) -> None:
+    drawn, loose = data.draw(normalisable(loss))
+    drawn.options["reduction"] = "none"
+    safe, native = build(loss, drawn)
+    assert safe(*loose).shape == native(*drawn.inputs).shape
+
+
+class Operations(TorchDispatchMode):
+    """What is dispatched: the operation and the shapes it works on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+        shapes = tuple(tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor))
+        self.seen.append((str(func), shapes))
+        return func(*args, **(kwargs or {}))
+
+
+VIEWS = ("unsqueeze", "squeeze", "view", "movedim", "permute", "_to_copy", "_reshape_alias")
+
+
+@over_losses
+@given(data=st.data())
+def test_same_operations(loss: Loss, data: st.DataObject) -> None:
+    drawn, loose = data.draw(normalisable(loss))
+    safe, native = build(loss, drawn)
+
+    def operations(module, inputs):
+        leaf = inputs[0].detach().clone().requires_grad_()
+        with Operations() as mode:
+            module(leaf, *inputs[1:]).sum().backward()
+        return mode.seen
+
+    expected = operations(native, drawn.inputs)
+    assert operations(safe, drawn.inputs) == expected
+    assert operations(safe, drawn.inputs) == expected, "the second call takes the short way"
+    extra = list(operations(safe, loose))
+    for operation in expected:
+        extra.remove(operation)
+    assert len(extra) <= len(loose) - 1
+    assert all(name.removeprefix("aten.").startswith(VIEWS) for name, _ in extra)
+
+
+AXES = st.sampled_from(["B", "C", "T", "1"])
+
+
+@over_losses
+@given(
+    layouts=st.tuples(
+        st.lists(AXES, max_size=4).map(tuple), st.lists(AXES, max_size=4).map(tuple)
+    ),
+    target_dtype=st.sampled_from([torch.float32, torch.int64]),
+    sizes=st.tuples(st.integers(2, 5), st.integers(2, 5)),
+)
+def test_the_batch_size_never_decides(loss, layouts, target_dtype, sizes) -> None:
+    def verdict(batch: int) -> str:
+        table = {"B": batch, "C": sizes[0], "T": sizes[1], "1": 1}
+        shapes = [[table[axis] for axis in layout] for layout in layouts]
+        try:
+            loss.kernel(
+                torch.zeros(shapes[0]), torch.zeros(shapes[1], dtype=target_dtype), reduction="sum"
+            )
+        except safeloss.AmbiguousLayoutError:
+            return "ambiguous"
+        except safeloss.SafeLossError:
+            return "refused"
+        return "accepted"
+
+    if "B" not in layouts[0]:
+        return
+    generic = {verdict(batch) for batch in (11, 13, 17)}
+    assert len(generic) == 1
+    if generic == {"accepted"}:
+        assert verdict(1) in ("accepted", "ambiguous") if sizes[0] == sizes[1] else "accepted"
+        assert verdict(sizes[0]) in ("accepted", "ambiguous")
+        assert verdict(sizes[1]) in ("accepted", "ambiguous")
+
+
+SHAPES = [
+    *itertools.product((1, 2, 3), repeat=0),
+    *itertools.product((1, 2, 3), repeat=1),
+    *itertools.product((1, 2, 3), repeat=2),
+    *itertools.product((1, 2), repeat=3),
+]
+
+
+@over_losses
+def test_no_silent_broadcast(loss: Loss) -> None:
+    """Over all small shapes: what is accepted pairs as many targets as there are."""
+    for shape, other in itertools.product(SHAPES, SHAPES):
+        for dtype in (torch.float32, torch.int64):
+            try:
+                value = loss.kernel(
+                    torch.zeros(shape), torch.zeros(other, dtype=dtype), reduction="none"
+                )
+            except safeloss.SafeLossError:
+                continue
+            assert value.numel() <= math.prod(shape)
+            assert math.prod(other) in (math.prod(shape), value.numel())
