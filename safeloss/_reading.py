@@ -395,7 +395,8 @@ class Reader(NamedTuple):
         first = self.inputs[0].name
         for entry in self.inputs[1:]:
             shape = call.shapes.get(entry.name, ())
-            if not entry.weight and len(shape) > 0 and shape[0] == 1:
+            batched = any([pattern.has("batch") for pattern in entry.patterns])
+            if batched and not entry.weight and len(shape) > 0 and shape[0] == 1:
                 shapes = dict(call.shapes)
                 shapes[entry.name] = shape[1:]
                 if self._readings(Call(shapes, call.dtypes, call.options), last, True):
