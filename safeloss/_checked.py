@@ -56,8 +56,9 @@ class Plan(NamedTuple):
     def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
         signature, named = self.signature, dict(zip(self.signature.names, arguments))
         if self.values:
-            with unobserved():
-                _verify_values(signature, _name(signature, owner), self.reading, named)
+            with unobserved() as traced:
+                if not traced:
+                    _verify_values(signature, _name(signature, owner), self.reading, named)
         edited = signature.edited(self.reading, named)
         return signature.run(signature.kernel, signature.total, self.zero, edited)
 
@@ -154,21 +155,21 @@ def _new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> T
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
     try:
-        with unobserved():
-            plan = _plan(signature, owner, arguments)
+        with unobserved() as traced:
+            plan = _plan(signature, owner, arguments, traced)
     except SafeLossError as refusal:
         raise refusal.with_traceback(None) from None  # it ends where the loss was called
     try:
         return plan(owner, arguments)
     except Exception as error:
-        with unobserved():
-            explained = _explained(signature, owner, plan, arguments, error)
+        with unobserved() as traced:
+            explained = None if traced else _explained(signature, owner, plan, arguments, error)
         if explained is None:
             raise
         raise explained.with_traceback(None) from None
 
 
-def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Plan:
+def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: bool) -> Plan:
     """What the call needs, verified, and remembered where it means the same the next time."""
     name = _name(signature, owner)
     memory = signature.memory if owner is None else owner._memory
@@ -190,8 +191,7 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Plan:
 
     always = call.options.get("check_values") == "always"
     unread = call.options.get("check_values") == "first" and memory.unread
-    if unread and readable(value for value in named.values() if isinstance(value, Tensor)):
-        _verify_values(signature, name, reading, named)
+    if unread and not traced and _verify_values(signature, name, reading, named):
         memory.unread = unread = False
     if reading.settles and owner is not None:
         memory.settled = True
@@ -249,11 +249,11 @@ def _verify_hints(signature: Signature, name: str, call: Call, named: Named) -> 
                     raise _refused(signature, name, call, refusal)
 
 
-def _verify_values(signature: Signature, name: str, reading: Reading, named: Named) -> None:
-    """The rules of every layout on the numbers; the first broken one is raised."""
+def _verify_values(signature: Signature, name: str, reading: Reading, named: Named) -> bool:
+    """Whether the numbers could be read; the first rule that they break is raised."""
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     if not readable(tensors.values()):
-        return
+        return False
     call = signature.call(None, named)
     seen = Seen(signature.edited(reading, named), call.options, reading.axes)
     with torch.no_grad():
@@ -266,6 +266,7 @@ def _verify_values(signature: Signature, name: str, reading: Reading, named: Nam
                 raise explain_value(name, argument, broken, inputs, call, tensors, mends)
             for suspicion in suspicions(values, pattern.rules, seen):
                 warn(f"{name}: `{argument}` {suspicion}.")
+    return True
 
 
 def _mends(

@@ -30,25 +30,26 @@ constant_while_compiling(transformed)  # Dynamo itself guards on the stack of tr
 
 
 @contextlib.contextmanager
-def unobserved() -> Iterator[None]:
+def unobserved() -> Iterator[bool]:
     """While we look at a call nobody looks at us: no mode, no tensor subclass, no trace.
 
     They would be shown operations of ours, and `torch.jit.trace` turns sizes into tensors.
+    Gives whether the call is traced, so that its numbers must not be read.
     """
     state = _C._get_tracing_state()
+    proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
+    traced = state is not None or proxies is not None or torch.compiler.is_compiling()
     with _C.DisableTorchFunction(), _disable_current_modes():
         _C._set_tracing_state(None)
         try:
-            yield
+            yield traced
         finally:
             _C._set_tracing_state(state)
 
 
 def readable(tensors: Iterable[Tensor]) -> bool:
-    """Whether the numbers can be read: nothing traces, transforms or captures the call."""
-    if torch.compiler.is_compiling() or transformed():
-        return False
-    if _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY) is not None:
+    """Whether the numbers are there: no transform, no CUDA graph capture, no fake tensor."""
+    if transformed():
         return False
     for tensor in tensors:
         if tensor.is_meta or isinstance(tensor, FakeTensor):

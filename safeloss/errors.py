@@ -112,7 +112,8 @@ class SuspiciousInputWarning(UserWarning):
 
 
 for _name in __all__:
-    globals()[_name].__module__ = "safeloss"  # where users import them from
+    if _name != "Argument":
+        globals()[_name].__module__ = "safeloss"  # where users import them from
 
 _SKIPPED = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<safeloss")
 

@@ -157,7 +157,9 @@ def run(module: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
     """Equal bit for bit, NaN being NaN."""
     return len(one) == len(other) and all(
-        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.isnan(), b.isnan())
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and torch.equal(a.isnan(), b.isnan())
         and torch.equal(a.nan_to_num(), b.nan_to_num())
         for a, b in zip(one, other)
     )

@@ -115,9 +115,7 @@ AXES = st.sampled_from(["B", "C", "T", "1"])
 
 @over_losses
 @given(
-    layouts=st.tuples(
-        st.lists(AXES, max_size=4).map(tuple), st.lists(AXES, max_size=4).map(tuple)
-    ),
+    layouts=st.tuples(st.lists(AXES, max_size=4).map(tuple), st.lists(AXES, max_size=4).map(tuple)),
     target_dtype=st.sampled_from([torch.float32, torch.int64]),
     sizes=st.tuples(st.integers(2, 5), st.integers(2, 5)),
 )
@@ -137,6 +135,8 @@ def test_the_batch_size_never_decides(loss, layouts, target_dtype, sizes) -> Non
 
     if layouts[0][:1] != ("B",) or "B" in layouts[0][1:]:
         return  # B is the batch axis
+    if loss.pinned and len(layouts[0]) == 1:
+        return  # a single axis holds the classes
     generic = {verdict(batch) for batch in (11, 13, 17)}
     assert len(generic) == 1
     if generic == {"accepted"}:

@@ -308,7 +308,7 @@ def test_a_bad_option_lists_its_choices(loss, options, choices) -> None:
     with pytest.raises(ValueError, match=re.escape(choices)):
         loss(**options)
     mutated = loss()
-    (name, value), = options.items()
+    ((name, value),) = options.items()
     setattr(mutated, name, value)
     with pytest.raises(ValueError, match=re.escape(choices)):
         mutated(scores(B, C), rand(B, C))

@@ -1,0 +1,124 @@
+"""The errors as data, and their text: golden messages, rewritten by `pytest --golden`."""
+
+import copy
+import pickle
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+
+import safeloss
+from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
+from safeloss import functional as SF
+
+GOLDEN = Path(__file__).parent / "golden"
+B, C, T = 32, 3, 5
+
+
+def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+def long(*shape: int) -> torch.Tensor:
+    return zeros(*shape, dtype=torch.long)
+
+
+MESSAGES = {
+    "class-indices-in-bce": (SafeBCEWithLogitsLoss(), zeros(B, C), long(B)),
+    "crossed": (SafeBCEWithLogitsLoss(), zeros(B, 1), zeros(1, B)),
+    "one-against-many": (SafeBCEWithLogitsLoss(), zeros(B, C), zeros(B, 1)),
+    "several-scores-one-label": (SafeBCEWithLogitsLoss(), zeros(B, C), zeros(B)),
+    "no-fix": (SafeBCEWithLogitsLoss(), zeros(B, C), zeros(C, B)),
+    "label-signs": (SafeBCEWithLogitsLoss(), zeros(2), torch.tensor([-1, 1])),
+    "list": (SafeBCEWithLogitsLoss(), zeros(2), [0.0, 1.0]),
+    "weight-per-sample": (SafeBCEWithLogitsLoss(zeros(B)), zeros(B, C), zeros(B, C)),
+    "weight-per-channel": (SafeBCEWithLogitsLoss(zeros(C)), zeros(2, C, 8, 8), zeros(2, C, 8, 8)),
+    "empty": (SafeBCEWithLogitsLoss(), zeros(0, 1), zeros(0)),
+    "device": (SafeBCEWithLogitsLoss(), zeros(B), zeros(B).to("meta")),
+    "one-class": (SafeCrossEntropyLoss(), zeros(B, 1), long(B)),
+    "softmax-over-the-batch": (SafeCrossEntropyLoss(), zeros(B), zeros(B)),
+    "classes-last": (SafeCrossEntropyLoss(), zeros(B, T, C), long(B, T)),
+    "tie": (SafeCrossEntropyLoss(), zeros(B, T, T), long(B, T)),
+    "floating-indices": (SafeCrossEntropyLoss(), zeros(B, C), zeros(B)),
+    "one-hot": (SafeCrossEntropyLoss(), zeros(B, C), long(B, C)),
+    "lost-batch": (SafeCrossEntropyLoss(), zeros(C, T), long(1, T)),
+    "past-the-classes": (SafeCrossEntropyLoss(), zeros(2, C), torch.tensor([1, C])),
+    "all-ignored": (SafeCrossEntropyLoss(), zeros(2, C), long(2) - 100),
+    "multi-hot": (SafeCrossEntropyLoss(), zeros(2, C), torch.tensor([[0.0, 1, 1], [1, 0, 0]])),
+    "batch-or-classes": (MultiLabelBCE(), zeros(B), zeros(B)),
+    "class-indices-in-multilabel": (MultiLabelBCE(), zeros(B, C), long(B)),
+    "function": (SF.cross_entropy, zeros(B, T, C), long(B, T)),
+    "label-smoothing": (SafeCrossEntropyLoss(label_smoothing=2.0), zeros(B, C), long(B)),
+}
+
+
+def refusal(name: str) -> safeloss.SafeLossError:
+    loss, *inputs = MESSAGES[name]
+    with pytest.raises(safeloss.SafeLossError) as caught:
+        loss(*inputs)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_golden_message(name: str, request: pytest.FixtureRequest) -> None:
+    error = refusal(name)
+    text = f"{type(error).__name__}: {error}\n"
+    path = GOLDEN / f"{name}.txt"
+    if request.config.getoption("golden"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_data_first(name: str) -> None:
+    error = refusal(name)
+    loss, *inputs = MESSAGES[name]
+    assert error.loss in (type(loss).__name__, "cross_entropy")
+    assert str(error).startswith(f"{error.loss}: {error.rule}")
+    assert [row.name for row in error.arguments][:2] == ["input", "target"]
+    for copied in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert type(copied) is type(error)
+        assert str(copied) == str(error)
+        assert copied.fixes == error.fixes
+
+
+def test_the_tree() -> None:
+    root = safeloss.SafeLossError
+    assert issubclass(root, ValueError)
+    assert issubclass(safeloss.AmbiguousLayoutError, safeloss.LayoutError)
+    assert issubclass(safeloss.ArgumentTypeError, TypeError)
+    leaves = ("LayoutError", "DTypeError", "DeviceError", "ValueRangeError", "ArgumentTypeError")
+    for name in leaves:
+        assert issubclass(getattr(safeloss, name), root)
+        assert getattr(safeloss, name).__module__ == "safeloss"
+
+
+def test_the_traceback_ends_where_the_loss_was_called() -> None:
+    error = refusal("tie")
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "safeloss" in f.filename]
+    assert {frame.name for frame in ours} <= {"refusal", "forward", "new_call", "_new_call"}
+
+
+def test_values_of_tensors_are_not_printed_in_layout_errors() -> None:
+    secret = torch.full((4, 3), 1234.5)
+    with pytest.raises(safeloss.LayoutError) as caught:
+        SafeBCEWithLogitsLoss()(secret, secret[0])
+    assert "1234" not in str(caught.value)
+
+
+def test_out_of_memory_and_strange_errors_are_not_ours() -> None:
+    class Strange(Exception):
+        pass
+
+    class Mode(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch.nn.functional.cross_entropy:
+                raise Strange
+            return func(*args, **(kwargs or {}))
+
+    with Mode(), pytest.raises(Strange):
+        SafeCrossEntropyLoss()(zeros(B, C), long(B))
