@@ -17,7 +17,7 @@ CLASSES = 8
 class Case(NamedTuple):
     """A native loss and the safe one that stands in for it, as modules and as functions."""
 
-    name: str
+    name: str  # the safe loss, with "/" and the native one where that is not its namesake
     native: Callable[..., nn.Module]
     safe: Callable[..., nn.Module]
     native_function: Callable[..., Tensor]
@@ -63,11 +63,11 @@ CASES = (
          nn.CrossEntropyLoss, safeloss.SafeCrossEntropyLoss,
          F.cross_entropy, SF.cross_entropy,
          indices, unsqueezed),
-    Case("MultiLabelBCE / MultiLabelSoftMargin",
+    Case("MultiLabelBCE/SoftMargin",
          nn.MultiLabelSoftMarginLoss, safeloss.MultiLabelBCE,
          F.multilabel_soft_margin_loss, SF.multilabel_binary_cross_entropy,
          several, unsqueezed),
-    Case("MultiLabelBCE / BCEWithLogits",
+    Case("MultiLabelBCE/BCE",
          nn.BCEWithLogitsLoss, safeloss.MultiLabelBCE,
          F.binary_cross_entropy_with_logits, SF.multilabel_binary_cross_entropy,
          several, unsqueezed),

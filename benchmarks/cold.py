@@ -1,7 +1,6 @@
 """The cold path: what a signature costs that was not seen before, as with varying lengths."""
 
 import gc
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.arms import NATIVE, Cell
 from benchmarks.cases import Tensors, prepared, shapes
-from benchmarks.timing import Times, order
+from benchmarks.timing import Times, clock, order
 
 LENGTHS = 64
 STEP = 80  # elements, so that any usual number of classes gives each length its own batch
@@ -23,16 +22,16 @@ class Pass:
 
     def timeit(self, number: int) -> float:
         """Seconds for `number` calls, which are as many passes as that takes."""
-        spent = 0
+        spent, now = 0.0, clock(1)
         for _ in range(number // len(self.lots)):
             call: Callable[..., Tensor] = self.made()
             gc.disable()
-            started = time.perf_counter_ns()
+            started = now()
             for inputs in self.lots:
                 call(*inputs)
-            spent += time.perf_counter_ns() - started
+            spent += now() - started
             gc.enable()
-        return spent * 1e-9
+        return spent
 
 
 def cold(cell: Cell, rounds: int) -> Times:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.timing import OWN
+
 
 class Spread(NamedTuple):
     """A median between its quartiles."""
@@ -41,6 +43,7 @@ class Row:
     us: Spread | None = None
     ratio: Spread | None = None  # of the paired rounds, not of the medians
     overhead_us: Spread | None = None  # the same for the difference
+    least_us: float = 0.0  # the difference of the fastest rounds
     rounds: int = 0
     calls: int = 0  # in each round
     error: str = ""
@@ -82,6 +85,7 @@ def begun(quick: bool) -> Record:
             "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}",
             "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "clock of one thread": "thread time" if OWN else "wall time",
         },
         versions={
             "python": platform.python_version(),

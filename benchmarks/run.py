@@ -47,6 +47,7 @@ def _rows(cell: Cell, plan: Plan) -> list[Row]:
             row.native_us, row.us = spread(native), spread(measured)
             row.ratio = spread([ours / its for ours, its in zip(measured, native)])
             row.overhead_us = spread([ours - its for ours, its in zip(measured, native)])
+            row.least_us = min(measured) - min(native)
             row.rounds, row.calls = len(native), times.calls
             rows.append(row)
     return rows

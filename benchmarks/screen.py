@@ -8,6 +8,7 @@ from benchmarks.record import Record
 from benchmarks.tables import HEADINGS, cells_of, sections
 
 try:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
@@ -20,14 +21,15 @@ else:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Something to tell what is being measured."""
-    if RICH and Console(stderr=True).is_terminal:
+    console = Console(stderr=True) if RICH else None
+    if console is not None and console.is_terminal:
         # Redrawn only between comparisons: a thread that draws would take time from the rounds.
         bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
-            console=Console(stderr=True),
+            console=console,
             auto_refresh=False,
         )
         task = bar.add_task("")
@@ -61,14 +63,16 @@ def show(record: Record) -> None:
 
 def _table(title: str, headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> None:
     if RICH:
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=SIMPLE)
         for position, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if position > 2 else "left", no_wrap=True)
+            kept = position > 0  # only the names may wrap
+            justify = "right" if position > 2 else "left"
+            table.add_column(heading, justify=justify, no_wrap=kept, overflow="fold")
         for line in lines:
             table.add_row(*line)
         console = Console()
         # Into a file there is no width to keep to.
-        Console(width=None if console.is_terminal else 140).print(table)
+        Console(width=None if console.is_terminal else 150).print(table)
         return
     widths = [max(len(cell) for cell in column) for column in zip(headings, *lines)]
     print(f"\n{title}")

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from benchmarks.record import Record, Row, Spread
 
-HEADINGS = ("loss", "pass", "way", "elements", "threads", "native us", "us", "ratio", "added us")
+# "fastest" is the difference of the fastest rounds, which a busy machine disturbs least.
+HEADINGS = tuple(
+    ["loss", "pass", "way", "elements", "threads", "native us", "us", "ratio", "added us", "fastest"]
+)
 SECTIONS = {
     "eager": "Modules, eager",
     "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on native",
@@ -29,18 +32,19 @@ def cells_of(row: Row) -> tuple[str, ...]:
     elements = f"{row.elements:,}" if row.elements else "varying"
     known = (row.loss, pass_of(row), row.arm or "-", elements, str(row.threads))
     if row.error or not (row.native_us and row.us and row.ratio and row.overhead_us):
-        return (*known, "-", "-", "failed", row.error[:60])
+        return (*known, "-", "-", "failed", row.error[:60], "-")
     return (
         *known,
         f"{row.native_us.median:.2f}",
         f"{row.us.median:.2f}",
         between(row.ratio, 3),
         between(row.overhead_us, 2, signed=True),
+        f"{row.least_us:+.2f}",
     )
 
 
 def pass_of(row: Row) -> str:
-    return "forward+backward" if row.backward else "forward"
+    return "fwd+bwd" if row.backward else "forward"
 
 
 def between(spread: Spread, digits: int, signed: bool = False) -> str:

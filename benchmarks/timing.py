@@ -1,10 +1,25 @@
 """Paired timing: all arms in every round, in a turning order, so that drift hits them alike."""
 
-from typing import NamedTuple, Protocol
+import time
+import timeit
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
 
 ROUND_S = 2e-3  # shorter ones are ruled by the clock and by interrupts
 FEWEST = 7  # rounds, below which quartiles say nothing
-WARM_UP_S = 10e-3  # of each arm, and at least two goes
+WARM_UP_S = 10e-3  # of each arm
+
+
+# The thread's own time leaves out what the machine spends on others meanwhile. One thread is all
+# there is, since CPU gradients are computed by the thread that asks for them.
+OWN = time.get_clock_info("thread_time").resolution < 1e-6
+
+
+def clock(threads: int) -> Callable[[], float]:
+    return time.thread_time if OWN and threads == 1 else time.perf_counter
 
 
 class Loop(Protocol):
@@ -16,6 +31,30 @@ class Loop(Protocol):
 class Times(NamedTuple):
     """Microseconds per call of each arm, round by round."""
 
+    by_arm: dict[str, list[float]]
+    calls: int
+
+
+def loop(call: Callable[..., Tensor], inputs: Sequence[Tensor], backward: bool) -> timeit.Timer:
+    """`call` on `inputs`, and on to the gradients for `backward`; the collector is off meanwhile.
+
+    Gradients are returned rather than accumulated, which would add an operation of its own.
+    """
+    names = [f"input{position}" for position in range(len(inputs))]
+    scope: dict[str, Any] = {**dict(zip(names, inputs)), "call": call}
+    statement = f"call({', '.join(names)})"
+    if backward:
+        scope["grad"] = torch.autograd.grad
+        scope["leaves"] = [tensor for tensor in inputs if tensor.requires_grad]
+        statement = f"grad({statement}, leaves)"
+    return timeit.Timer(statement, timer=clock(torch.get_num_threads()), globals=scope)
+
+
+def measure(arms: Mapping[str, Loop], rounds: int, most_s: float) -> Times:
+    """Every arm in each of `rounds` rounds; fewer where they would take more than `most_s`."""
+    once = [_warmed(arm) for arm in arms.values()]
+    calls = max(1, round(ROUND_S / min(once)))
+    rounds = max(FEWEST, min(rounds, int(most_s / (calls * sum(once)))))
     by_arm: dict[str, list[float]] = {name: [] for name in arms}
     for name in order(list(arms), rounds):
         by_arm[name].append(arms[name].timeit(calls) / calls * 1e6)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from safeloss import _faces
-from safeloss._reading import Call, Memory, Reading, Refusal
+from safeloss._reading import Call, Memory, Reading, Refusal, settle
 from safeloss._repairs import (
     brief,
     explain,
@@ -131,6 +131,8 @@ def traced_call(
     zero = signature.zero(reading, call)
     if isinstance(zero, Refusal):
         raise zero.error(brief(name, signature.reader.inputs, call, zero))
+    if reading.settles and memory is not None:
+        settle(memory)
     return signature.run(kernel, total, zero, signature.edited(reading, named))
 
 
@@ -194,7 +196,7 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: 
     if unread and not traced and _verify_values(signature, name, reading, named):
         memory.unread = unread = False
     if reading.settles and owner is not None:
-        memory.settled = True
+        settle(memory)
     plan = Plan(signature, reading, zero, always)
     if not (unread or symbolic or transformed()):
         if len(memory.plans) >= MOST_PLANS:

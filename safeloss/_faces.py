@@ -144,8 +144,5 @@ def _write(
     written.__module__ = signature.kernel.__module__
     written.__qualname__ = name
     written.__doc__ = signature.kernel.__doc__
-    written.__signature__ = seen_as
-    written.__annotations__ = {
-        p.name: p.annotation for p in seen_as.parameters.values() if p.annotation is not p.empty
-    } | {"return": seen_as.return_annotation}
+    written.__signature__ = seen_as  # no `__annotations__`: torch.fx would print them as code
     return written

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from safeloss._matching import Axes, Pattern, Shape
-from safeloss._torch import transformed
+from safeloss._torch import constant_while_compiling, transformed
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError, SafeLossError
 
 # The options that are not torch's.
@@ -29,6 +29,18 @@ class Memory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.settled, self.unread)
+
+
+@constant_while_compiling
+def settled(memory: Memory | None) -> bool:
+    """Whether an earlier call has proved which axis holds the classes."""
+    return memory is not None and memory.settled
+
+
+@constant_while_compiling
+def settle(memory: Memory) -> None:
+    """Remember that; while a compiler traces too, which mutation of a module would not survive."""
+    memory.settled = True
 
 
 class Input(NamedTuple):
@@ -181,7 +193,7 @@ class Reader(NamedTuple):
             return self._unsupported(call, last)
         first, target = f"`{self.inputs[0].name}`", f"`{self.inputs[1].name}`"
         if readings:
-            if call.memory is not None and call.memory.settled:
+            if settled(call.memory):
                 return readings[0]
             return Refusal(
                 AmbiguousLayoutError,
@@ -342,8 +354,7 @@ class Reader(NamedTuple):
                 return (*shape, *(1 for _ in full[2:])) if shape[0] == full[1] else None
             if shape[0] == full[1]:
                 trailing = shape[0] == full[-1]
-                settled = trailing and call.memory is not None and call.memory.settled
-                if not settled:
+                if not (trailing and settled(call.memory)):
                     return self._unplaced(name, len(full), trailing)
         if len(shape) > len(full):
             return () if not full and len(shape) == 1 and shape[0] == 1 else None
@@ -380,8 +391,13 @@ class Reader(NamedTuple):
         if known is not None:
             counted = [pattern.match(shape, {"classes": known}) for pattern in matched]
             if all([bound is None for bound in counted]):
-                rule = f"`{first.name}` does not have num_classes={known} classes."
-                return Refusal(LayoutError, rule)
+                # Joined, since Dynamo cannot format a symbol as a part of a longer string.
+                words = (
+                    f"`{first.name}` does not have the",
+                    f"{known}",
+                    "classes of `num_classes`.",
+                )
+                return Refusal(LayoutError, " ".join(words))
         refusal = self._ill_typed(call, last)
         if refusal is None:
             refusal = self._unbatched(call, last)
@@ -391,20 +407,18 @@ class Reader(NamedTuple):
         return refusal
 
     def _unbatched(self, call: Call, last: bool) -> Refusal | None:
-        """The refusal where only a batch of one is too much: the first argument has lost it."""
+        """The refusal where the first argument lacks the batch axis of one that another has."""
         first = self.inputs[0].name
+        shapes = dict(call.shapes)
+        shapes[first] = (1, *call.shapes[first])
+        if not self._readings(Call(shapes, call.dtypes, call.options), last, True):
+            return None
         for entry in self.inputs[1:]:
             shape = call.shapes.get(entry.name, ())
             batched = any([pattern.has("batch") for pattern in entry.patterns])
             if batched and not entry.weight and len(shape) > 0 and shape[0] == 1:
-                shapes = dict(call.shapes)
-                shapes[entry.name] = shape[1:]
-                if self._readings(Call(shapes, call.dtypes, call.options), last, True):
-                    return Refusal(
-                        LayoutError,
-                        f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis.",
-                        fixes=(f"{first}.unsqueeze(0)",),
-                    )
+                rule = f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis."
+                return Refusal(LayoutError, rule, fixes=(f"{first}.unsqueeze(0)",))
         return None
 
     def _ill_typed(self, call: Call, last: bool) -> Refusal | None:

@@ -34,6 +34,7 @@ class Loss:
     kernel: Callable[..., Tensor]
     native_kernel: Callable[..., Tensor]
     draw: Callable[[st.DrawFn, torch.dtype], Drawn]
+    batch: Callable[[int], list[Tensor]]  # plain inputs of so many samples, with fine values
     pinned: bool = False  # a size-1 axis before the batch is refused
 
     def __str__(self) -> str:
@@ -110,6 +111,7 @@ LOSSES = [
         SF.binary_cross_entropy_with_logits,
         F.binary_cross_entropy_with_logits,
         _binary,
+        lambda n: [torch.randn(n, 1), torch.rand(n, 1)],
     ),
     Loss(
         safeloss.MultiLabelBCE,
@@ -117,6 +119,7 @@ LOSSES = [
         SF.multilabel_binary_cross_entropy,
         F.binary_cross_entropy_with_logits,
         _multilabel,
+        lambda n: [torch.randn(n, 3), torch.rand(n, 3)],
         pinned=True,
     ),
     Loss(
@@ -125,6 +128,7 @@ LOSSES = [
         SF.cross_entropy,
         F.cross_entropy,
         _classes,
+        lambda n: [torch.randn(n, 3, 7), torch.randint(3, (n, 7))],
         pinned=True,
     ),
 ]

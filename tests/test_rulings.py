@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 import safeloss
-from safeloss import functional as SF
 from safeloss import (
     AmbiguousLayoutError,
     ArgumentTypeError,
@@ -17,6 +16,7 @@ from safeloss import (
     SafeBCEWithLogitsLoss,
     SafeCrossEntropyLoss,
 )
+from safeloss import functional as SF
 
 B, C, T, H, W = 4, 3, 5, 6, 7
 rand, long = torch.rand, lambda *shape: torch.zeros(shape, dtype=torch.long)

@@ -1,0 +1,77 @@
+"""The two plots of the docs: what a call costs more, and how that vanishes with size."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.record import Record, Row
+from benchmarks.tables import pass_of
+
+STYLES = {"forward": ":", "fwd+bwd": "-"}
+
+
+def added_at_one(record: Record, path: Path) -> None:
+    """Microseconds added to a forward call of the smallest size, with quartiles."""
+    rows = [row for row in _eager(record) if not row.backward]
+    smallest = min([row.elements for row in rows], default=0)
+    rows = [row for row in rows if row.elements == smallest]
+    losses, ways = _kept([row.loss for row in rows]), _kept([row.arm for row in rows])
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(losses)), layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.8 / max(1, len(ways))
+    for turn, way in enumerate(ways):
+        drawn = [row for row in rows if row.arm == way and row.overhead_us]
+        spreads = [row.overhead_us for row in drawn if row.overhead_us]
+        axes.barh(
+            [losses.index(row.loss) + (turn - (len(ways) - 1) / 2) * height for row in drawn],
+            [spread.median for spread in spreads],
+            height,
+            xerr=[
+                [spread.median - spread.low for spread in spreads],
+                [spread.high - spread.median for spread in spreads],
+            ],
+            label=way,
+        )
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(losses)), losses)
+    axes.invert_yaxis()
+    axes.set_xlabel("added to native, us (median and quartiles)")
+    axes.set_title(f"One forward call, {smallest} element{'s' if smallest > 1 else ''}")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def ratio_by_size(record: Record, path: Path) -> None:
+    """The ratio to native on aligned inputs against the number of elements."""
+    rows = [row for row in _eager(record) if row.arm == "aligned"]
+    losses = _kept([row.loss for row in rows])
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for color, loss in enumerate(losses):
+        for backward in (False, True):
+            line = [row for row in rows if row.loss == loss and row.backward == backward]
+            axes.plot(
+                [row.elements for row in line],
+                [row.ratio.median for row in line if row.ratio],
+                STYLES[pass_of(line[0])],
+                color=f"C{color % 10}",
+                marker="o",
+                markersize=3,
+                label=f"{loss}, {pass_of(line[0])}",
+            )
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("elements")
+    axes.set_ylabel("ratio to native (median)")
+    axes.set_title("Aligned inputs, one thread")
+    axes.legend(fontsize="small", ncols=2)
+    figure.savefig(path, dpi=120)
+
+
+def _eager(record: Record) -> list[Row]:
+    return [row for row in record.rows if row.section == "eager" and row.threads == 1 and row.ratio]
+
+
+def _kept(names: list[str]) -> list[str]:
+    """Each name once, in the order of the table."""
+    return list(dict.fromkeys(names))

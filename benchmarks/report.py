@@ -1,0 +1,82 @@
+"""A run as a page of the docs: `benchmarks.md`, its two plots and the data they come from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.plots import added_at_one, ratio_by_size
+from benchmarks.record import Record, Row
+from benchmarks.tables import HEADINGS, SECTIONS, cells_of, pass_of
+
+ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
+
+
+def write(record: Record, folder: Path) -> None:
+    """Everything that the docs need, into `folder`."""
+    record.save(folder / "benchmarks.json")
+    (folder / "benchmarks.md").write_text(page(record))
+    added_at_one(record, folder / ADDED)
+    ratio_by_size(record, folder / RATIO)
+
+
+def page(record: Record) -> str:
+    """The page, which says nothing that is not in `record`."""
+    threads = sorted({row.threads for row in record.rows if row.section == "eager"})
+    parts = [
+        "# Benchmarks",
+        "Written by `python -m benchmarks --report docs/`; do not edit.",
+        _where(record),
+        "Each number is the median of interleaved rounds. Ratios and differences are taken within "
+        "each round, then the median of those, with the quartiles in brackets; below 1 the safe "
+        "loss is the faster one. *aligned* inputs have the shapes that native wants; *normalised* "
+        "ones are repaired by a view (`[batch]` for `[batch, 1]`), and native gets the repaired "
+        "ones.",
+        "## What a call costs more",
+        f"![Microseconds added to one call, by loss]({ADDED})",
+        "## Ratio to native, by size",
+        f"![Ratio to native against the number of elements]({RATIO})",
+    ]
+    for count in threads:
+        parts += [f"On {count} thread{'s' if count > 1 else ''}:", _by_size(record, count)]
+    for section, title in SECTIONS.items():
+        rows = [row for row in record.rows if row.section == section]
+        if section != "eager" and rows:
+            parts += [f"## {title}", _markdown(HEADINGS, [cells_of(row) for row in rows])]
+    parts += ["## GPU", _gpu(record)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _where(record: Record) -> str:
+    machine, versions = record.machine, record.versions
+    names = ", ".join([f"{name} {number}" for name, number in versions.items()])
+    pace = "a quick run" if record.quick else "a full run"
+    return f"{machine['cpu']}, {machine['cores']} cores, {names}; {pace} of {record.date[:10]}."
+
+
+def _by_size(record: Record, threads: int) -> str:
+    rows = [row for row in record.rows if row.section == "eager" and row.threads == threads]
+    sizes = sorted({row.elements for row in rows})
+    lines: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in rows:
+        line = lines.setdefault((row.loss, pass_of(row), row.arm or "-"), {})
+        line[row.elements] = _ratio(row)
+    headings = ("loss", "pass", "way", *(f"{size:,}" for size in sizes))
+    return _markdown(
+        headings, [(*key, *(line.get(size, "") for size in sizes)) for key, line in lines.items()]
+    )
+
+
+def _ratio(row: Row) -> str:
+    return "failed" if row.ratio is None else f"{row.ratio.median:.3f}"
+
+
+def _gpu(record: Record) -> str:
+    lines = [f"Device: {record.cuda['device']}."]
+    for seen in record.cuda.get("kernels", ()):
+        ways = ", ".join([f"{way} {'yes' if same else 'no'}" for way, same in seen["same"].items()])
+        lines.append(f"- {seen['loss']}, {seen['elements']:,} elements, native's kernels: {ways}")
+    return "\n".join(lines)
+
+
+def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---" if position < 3 else "--:" for position in range(len(headings))]
+    return "\n".join([f"| {' | '.join(line)} |" for line in (headings, rule, *lines)])

@@ -1,0 +1,111 @@
+"""Under `torch.compile`: the same graph as native, as many of them, and the same refusals."""
+
+import re
+
+import pytest
+import torch
+from losses import LOSSES, Loss
+from test_rulings import ACCEPTED, REFUSED
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import safeloss
+from safeloss import SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch._dynamo.reset()
+
+
+def graphs(module: nn.Module, batches: list[list[torch.Tensor]]) -> list[list[tuple[str, str]]]:
+    """The graphs that a run over `batches` compiles, node by node but for names of inputs."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(module, backend=counter, fullgraph=True)
+    for inputs in batches:
+        compiled(*inputs)
+    return [
+        [(n.op, "" if n.op == "placeholder" else str(n.target)) for n in graph.graph.nodes]
+        for graph in counter.graphs
+    ]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_the_same_graphs_as_native_over_a_varying_batch(loss: Loss) -> None:
+    batches = [loss.batch(n) for n in (4, 9, 6, 17)]
+    ours, native = graphs(loss.safe(), batches), graphs(loss.native(), batches)
+    assert ours == native
+    assert len(ours) == 2, "one static, one dynamic"
+
+
+def test_a_normalised_input_is_one_view_more() -> None:
+    batches = [[torch.randn(n, 1), torch.rand(n)] for n in (4, 9, 6, 17)]
+    meant = [[x, y.view(-1, 1)] for x, y in batches]
+    ours, native = graphs(SafeBCEWithLogitsLoss(), batches), graphs(nn.BCEWithLogitsLoss(), meant)
+    assert len(ours) == len(native) == 2
+    for mine, theirs in zip(ours, native):
+        assert [node for node in mine if node != ("call_method", "unsqueeze")] == theirs
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_marked_dynamic_and_inductor(loss: Loss) -> None:
+    safe, native = loss.safe(), loss.native()
+    inputs = loss.batch(6)
+    for x in inputs:
+        torch._dynamo.mark_dynamic(x, 0)
+    compiled = torch.compile(safe, fullgraph=True)
+    assert torch.allclose(compiled(*inputs), native(*inputs))
+    other = loss.batch(11)
+    assert torch.allclose(compiled(*other), native(*other))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_verdicts_of_eager_mode(dynamic: bool) -> None:
+    """Every ruling, inside the compiler: accepted the same, refused by the same rule."""
+    for loss, options, shape, target, _ in ACCEPTED:
+        torch._dynamo.reset()
+        module, x = loss(check_values="never", reduction="none", **options), torch.randn(shape)
+        compiled = torch.compile(module, backend="eager", fullgraph=True, dynamic=dynamic)
+        assert torch.equal(compiled(x, target), module(x, target)), (shape, target.shape)
+    for kernel, options, shape, target, error, _ in REFUSED:
+        torch._dynamo.reset()
+        x = torch.randn(shape)
+        with pytest.raises(error) as eager:
+            kernel(x, target, **options)
+        compiled = torch.compile(kernel, backend="eager", fullgraph=True, dynamic=dynamic)
+        with pytest.raises(torch._dynamo.exc.Unsupported) as refusal:
+            compiled(x, target, **options)
+        text = str(refusal.value)
+        assert error.__name__ in text, text
+        assert f"{eager.value.loss}: {eager.value.rule}" in re.sub(r"\\(['\"])", r"\1", text)
+        for row in eager.value.arguments:
+            assert row.came in text
+
+
+def test_the_same_exception_without_fullgraph() -> None:
+    module = SafeCrossEntropyLoss()
+    inputs = torch.randn(4, 5, 3), torch.zeros(4, 5).long()
+    with pytest.raises(safeloss.LayoutError) as eager:
+        module(*inputs)
+    with pytest.raises(safeloss.LayoutError) as compiled:
+        torch.compile(module, backend="eager")(*inputs)
+    assert eager.value.rule in str(compiled.value)
+
+
+def test_vmap_inside_the_compiler() -> None:
+    x, target = torch.randn(4, 3), torch.randn(4, 3).softmax(1)
+    function = torch.func.vmap(safeloss.functional.cross_entropy)
+    compiled = torch.compile(function, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x, target), function(x, target))
+
+
+def test_a_model_settles_its_class_axis_inside_the_compiler() -> None:
+    """Tagging with a varying length does not die where it equals the number of classes."""
+    module = SafeCrossEntropyLoss()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    for length in (4, 5, 7, 3, 8):  # 3 is the number of classes
+        x, target = torch.randn(2, 3, length), torch.zeros(2, length).long()
+        assert torch.equal(compiled(x, target), nn.functional.cross_entropy(x, target))

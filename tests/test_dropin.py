@@ -1,0 +1,250 @@
+"""Wherever native works, ours does: every loss against every way that a module is used."""
+
+import copy
+import inspect
+import io
+import pickle
+
+import pytest
+import torch
+from losses import LOSSES, OURS, Loss
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import safeloss
+
+over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
+
+
+def pair(loss: Loss, n: int = 4) -> tuple[nn.Module, nn.Module, list[Tensor]]:
+    return loss.safe(), loss.native(), loss.batch(n)
+
+
+@over_losses
+def test_is_torchs_own_module(loss: Loss) -> None:
+    safe, native, _ = pair(loss)
+    assert isinstance(safe, loss.native)
+    assert repr(safe) == repr(native).replace(loss.native.__name__, loss.safe.__name__)
+    assert safe.state_dict() == native.state_dict()
+    assert list(safe.buffers()) == list(native.buffers())
+
+
+@over_losses
+@pytest.mark.parametrize("face", ["constructor", "forward", "function"])
+def test_signatures_are_torchs_and_then_ours(loss: Loss, face: str) -> None:
+    ours, native = {
+        "constructor": (loss.safe.__init__, loss.native.__init__),
+        "forward": (loss.safe.forward, loss.native.forward),
+        "function": (loss.kernel, loss.native_kernel),
+    }[face]
+    parameters = inspect.signature(ours).parameters
+    extra = [p for p in parameters.values() if p.name in OURS]
+    assert all(p.kind is p.KEYWORD_ONLY for p in extra)
+    shared = [(p.name, p.kind, p.default) for p in parameters.values() if p.name not in OURS]
+    expected = inspect.signature(native).parameters.values()
+    assert shared == [(p.name, p.kind, p.default) for p in expected]
+
+
+@over_losses
+def test_the_module_has_the_kernels_layouts(loss: Loss) -> None:
+    forward = inspect.signature(loss.safe.forward).parameters
+    kernel = inspect.signature(loss.kernel).parameters
+    required = [p for p in kernel.values() if p.default is p.empty]
+    assert [p.annotation for p in forward.values()][1:] == [p.annotation for p in required]
+
+
+@over_losses
+def test_copies_and_pickles(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+    safe(*inputs)
+    stored = io.BytesIO()
+    torch.save(safe, stored)
+    stored.seek(0)
+    copies = [
+        copy.deepcopy(safe),
+        pickle.loads(pickle.dumps(safe)),
+        torch.load(stored, weights_only=False),
+    ]
+    for module in copies:
+        assert torch.equal(module(*inputs), native(*inputs))
+        with pytest.raises(safeloss.SafeLossError):
+            module(inputs[0], torch.zeros(99, 98, dtype=inputs[1].dtype))
+
+
+@over_losses
+def test_reduction_is_mutable(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+    for reduction in ("mean", "sum", "none", "mean"):
+        safe.reduction = native.reduction = reduction
+        assert torch.equal(safe(*inputs), native(*inputs))
+
+
+@over_losses
+def test_called_by_keyword(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+    names = list(inspect.signature(loss.native.forward).parameters)[1:]
+    named = dict(zip(names, inputs))
+    assert torch.equal(safe(**named), native(**named))
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        safe(inputs[0])
+
+
+@over_losses
+def test_legacy_reduction(loss: Loss) -> None:
+    _, _, inputs = pair(loss)
+    for arguments in ({"size_average": False}, {"reduce": False}):
+        with pytest.warns(UserWarning, match="deprecated"):
+            safe, native = loss.safe(**arguments), loss.native(**arguments)
+        assert torch.equal(safe(*inputs), native(*inputs))
+        with pytest.warns(UserWarning, match="deprecated"):
+            assert torch.equal(loss.kernel(*inputs, **arguments), native(*inputs))
+
+
+@over_losses
+def test_hooks(loss: Loss) -> None:
+    safe, _, inputs = pair(loss)
+    seen = []
+    safe.register_forward_hook(lambda module, args, output: seen.append((len(args), output)))
+    safe.register_full_backward_hook(lambda *_: seen.append("backward"))
+    safe(inputs[0].requires_grad_(), *inputs[1:]).backward()
+    assert seen[0][0] == len(inputs)
+    assert seen[-1] == "backward"
+
+
+@over_losses
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(loss: Loss, dtype: torch.dtype) -> None:
+    safe, native, inputs = pair(loss)
+    with torch.autocast("cpu", dtype=dtype):
+        layer = nn.Linear(inputs[0].shape[-1], inputs[0].shape[-1])
+        scores = layer(inputs[0])
+        for _ in range(2):
+            assert torch.equal(safe(scores, *inputs[1:]), native(scores, *inputs[1:]))
+
+
+@over_losses
+def test_meta_and_fake_tensors(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+    meta = [x.to("meta") for x in inputs]
+    assert safe(*meta).shape == native(*meta).shape
+    with torch._subclasses.FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(x) for x in inputs]
+        assert safe(*fakes).shape == native(*fakes).shape
+
+
+@over_losses
+def test_func_transforms(loss: Loss) -> None:
+    safe, native, (x, *rest) = pair(loss)
+    for transform in (torch.func.grad, torch.func.hessian, torch.func.jacrev):
+        ours, theirs = (transform(module)(x, *rest) for module in (safe, native))
+        assert torch.allclose(ours, theirs, equal_nan=True)
+    ours, theirs = (
+        torch.func.jvp(lambda x, m=module: m(x, *rest), (x,), (torch.ones_like(x),))
+        for module in (safe, native)
+    )
+    assert torch.equal(ours[1], theirs[1])
+    batches = [torch.stack([t, t]) for t in (x, *rest)]
+    assert torch.allclose(torch.func.vmap(safe)(*batches), torch.func.vmap(native)(*batches))
+
+
+def nodes(graph: torch.fx.Graph) -> list[tuple[str, str]]:
+    return [(node.op, str(node.target)) for node in graph.nodes if node.op != "placeholder"]
+
+
+@over_losses
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_make_fx(loss: Loss, mode: str) -> None:
+    safe, native, inputs = pair(loss)
+    ours, theirs = (make_fx(module, tracing_mode=mode)(*inputs) for module in (safe, native))
+    assert nodes(ours.graph) == nodes(theirs.graph)
+    if mode == "symbolic":
+        other = loss.batch(9)
+        assert torch.equal(ours(*other), native(*other))
+
+
+@over_losses
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_export(loss: Loss, strict: bool, dynamic: bool) -> None:
+    safe, native, inputs = pair(loss)
+    batch = torch.export.Dim("batch", min=2, max=1024)
+    names = list(inspect.signature(loss.native.forward).parameters)[1:]
+    shapes = {name: {0: batch} for name in names} if dynamic else None
+    program = torch.export.export(safe, tuple(inputs), dynamic_shapes=shapes, strict=strict)
+    other = loss.batch(9) if dynamic else inputs
+    assert torch.equal(program.module()(*other), native(*other))
+
+
+@over_losses
+def test_symbolic_trace_keeps_the_check(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss = safe
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.loss(x * 1, y)
+
+    traced = torch.fx.symbolic_trace(Two())
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["loss"]
+    kernel = torch.fx.symbolic_trace(lambda x, y: loss.kernel(x, y))
+    alone = torch.fx.symbolic_trace(safe)
+    for module in (traced, kernel, alone):
+        assert torch.equal(module(*inputs), native(*inputs))
+        with pytest.raises(safeloss.SafeLossError):
+            module(inputs[0], torch.zeros(99, 98, dtype=inputs[1].dtype))
+
+
+@over_losses
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # native compares sizes
+def test_jit_trace(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+    traced = torch.jit.trace(safe, tuple(inputs))
+    assert torch.equal(traced(*loss.batch(4)).isfinite(), torch.tensor(True))
+    other = loss.batch(9)
+    assert torch.equal(traced(*other), native(*other))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # native compares sizes
+def test_jit_trace_of_a_normalised_call_holds_for_every_batch() -> None:
+    traced = torch.jit.trace(
+        safeloss.SafeBCEWithLogitsLoss(), (torch.randn(4, 1), torch.ones(4).long())
+    )
+    x, y = torch.randn(9, 1), torch.ones(9).long()
+    assert torch.equal(traced(x, y), nn.BCEWithLogitsLoss()(x, y.float().view(9, 1)))
+
+
+@over_losses
+def test_torch_function_modes_and_subclasses(loss: Loss) -> None:
+    safe, native, inputs = pair(loss)
+
+    class Mine(Tensor):
+        pass
+
+    wrapped = [x.as_subclass(Mine) for x in inputs]
+    for _ in range(2):
+        value = safe(*wrapped)
+        assert type(value) is Mine
+        assert torch.equal(value.as_subclass(Tensor), native(*inputs))
+
+    class Calls(torch.overrides.TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.functions = []
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.functions.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Calls() as mode:
+        safe(*inputs)
+    assert loss.native_kernel in mode.functions
+    with torch.device("cpu"):
+        assert torch.equal(safe(*inputs), native(*inputs))
+
+
+def test_the_canonical_name() -> None:
+    assert safeloss.SafeCrossEntropy is safeloss.SafeCrossEntropyLoss
+    assert repr(safeloss.SafeCrossEntropy()) == "SafeCrossEntropyLoss()"
