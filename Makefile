@@ -1,22 +1,55 @@
-# Two commands on a bare machine with Python 3.10 or newer: `make demo` and `make test`.
-# Each makes its own `.venv`, installs what it needs, and runs.
+# On a bare machine with Python 3.10 or newer, pip and make: `make demo`, `make test`.
+# Each makes its own environment, installs what it needs, and runs.
 
 PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-CPU    := --extra-index-url https://download.pytorch.org/whl/cpu
+PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest lint format docs bench check clean
+.PHONY: demo test test-oldest lint bench golden clean
 
-demo: $(VENV)/demo                 ## train healthy, broken and safe side by side, and look
-	$(BIN)/python -m safeloss demo
+demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
+	.venv/bin/python -m safeloss demo
 
-test: $(VENV)/test                 ## the whole suite: laws, tables, doctests
-	$(BIN)/python -m pytest --cov --cov-report=term
+test: .venv/test     ## the whole suite
+	.venv/bin/python -m pytest
 
-lint: $(VENV)/lint                 ## format, lint and types
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+coverage: .venv/test ## the whole suite, and the branches that it leaves out
+	.venv/bin/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: .venv/lint     ## format, lint and types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/pyright
+
+bench: .venv/demo    ## times and instruction counts against native
+	.venv/bin/python -m benchmarks
+
+test-oldest: .venv-oldest/test ## the suite on the oldest torch, jaxtyping and beartype
+	.venv-oldest/bin/python -m pytest
+
+golden: .venv/test   ## rewrite the golden messages
+	.venv/bin/python -m pytest tests/test_errors.py --golden
+
+clean:
+	rm -rf .venv .venv-oldest build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+# One stamp for each set of packages; remade when what is asked for changes.
+.venv/demo: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	.venv/bin/$(PIP) install --constraint constraints.txt --editable ".[demo]"
+	touch $@
+
+.venv/test: .venv/demo
+	.venv/bin/$(PIP) install "pip>=25.1"
+	.venv/bin/$(PIP) install --constraint constraints.txt --group test
+	touch $@
+
+.venv/lint: .venv/test
+	.venv/bin/$(PIP) install --constraint constraints.txt --group lint
+	touch $@
+
+.venv-oldest/test: pyproject.toml constraints-oldest.txt
+	test -d .venv-oldest || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/$(PIP) install "pip>=25.1"
+	.venv-oldest/bin/$(PIP) install --constraint constraints-oldest.txt --editable ".[demo]" --group test
+	touch $@

@@ -391,13 +391,8 @@ class Reader(NamedTuple):
         if known is not None:
             counted = [pattern.match(shape, {"classes": known}) for pattern in matched]
             if all([bound is None for bound in counted]):
-                # Joined, since Dynamo cannot format a symbol as a part of a longer string.
-                words = (
-                    f"`{first.name}` does not have the",
-                    f"{known}",
-                    "classes of `num_classes`.",
-                )
-                return Refusal(LayoutError, " ".join(words))
+                rule = f"`{first.name}` does not have as many classes as `num_classes` says."
+                return Refusal(LayoutError, rule)
         refusal = self._ill_typed(call, last)
         if refusal is None:
             refusal = self._unbatched(call, last)
