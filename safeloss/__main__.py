@@ -32,6 +32,7 @@ def file_to_write(text: str) -> Path:
 
 
 def demo_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `demo`."""
     add = parser.add_argument
     add("--output", type=file_to_write, default=Path("demo.png"), metavar="PNG",
         help="where the picture goes (default: %(default)s)")  # fmt: skip
@@ -40,6 +41,7 @@ def demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(options: argparse.Namespace) -> int:
+    """Train, print and draw: see `safeloss._demo`."""
     from safeloss import _demo
 
     return _demo.run(options.output, options.epochs, options.quick)

@@ -216,10 +216,11 @@ def draw(runs: Runs, output: Path) -> None:
         width = 5 if name == CORRECT else 2  # or the swapped-in curve would hide it
         losses = runs[shown][name].losses
         epochs = range(1, len(losses) + 1)
-        curves.plot(epochs, losses, style, color=color, lw=width, label=name)
         norm = [runs[size][name].gradient_norm for size in sizes]
-        norms.plot(sizes, norm, f"{style}o", color=color, lw=width, ms=width + 2)
+        for axes, x, y in ((curves, epochs, losses), (norms, sizes, norm)):
+            axes.plot(x, y, f"{style}o", color=color, lw=width, ms=width + 2, label=name)
     curves.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    curves.xaxis.get_major_locator().set_params(integer=True)
     curves.set_title(f"Loss while training, B = {shown}", loc="left")
     norms.set(xlabel="batch size B", ylabel="gradient norm, last epoch", yscale="log")
     norms.set_xscale("log", base=2)
@@ -254,9 +255,10 @@ def run(output: Path, epochs: int | None = None, quick: bool = False) -> int:
     data = load()
     epochs = epochs or (QUICK_EPOCHS if quick else EPOCHS)
     console.print(
-        f"Breast cancer, {len(data.labels)} samples to train on and {len(data.held_out_labels)} "
-        f"held out; a linear head, Adam, {epochs} epochs.\nLogits are [B, 1], labels [B]. "
-        "Same start, same batches; only the loss differs.\n"
+        f"Breast cancer data: {len(data.labels)} samples to train on, "
+        f"{len(data.held_out_labels)} held out.\n"
+        f"A linear head gives logits [B, 1], the labels are [B]; Adam, {epochs} epochs.\n"
+        "Same start and same batches for every loss; nothing else differs."
     )
     runs = train_all(data, QUICK_BATCH_SIZES if quick else BATCH_SIZES, epochs, console)
     console.print(table_of(runs))

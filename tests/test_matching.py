@@ -20,7 +20,7 @@ from safeloss import layouts
 from safeloss._matching import fits, parse
 from safeloss._reading import Edit
 
-# Agreement with jaxtyping --------------------------------------------------------------------------
+# Agreement with jaxtyping -------------------------------------------------------------------------
 
 SINGLE = ["a", "b", "c", "2", "1", "_", "_a", "#a", "#b", "#2", "rows=2", "rows=1"]
 COMPUTED = ["a-1", "a+b", "2*b", "#a+1", "b//2", "(a+1)%2", "-1"]
@@ -200,7 +200,7 @@ def test_what_is_no_array_is_passed_over() -> None:
     assert kinds == ["Float", "Bool"]
 
 
-# Layouts -------------------------------------------------------------------------------------------
+# Layouts ------------------------------------------------------------------------------------------
 
 LAYOUTS = {
     name: value
@@ -251,7 +251,7 @@ def test_classes_last(hint, text, shape) -> None:
     assert last._replace(text=pattern.text, dims=pattern.dims) == pattern, "nothing else changes"
 
 
-# The rule of alignment ---------------------------------------------------------------------------
+# The rule of alignment --------------------------------------------------------------------------
 
 shapes = st.lists(st.integers(0, 3), max_size=5).map(tuple)
 

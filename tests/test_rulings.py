@@ -163,7 +163,7 @@ REFUSED = [
     (SF.multilabel_binary_cross_entropy, {}, (B,), rand(B, 1), LayoutError, "SafeBCEWithLogits"),
     (SF.multilabel_binary_cross_entropy, {}, (B, 1), rand(B, 1), LayoutError, "SafeBCEWithLogits"),
     (SF.multilabel_binary_cross_entropy, {}, (B, C), long(B), LayoutError, "SafeCrossEntropyLoss"),
-    (SF.multilabel_binary_cross_entropy, {}, (B, C), rand(1, B, C), LayoutError, NONE),
+    (SF.multilabel_binary_cross_entropy, {}, (B, C), rand(1, B, C), LayoutError, "squeeze(0)"),
     (SF.multilabel_binary_cross_entropy, {"num_classes": T}, (B, C), rand(B, C), LayoutError, NONE),
     (SF.multilabel_binary_cross_entropy, {}, (B, C, T), rand(B, C, T), LayoutError, NONE),
     (SF.cross_entropy, {}, (B,), rand(B), LayoutError, "SafeBCEWithLogitsLoss"),
