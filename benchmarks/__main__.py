@@ -26,11 +26,11 @@ def main() -> None:
             record = run(plan, named(given.losses), given.quick, told)
     if given.output:
         record.save(given.output)
-    show(record)
     if given.report:
         from benchmarks.report import write  # needs matplotlib, which nothing else here does
 
         write(record, given.report)
+    show(record)
 
 
 if __name__ == "__main__":

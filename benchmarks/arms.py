@@ -34,7 +34,7 @@ def arms(cell: Cell) -> Arms:
 def eager(case: Case, inputs: Tensors, backward: bool) -> Arms:
     """The modules. Native gets the view it should have been given, whatever the safe one gets."""
     safe = case.safe(check_values="never")
-    found = {
+    found: Arms = {
         NATIVE: loop(case.native(), inputs, backward),
         "aligned": loop(safe, inputs, backward),
     }
@@ -63,7 +63,7 @@ def compiled(case: Case, inputs: Tensors, backward: bool) -> Arms:
     """The modules inside `torch.compile`; the compiler forgets what it made for other cells."""
     torch.compiler.reset()
     safe = case.safe(check_values="never")
-    found = {
+    found: Arms = {
         NATIVE: loop(_compiled(case.native()), inputs, backward),
         "aligned": loop(_compiled(safe), inputs, backward),
     }

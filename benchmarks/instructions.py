@@ -32,8 +32,10 @@ NATIVE_FUNCTION, SAFE_FUNCTION = "case.native_function", "case.safe_function"
 def count(case: Case, call: str) -> int:
     """Instructions of one `call`, the loop around it included."""
     timer = Timer("call(*inputs)", setup=SETUP.format(name=case.name, call=call))
-    stats = timer.collect_callgrind(number=CALLS, collect_baseline=False)
-    return round(stats.counts() / CALLS)
+    stats = timer.collect_callgrind(
+        CALLS, repeats=None, collect_baseline=False, retain_out_file=False
+    )
+    return round(int(stats.counts()) / CALLS)
 
 
 def main() -> None:
@@ -47,15 +49,16 @@ def main() -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     root = str(Path(__file__).resolve().parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONHASHSEED"] = "0"  # collisions in dicts would otherwise differ by run
     cases = [case for case in CASES if case.name in given.losses]
     calls = (NATIVE_FUNCTION, SAFE_FUNCTION) if given.functions else (NATIVE, SAFE)
-    todo = [(case, call) for case in cases for call in calls]
     started = time.monotonic()
+    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = list(pool.map(lambda one: count(*one), todo))
-    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}")
-    for case, native, safe in zip(cases, counts[::2], counts[1::2]):
-        print(f"{case.name:<28}{native:>12,}{safe:>12,}{safe - native:>+12,}{safe / native:>8.3f}")
+        counts = pool.map(count, [case for case in cases for _ in calls], calls * len(cases))
+        for case, native, safe in zip(cases, counts, counts):
+            numbers = f"{native:>12,}{safe:>12,}{safe - native:>+12,}{safe / native:>8.3f}"
+            print(f"{case.name:<28}{numbers}", flush=True)
     print(f"instructions per call, {CALLS} calls each, {time.monotonic() - started:.0f} s")
 
 

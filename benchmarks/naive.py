@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from beartype import beartype
 from jaxtyping import jaxtyped
@@ -16,8 +17,9 @@ def naive(case: Case) -> Callable[..., Tensor]:
     hints = {name: p.annotation for name, p in parameters.items() if p.default is p.empty}
     names = ", ".join(hints)
     # Written out, since a decorator of `*args` would have no names to check.
-    scope = {"native": case.native_function, "__name__": __name__}
+    scope: dict[str, Any] = {"native": case.native_function, "__name__": __name__}
     exec(f"def naive({names}):\n    return native({names})", scope)
     written = scope["naive"]
     written.__annotations__ = hints  # no return hint: with one, everything is checked twice
-    return jaxtyped(typechecker=beartype)(written)
+    checked: Callable[..., Tensor] = jaxtyped(typechecker=beartype)(written)
+    return checked

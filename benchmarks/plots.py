@@ -5,9 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.record import Record, Row
-from benchmarks.tables import pass_of
 
-STYLES = {"forward": ":", "fwd+bwd": "-"}
+LINES = ("-", "--", ":")  # one for every ten colours
 
 
 def added_at_one(record: Record, path: Path) -> None:
@@ -45,26 +44,26 @@ def ratio_by_size(record: Record, path: Path) -> None:
     """The ratio to native on aligned inputs against the number of elements."""
     rows = [row for row in _eager(record) if row.arm == "aligned"]
     losses = _kept([row.loss for row in rows])
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for color, loss in enumerate(losses):
-        for backward in (False, True):
+    figure = Figure(figsize=(11, 4 + 0.1 * len(losses)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, backward in zip(panels, (False, True)):
+        for number, loss in enumerate(losses):
             line = [row for row in rows if row.loss == loss and row.backward == backward]
             axes.plot(
                 [row.elements for row in line],
                 [row.ratio.median for row in line if row.ratio],
-                STYLES[pass_of(line[0])],
-                color=f"C{color % 10}",
+                LINES[number // 10 % len(LINES)],
+                color=f"C{number % 10}",
                 marker="o",
                 markersize=3,
-                label=f"{loss}, {pass_of(line[0])}",
+                label=loss,
             )
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("elements")
-    axes.set_ylabel("ratio to native (median)")
-    axes.set_title("Aligned inputs, one thread")
-    axes.legend(fontsize="small", ncols=2)
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("elements")
+        axes.set_title("forward and backward" if backward else "forward")
+    panels[0].set_ylabel("ratio to native (median), aligned inputs, one thread")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=120)
 
 

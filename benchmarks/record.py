@@ -25,7 +25,8 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
+    quartiles = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(*[round(value, 4) for value in quartiles])
 
 
 @dataclass

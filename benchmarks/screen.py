@@ -66,8 +66,12 @@ def _table(title: str, headings: tuple[str, ...], lines: list[tuple[str, ...]]) 
         table = Table(title=title, title_justify="left", box=SIMPLE)
         for position, heading in enumerate(headings):
             kept = position > 0  # only the names may wrap
-            justify = "right" if position > 2 else "left"
-            table.add_column(heading, justify=justify, no_wrap=kept, overflow="fold")
+            table.add_column(
+                heading,
+                justify="right" if position > 2 else "left",
+                no_wrap=kept,
+                overflow="fold",
+            )
         for line in lines:
             table.add_row(*line)
         console = Console()

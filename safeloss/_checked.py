@@ -82,14 +82,19 @@ def checked_mean(total: Total) -> Callable[[_Kernel], _Kernel]:
     return decorate
 
 
-def forward_of(function: Any, **renamed: str) -> Any:
+def forward_of(function: Any, **renamed: str | None) -> Any:
     """`forward` for a module: what the kernel requires; the rest are attributes of the module.
 
-    Attributes have the names of the parameters, as torch's do; `renamed` gives those that differ.
+    Attributes have the names of the parameters, as torch's do; `renamed` gives what torch's module
+    calls otherwise, an attribute or a required parameter, and by None what it lacks.
     """
     signature = function.signature
-    optional = [p.name for p in signature.parameters if p.default is not p.empty]
-    attributes = {name: renamed.get(name, name) for name in optional if name not in LEGACY}
+    names = {p.name: p.name for p in signature.parameters if p.default is not p.empty}
+    attributes = {
+        name: attribute
+        for name, attribute in {**names, **renamed}.items()
+        if attribute is not None and name not in LEGACY
+    }
     forward = _faces.forward(signature, attributes, _LONG_WAYS)
     forward.signature = signature
     return forward
@@ -187,7 +192,7 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: 
         raise _refused(signature, name, call, zero)
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
-        _verify_hints(signature, name, call, signature.edited(reading, named))
+        _verify_hints(signature, name, call, reading, signature.edited(reading, named))
     for text in signature.reader.warnings(call):
         warn(f"{name}: {text}")
 
@@ -237,14 +242,16 @@ def _verify_types(signature: Signature, name: str, named: Named) -> None:
         raise explain_type(name, signature.reader.inputs, named, wrong)
 
 
-def _verify_hints(signature: Signature, name: str, call: Call, named: Named) -> None:
+def _verify_hints(
+    signature: Signature, name: str, call: Call, reading: Reading, named: Named
+) -> None:
     """beartype's word on what native is about to get: the hints as they stand in the signature."""
     inputs = signature.reader.inputs
     with jaxtyped("context"):
         for entry in inputs:
             tensor = named[entry.name]
             if isinstance(tensor, Tensor):
-                if any(pattern.broadcast for pattern in entry.patterns):
+                if reading.patterns[entry.name].broadcast:
                     tensor = tensor.expand(call.shapes[inputs[0].name])
                 if not is_bearable(tensor, entry.hint):
                     refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")

@@ -56,20 +56,25 @@ def function(signature: Any, plans: Mapping[Any, Any], names: Mapping[str, Any])
 
 
 def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, Any]) -> Any:
-    """The face with the required parameters; the rest are `attributes` of the module."""
+    """The face with the required parameters; the rest are `attributes` of the module.
+
+    `attributes` also renames a required one that torch's module calls otherwise.
+    """
     required = [p for p in signature.parameters if p.default is p.empty]
+    given = {p.name: attributes.get(p.name, p.name) for p in required}
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     weights = {entry.name for entry in signature.reader.inputs if entry.weight}
     everything, quick = {}, {}
     for parameter in signature.parameters:
         name = parameter.name
-        if parameter in required:
-            everything[name] = name
+        if name in given:
+            everything[name] = given[name]
         elif name in attributes:
             everything[name] = f"self.{attributes[name]}"
             # `self.weight` would go through `Module.__getattr__`, which is slow.
             buffer = f'buffers["{attributes[name]}"]'
-            quick[name] = buffer if name in weights else everything[name]
+            if name not in given.values():
+                quick[name] = buffer if name in weights else everything[name]
         else:
             everything[name] = repr(parameter.default)  # the legacy `size_average` and `reduce`
     arguments = {name: name if name in quick else source for name, source in everything.items()}
@@ -77,9 +82,11 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
     return _write(
         signature,
         names,
-        inspect.Signature([this, *required], return_annotation=Tensor),
+        inspect.Signature(
+            [this, *(p.replace(name=given[p.name]) for p in required)], return_annotation=Tensor
+        ),
         "forward",
-        parameters=", ".join(["self", *(p.name for p in required)]),
+        parameters=", ".join(["self", *given.values()]),
         owner="self",
         everything=", ".join(everything.values()),
         prepare="; ".join(["buffers = self._buffers", *prepare]),

@@ -14,9 +14,10 @@ from safeloss._matching import parse
 from safeloss._reading import Mistake
 from safeloss.errors import DTypeError
 
-_LOGITS = ("binary_cross_entropy_with_logits",)
+_LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
 _MULTILABEL = ("multilabel_binary_cross_entropy",)
 _SOFTMAX = ("cross_entropy",)
+_INDEXED = ("cross_entropy", "nll_loss")
 
 
 def _row(kernels: tuple[str, ...], rule: str, *, on: dict[str, Any], **said: Any) -> Mistake:
@@ -65,7 +66,7 @@ MISTAKES = (
         ),
     ),
     _row(
-        _SOFTMAX,
+        _INDEXED,
         "`target` is bool, and can name only two of the classes.",
         on={
             "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
@@ -88,7 +89,7 @@ MISTAKES = (
         fixes=("SafeBCEWithLogitsLoss()(input, target)",),
     ),
     _row(
-        _SOFTMAX,
+        _INDEXED,
         "`target` has the shape of class indices, and those are integers.",
         on={
             "input": Float[Tensor, "batch classes *space"],
@@ -106,6 +107,38 @@ MISTAKES = (
             "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
         },
         given=("ignore_index", -100),
+        warns=True,
+    ),
+    _row(
+        ("nll_loss",),
+        "`input` has one class, and the log-probability of one class is 0.",
+        on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+        classes=(0, 1),
+        always=True,
+        advice="One score per sample answers a yes/no question: SafeBCEWithLogitsLoss, "
+        "on scores without an activation.",
+    ),
+    _row(
+        ("nll_loss",),
+        "`target` has one number per class, and one class index per sample is declared.",
+        on={
+            "input": Float[Tensor, "batch classes *space"],
+            "target": Integer[Tensor, "batch classes *space"]
+            | Bool[Tensor, "batch classes *space"],
+        },
+        always=True,
+        error=DTypeError,
+        advice="One-hot rows: take the index. Probabilities: SafeKLDivLoss, "
+        "or SafeCrossEntropyLoss on scores without an activation.",
+        fixes=("target.int().argmax({axis})",),
+    ),
+    # Divergences.
+    _row(
+        ("kl_div",),
+        '"batchmean" divides by the first axis, and the only one holds the classes.',
+        on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, " classes"]},
+        option=("reduction", "batchmean"),
+        batched=True,
         warns=True,
     ),
     # Yes/no losses.

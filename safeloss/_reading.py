@@ -14,7 +14,7 @@ from safeloss._torch import constant_while_compiling, transformed
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError, SafeLossError
 
 # The options that are not torch's.
-OURS = ("class_dim", "num_classes", "check_values", "empty")
+OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
 
 
 class Memory:
@@ -236,6 +236,8 @@ class Reader(NamedTuple):
         first = self.inputs[0]
         known = call.options.get("num_classes")
         axes: Axes = {} if known is None else {"classes": known}
+        if call.options.get("in_features") is not None:
+            axes["features"] = call.options["in_features"]
         found = []
         for pattern in first.patterns_last if last else first.patterns:
             bound = pattern.match(call.shapes[first.name], axes)
@@ -264,7 +266,7 @@ class Reader(NamedTuple):
                         break
                 elif "batch" in reading.axes and not pattern.has("batch"):
                     continue  # all have a batch axis, or none has
-                elif tuple(shape) == spelled:
+                elif tuple(shape) == spelled or self._stretches(pattern, shape, spelled):
                     best = self._edited(reading, entry.name, pattern, call, None, last)
                     break
                 elif best is None and pattern.aligns(shape, spelled):
@@ -273,6 +275,9 @@ class Reader(NamedTuple):
                 return None
             reading = best
         return reading
+
+    def _stretches(self, pattern: Pattern, shape: Shape, spelled: Shape) -> bool:
+        return pattern.broadcast and len(shape) == len(spelled) and self._broadcasts(shape, spelled)
 
     def _edited(
         self,
@@ -356,12 +361,18 @@ class Reader(NamedTuple):
                 trailing = shape[0] == full[-1]
                 if not (trailing and settled(call.memory)):
                     return self._unplaced(name, len(full), trailing)
+        if not full and len(shape) == 1 and shape[0] == 1:
+            return ()
+        return shape if self._broadcasts(shape, full) else None
+
+    def _broadcasts(self, shape: Shape, full: Shape) -> bool:
+        """Whether native broadcasts `shape` to `full` without enlarging that."""
         if len(shape) > len(full):
-            return () if not full and len(shape) == 1 and shape[0] == 1 else None
+            return False
         for position in range(1, len(shape) + 1):
             if shape[-position] != full[-position] and shape[-position] != 1:
-                return None
-        return shape
+                return False
+        return True
 
     def _unplaced(self, name: str, rank: int, trailing: bool) -> Refusal:
         rule = (

@@ -59,3 +59,11 @@ def readable(tensors: Iterable[Tensor]) -> bool:
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             return False
     return True
+
+
+def unread(*values: Any) -> bool:
+    """Whether a look at the numbers of `values` would fail: inside a compiler or a transform, and
+    on tensors that have none."""
+    if torch.compiler.is_compiling() or _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY):
+        return True
+    return not readable(value for value in values if isinstance(value, Tensor))

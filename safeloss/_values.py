@@ -54,7 +54,7 @@ class Suspicion:
 class Between(Rule):
     low: float
     high: float
-    fixes = (
+    fixes: tuple[tuple[str, frozenset[float] | None], ...] = (
         ("({0} + 1) / 2", frozenset({-1.0, 1.0})),
         ("{0} - 1", frozenset({1.0, 2.0})),
         ("{0} / 255", frozenset({0.0, 255.0})),
@@ -68,6 +68,101 @@ class Between(Rule):
 
 
 @dataclass(frozen=True)
+class Sign(Rule):
+    fixes = (
+        ("{0} * 2 - 1", frozenset({0.0, 1.0})),
+        ("{0} * 2 - 3", frozenset({1.0, 2.0})),
+    )
+
+    def __str__(self) -> str:
+        return "must be -1 or 1"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return (values != 1) & (values != -1)
+
+
+@dataclass(frozen=True)
+class LogProbability(Rule):
+    fixes = (("{0}.log_softmax({axis})", None),)
+
+    def __str__(self) -> str:
+        return "must be log-probabilities, which are not positive"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        # Rounding leaves the logarithm of a certainty an ulp above 0.
+        return torch.logical_not(values <= 8 * torch.finfo(values.dtype).eps)
+
+
+@dataclass(frozen=True)
+class NotNegative(Rule):
+    unless: str = ""  # an option: where it is set, the numbers are logarithms
+
+    def __str__(self) -> str:
+        return "must not be negative"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        if self.unless and seen.options[self.unless]:
+            return torch.isnan(values)
+        return torch.logical_not(values >= 0)
+
+
+@dataclass(frozen=True)
+class NotNaN(Rule):
+    def __str__(self) -> str:
+        return "must be numbers: leave missing targets out, as in the recipe of docs/limits.md"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return torch.isnan(values)
+
+
+@dataclass(frozen=True)
+class ClassSet(Rule):
+    def __str__(self) -> str:
+        return "must be class indices, and then -1"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return (values < -1) | (values >= seen.axes["classes"])
+
+
+@dataclass(frozen=True)
+class Labelling(Rule):
+    """The labels of `CTCLoss`, of which the padding is never read."""
+
+    def __str__(self) -> str:
+        return "must be class indices, and not `blank`"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        lengths = seen.arguments["target_lengths"]
+        counted = torch.ones_like(values, dtype=torch.bool)
+        if values.dim() > 1:
+            lengths = torch.as_tensor(lengths, device=values.device)
+            counted = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+        outside = (values < 0) | (values >= seen.axes["classes"])
+        return counted & (outside | (values == seen.options["blank"]))
+
+
+@dataclass(frozen=True)
+class WithinTime(Rule):
+    def __str__(self) -> str:
+        return "must lie between 0 and the size of the time axis of `log_probs`"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return (values < 0) | (values > seen.axes["time"])
+
+
+@dataclass(frozen=True)
+class WithinTargets(Rule):
+    def __str__(self) -> str:
+        return "must lie between 0 and the length of `targets`, or add up to it"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        targets = seen.arguments["targets"]
+        if targets.dim() > 1 or "batch" not in seen.axes:
+            return (values < 0) | (values > targets.shape[-1])
+        return (values < 0) | (values.sum() != targets.shape[0])
+
+
+@dataclass(frozen=True)
 class ClassIndex(Rule):
     fixes = (("{0} - 1", None),)
     options = ("ignore_index={value}",)
@@ -77,7 +172,8 @@ class ClassIndex(Rule):
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         outside = (values < 0) | (values >= seen.axes["classes"])
-        return outside & (values != seen.options["ignore_index"])
+        ignored = seen.options.get("ignore_index")
+        return outside if ignored is None else outside & (values != ignored)
 
 
 @dataclass(frozen=True)
@@ -158,7 +254,8 @@ class SomeWeight(Suspicion):
         target = seen.arguments["target"]
         if not seen.mean or target.is_floating_point() or seen.options["empty"] != "raise":
             return values.new_zeros((), dtype=torch.bool)
-        counted = target[target != seen.options["ignore_index"]]
+        ignored = seen.options.get("ignore_index")
+        counted = target.flatten() if ignored is None else target[target != ignored]
         return (values[counted] == 0).all() & torch.tensor(counted.numel() > 0)
 
 

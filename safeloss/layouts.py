@@ -17,11 +17,19 @@ from safeloss._matching import Reads
 from safeloss._values import (
     Between,
     ClassIndex,
+    ClassSet,
+    Labelling,
+    LogProbability,
+    NotNaN,
+    NotNegative,
     NotProbabilities,
     NotSoftmax,
+    Sign,
     SomeCounted,
     SomeWeight,
     SumToOne,
+    WithinTargets,
+    WithinTime,
 )
 
 Anything: TypeAlias = Shaped[Tensor, "*shape"]
@@ -37,6 +45,34 @@ Labels: TypeAlias = Annotated[
     Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_LABELS, Between(0, 1)
 ]
 PerScore: TypeAlias = Annotated[Float[Tensor, "*shape"], Reads.BROADCAST]  # trailing axis if 1-D
+
+Probabilities: TypeAlias = Annotated[
+    Float[Tensor, "*shape"],
+    Between(0, 1, (("{0}.sigmoid()", None), ("SafeBCEWithLogitsLoss()(input, target)", None))),
+]
+Signs: TypeAlias = Annotated[Shaped[Tensor, "*shape"], Reads.AS_TARGETS, Sign()]  # -1 or 1
+
+# Numbers to be met: one prediction each, any shape. What native takes, it gets: it may be integer
+# or complex.
+Predictions: TypeAlias = Anything
+Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotNaN()]
+Counts: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotNegative()]
+PerPrediction: TypeAlias = Float[Tensor, "*shape"]
+LogProbabilities: TypeAlias = Annotated[Float[Tensor, "*shape"], LogProbability()]
+TargetProbabilities: TypeAlias = Annotated[
+    Anything, Reads.AS_TARGETS, NotNegative(unless="log_target")
+]
+
+# Means with their variances, which may be one for each row, or broadcast along one axis.
+Means: TypeAlias = Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""]
+MeanTargets: TypeAlias = Annotated[
+    Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Reads.AS_TARGETS, NotNaN()
+]
+Variances: TypeAlias = (
+    Annotated[Float[Tensor, "*batch outputs"], Reads.BROADCAST, NotNegative()]
+    | Annotated[Float[Tensor, "*batch"], NotNegative()]
+    | Annotated[Float[Tensor, ""], NotNegative()]
+)
 
 # Several yes/no questions about each sample.
 MultiLabelScores: TypeAlias = Annotated[Float[Tensor, "batch classes"], NotProbabilities()]
@@ -58,6 +94,42 @@ ClassProbabilities: TypeAlias = Annotated[
 ]
 PerClass: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES, SomeWeight()]
 
+ClassLogProbabilities: TypeAlias = Annotated[
+    Float[Tensor, "batch classes *space"], LogProbability()
+]
+MarginScores: TypeAlias = Float[Tensor, "batch classes"]  # only their differences count
+MarginClasses: TypeAlias = Annotated[
+    Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex()
+]
+ClassSets: TypeAlias = Annotated[Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet()]
+
+# Several yes/no questions, on the last axis.
+LabelScores: TypeAlias = Annotated[Float[Tensor, "*batch classes"], NotProbabilities()]
+LabelTargets: TypeAlias = Annotated[
+    Real[Tensor, "*batch classes"] | Bool[Tensor, "*batch classes"],
+    Reads.AS_LABELS,
+    Between(0, 1),
+]
+LabelWeights: TypeAlias = Annotated[Float[Tensor, "*batch classes"], Reads.BROADCAST]
+
+# Vectors to be compared.
+Embeddings: TypeAlias = Float[Tensor, "batch features"]
+EmbeddingSigns: TypeAlias = Annotated[Shaped[Tensor, " batch"], Reads.AS_TARGETS, Sign()]
+Points: TypeAlias = Float[Tensor, "*batch features"]
+
+# Sequences, of which the time axis comes first. Labels are one row for each sample, padded, or
+# all of them joined; `_` is any size.
+SequenceLogProbabilities: TypeAlias = Annotated[
+    Float[Tensor, "time batch classes"] | Float[Tensor, "time classes"], LogProbability()
+]
+SequenceLabels: TypeAlias = Annotated[
+    Integer[Tensor, "batch _"] | Integer[Tensor, " _"], Labelling()
+]
+InputLengths: TypeAlias = Annotated[Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTime()]
+LabelLengths: TypeAlias = Annotated[
+    Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTargets()
+]
+
 # The same of one sample, without a batch axis.
 SampleScores: TypeAlias = Annotated[Float[Tensor, " classes"], NotProbabilities()]
 SampleMultiHot: TypeAlias = Annotated[
@@ -71,3 +143,11 @@ SampleClassIndex: TypeAlias = Annotated[
 SampleClassProbabilities: TypeAlias = Annotated[
     Float[Tensor, " classes"], Reads.AS_TARGETS, SumToOne()
 ]
+SampleClassLogProbabilities: TypeAlias = Annotated[Float[Tensor, " classes"], LogProbability()]
+SampleMarginScores: TypeAlias = Float[Tensor, " classes"]
+SampleMarginClass: TypeAlias = Annotated[
+    Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
+]
+SampleClassSet: TypeAlias = Annotated[Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet()]
+Embedding: TypeAlias = Float[Tensor, " features"]
+EmbeddingSign: TypeAlias = Annotated[Shaped[Tensor, ""], Reads.AS_TARGETS, Sign()]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class Drawn:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loss:
     safe: type[nn.Module]
     native: type[nn.Module]
@@ -36,6 +37,8 @@ class Loss:
     draw: Callable[[st.DrawFn, torch.dtype], Drawn]
     batch: Callable[[int], list[Tensor]]  # plain inputs of so many samples, with fine values
     pinned: bool = False  # a size-1 axis before the batch is refused
+    loose: int = 9  # inputs before this one, but for the first, are aligned
+    options: dict[str, Any] = field(default_factory=dict, compare=False)  # for plain inputs
 
     def __str__(self) -> str:
         return self.safe.__name__
@@ -104,6 +107,109 @@ def _classes(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
     return Drawn([scores, target], options)
 
 
+def _probabilities(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    drawn = _binary(draw, dtype)
+    drawn.options.pop("pos_weight", None)
+    return Drawn([drawn.inputs[0].sigmoid(), drawn.inputs[1]], drawn.options)
+
+
+def _labels(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    shape = _shape(draw, least=1)
+    options: dict[str, Any] = {"reduction": _reduction(draw)}
+    if draw(st.booleans()):
+        options["weight"] = _chances(draw, shape[-1:] if len(shape) < 3 else shape, dtype)
+    return Drawn([_scores(draw, shape, dtype), _chances(draw, shape, dtype)], options)
+
+
+def _numbers(count: int = 2, **choices: list[Any]) -> Callable[[st.DrawFn, torch.dtype], Drawn]:
+    """As many inputs of one shape, and each option from its choices."""
+
+    def drawn(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+        shape = _shape(draw)
+        options = {name: draw(st.sampled_from(values)) for name, values in choices.items()}
+        options.setdefault("reduction", _reduction(draw))
+        return Drawn([_scores(draw, shape, dtype) for _ in range(count)], options)
+
+    return drawn
+
+
+def _signs(count: int, least: int = 0, **choices: list[Any]):
+    """The same with a target of signs at the end."""
+
+    def drawn(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+        call = _numbers(count + 1, **choices)(draw, dtype)
+        return Drawn([*call.inputs[:-1], call.inputs[-1].sign()], call.options)
+
+    return drawn
+
+
+def _log_classes(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    drawn = _classes(draw, dtype)
+    drawn.options.pop("label_smoothing")
+    if drawn.inputs[1].is_floating_point():
+        drawn.inputs[1] = drawn.inputs[1].argmax(1)
+        if len(drawn.inputs[0].shape) > 2:
+            drawn.options["class_dim"] = 1
+    return drawn
+
+
+def _margins(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    batch, classes = draw(st.integers(1, 5)), draw(st.integers(2, 4))
+    options: dict[str, Any] = {"reduction": _reduction(draw), "p": draw(st.sampled_from([1, 2]))}
+    if draw(st.booleans()):
+        options["weight"] = _chances(draw, [classes], dtype)
+    scores = _scores(draw, [batch, classes], dtype)
+    return Drawn([scores, _indices(draw, [batch], classes)], options)
+
+
+def _sets(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    batch, classes = draw(st.integers(1, 5)), draw(st.integers(2, 4))
+    target = torch.stack([torch.randperm(classes) for _ in range(batch)])
+    target[:, draw(st.integers(1, classes - 1)) :] = -1
+    return Drawn([_scores(draw, [batch, classes], dtype), target], {"reduction": _reduction(draw)})
+
+
+def _pairs(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    batch, features = draw(st.integers(1, 5)), draw(st.integers(2, 4))
+    pair = [_scores(draw, [batch, features], dtype) for _ in range(2)]
+    return Drawn([*pair, _scores(draw, [batch], dtype).sign()], {"reduction": _reduction(draw)})
+
+
+def _triplets(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    shape = _shape(draw, least=1)
+    options = {"reduction": _reduction(draw), "swap": draw(st.booleans())}
+    return Drawn([_scores(draw, shape, dtype) for _ in range(3)], options)
+
+
+def _gaussian(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    drawn = _numbers(full=[False, True])(draw, dtype)
+    shape = list(drawn.inputs[0].shape)
+    if shape and draw(st.booleans()):
+        shape = draw(st.sampled_from([shape[:-1], [*shape[:-1], 1]]))
+    return Drawn([*drawn.inputs, _chances(draw, shape, dtype)], drawn.options)
+
+
+def _sequences(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    batch, length = draw(st.integers(1, 3)), 3
+    log_probs = _scores(draw, [8, batch, 4], dtype).log_softmax(-1)
+    lengths = [torch.full((batch,), 8), torch.full((batch,), length)]
+    labels = 1 + _indices(draw, [batch, length], 3)
+    options = {"reduction": _reduction(draw)}
+    return Drawn(
+        [log_probs, labels.flatten() if draw(st.booleans()) else labels, *lengths], options
+    )
+
+
+def _signed(n: int) -> Tensor:
+    return torch.randn(n, 1).sign()
+
+
+def _sequence_batch(n: int) -> list[Tensor]:
+    log_probs = torch.randn(8, n, 4).log_softmax(-1)
+    labels = torch.randint(1, 4, (n, 3))
+    return [log_probs, labels, torch.full((n,), 8), torch.full((n,), 3)]
+
+
 LOSSES = [
     Loss(
         safeloss.SafeBCEWithLogitsLoss,
@@ -131,6 +237,154 @@ LOSSES = [
         lambda n: [torch.randn(n, 3, 7), torch.randint(3, (n, 7))],
         pinned=True,
     ),
+    Loss(
+        safeloss.SafeBCELoss,
+        nn.BCELoss,
+        SF.binary_cross_entropy,
+        F.binary_cross_entropy,
+        _probabilities,
+        lambda n: [torch.rand(n, 1), torch.rand(n, 1)],
+    ),
+    Loss(
+        safeloss.SafeMultiLabelSoftMarginLoss,
+        nn.MultiLabelSoftMarginLoss,
+        SF.multilabel_soft_margin_loss,
+        F.multilabel_soft_margin_loss,
+        _labels,
+        lambda n: [torch.randn(n, 3), torch.rand(n, 3)],
+    ),
+    Loss(
+        safeloss.SafeSoftMarginLoss,
+        nn.SoftMarginLoss,
+        SF.soft_margin_loss,
+        F.soft_margin_loss,
+        _signs(1),
+        lambda n: [torch.randn(n, 1), _signed(n)],
+    ),
+    Loss(
+        safeloss.SafeHingeEmbeddingLoss,
+        nn.HingeEmbeddingLoss,
+        SF.hinge_embedding_loss,
+        F.hinge_embedding_loss,
+        _signs(1, margin=[0.5, 1.0]),
+        lambda n: [torch.randn(n, 1), _signed(n)],
+    ),
+    Loss(
+        safeloss.SafeNLLLoss,
+        nn.NLLLoss,
+        SF.nll_loss,
+        F.nll_loss,
+        _log_classes,
+        lambda n: [torch.randn(n, 3, 7).log_softmax(1), torch.randint(3, (n, 7))],
+        pinned=True,
+    ),
+    Loss(
+        safeloss.SafeMultiMarginLoss,
+        nn.MultiMarginLoss,
+        SF.multi_margin_loss,
+        F.multi_margin_loss,
+        _margins,
+        lambda n: [torch.randn(n, 3), torch.randint(3, (n,))],
+        pinned=True,
+    ),
+    Loss(
+        safeloss.SafeMultiLabelMarginLoss,
+        nn.MultiLabelMarginLoss,
+        SF.multilabel_margin_loss,
+        F.multilabel_margin_loss,
+        _sets,
+        lambda n: [torch.randn(n, 3), torch.tensor([[1, 0, 2]]).repeat(n, 1)],
+        pinned=True,
+    ),
+    *(
+        Loss(safe, native, kernel, native_kernel, draw, lambda n: [torch.randn(n, 1)] * 2)
+        for safe, native, kernel, native_kernel, draw in (
+            (safeloss.SafeL1Loss, nn.L1Loss, SF.l1_loss, F.l1_loss, _numbers()),
+            (safeloss.SafeMSELoss, nn.MSELoss, SF.mse_loss, F.mse_loss, _numbers()),
+            (
+                safeloss.SafeSmoothL1Loss,
+                nn.SmoothL1Loss,
+                SF.smooth_l1_loss,
+                F.smooth_l1_loss,
+                _numbers(beta=[0.5, 1.0]),
+            ),
+            (
+                safeloss.SafeHuberLoss,
+                nn.HuberLoss,
+                SF.huber_loss,
+                F.huber_loss,
+                _numbers(delta=[0.5, 1.0]),
+            ),
+        )
+    ),
+    Loss(
+        safeloss.SafePoissonNLLLoss,
+        nn.PoissonNLLLoss,
+        SF.poisson_nll_loss,
+        F.poisson_nll_loss,
+        _numbers(log_input=[False, True], full=[False, True]),
+        lambda n: [torch.randn(n, 1), torch.rand(n, 1)],
+    ),
+    Loss(
+        safeloss.SafeKLDivLoss,
+        nn.KLDivLoss,
+        SF.kl_div,
+        F.kl_div,
+        _numbers(reduction=["none", "sum"], log_target=[False, True]),
+        lambda n: [torch.randn(n, 3).log_softmax(1), torch.rand(n, 3)],
+        options={"reduction": "batchmean"},
+    ),
+    Loss(
+        safeloss.SafeGaussianNLLLoss,
+        nn.GaussianNLLLoss,
+        SF.gaussian_nll_loss,
+        F.gaussian_nll_loss,
+        _gaussian,
+        lambda n: [torch.randn(n, 1), torch.randn(n, 1), torch.rand(n, 1)],
+        loose=2,
+    ),
+    Loss(
+        safeloss.SafeMarginRankingLoss,
+        nn.MarginRankingLoss,
+        SF.margin_ranking_loss,
+        F.margin_ranking_loss,
+        _signs(2),
+        lambda n: [torch.randn(n, 1), torch.randn(n, 1), _signed(n)],
+    ),
+    Loss(
+        safeloss.SafeCosineEmbeddingLoss,
+        nn.CosineEmbeddingLoss,
+        SF.cosine_embedding_loss,
+        F.cosine_embedding_loss,
+        _pairs,
+        lambda n: [torch.randn(n, 3), torch.randn(n, 3), _signed(n)[:, 0]],
+        pinned=True,
+    ),
+    Loss(
+        safeloss.SafeTripletMarginLoss,
+        nn.TripletMarginLoss,
+        SF.triplet_margin_loss,
+        F.triplet_margin_loss,
+        _triplets,
+        lambda n: [torch.randn(n, 3), torch.randn(n, 3), torch.randn(n, 3)],
+    ),
+    Loss(
+        safeloss.SafeTripletMarginWithDistanceLoss,
+        nn.TripletMarginWithDistanceLoss,
+        SF.triplet_margin_with_distance_loss,
+        F.triplet_margin_with_distance_loss,
+        _triplets,
+        lambda n: [torch.randn(n, 3), torch.randn(n, 3), torch.randn(n, 3)],
+    ),
+    Loss(
+        safeloss.SafeCTCLoss,
+        nn.CTCLoss,
+        SF.ctc_loss,
+        F.ctc_loss,
+        _sequences,
+        _sequence_batch,
+        loose=1,
+    ),
 ]
 OURS = ("class_dim", "num_classes", "check_values", "empty")
 
@@ -140,6 +394,10 @@ def calls(draw: st.DrawFn, loss: Loss, dtypes: tuple[torch.dtype, ...] = DTYPES)
     """A call that native accepts, with values never read: they are random numbers."""
     drawn = loss.draw(draw, draw(st.sampled_from(dtypes)))
     drawn.options["check_values"] = "never"
+    try:
+        run(build(loss, drawn)[1], drawn.inputs)
+    except NotImplementedError:  # half precision on a CPU, for some
+        assume(False)
     return drawn
 
 

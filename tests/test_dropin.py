@@ -17,7 +17,12 @@ over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
 
 
 def pair(loss: Loss, n: int = 4) -> tuple[nn.Module, nn.Module, list[Tensor]]:
-    return loss.safe(), loss.native(), loss.batch(n)
+    return loss.safe(**loss.options), loss.native(**loss.options), loss.batch(n)
+
+
+def wrong(inputs: list[Tensor]) -> list[Tensor]:
+    """The same with a second input that fits nothing."""
+    return [inputs[0], torch.zeros(99, 98, 97, dtype=inputs[1].dtype), *inputs[2:]]
 
 
 @over_losses
@@ -68,13 +73,13 @@ def test_copies_and_pickles(loss: Loss) -> None:
     for module in copies:
         assert torch.equal(module(*inputs), native(*inputs))
         with pytest.raises(safeloss.SafeLossError):
-            module(inputs[0], torch.zeros(99, 98, dtype=inputs[1].dtype))
+            module(*wrong(inputs))
 
 
 @over_losses
 def test_reduction_is_mutable(loss: Loss) -> None:
     safe, native, inputs = pair(loss)
-    for reduction in ("mean", "sum", "none", "mean"):
+    for reduction in ("batchmean",) if loss.options else ("mean", "sum", "none", "mean"):
         safe.reduction = native.reduction = reduction
         assert torch.equal(safe(*inputs), native(*inputs))
 
@@ -85,13 +90,15 @@ def test_called_by_keyword(loss: Loss) -> None:
     names = list(inspect.signature(loss.native.forward).parameters)[1:]
     named = dict(zip(names, inputs))
     assert torch.equal(safe(**named), native(**named))
-    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+    with pytest.raises(TypeError, match="missing .* required positional argument"):
         safe(inputs[0])
 
 
 @over_losses
 def test_legacy_reduction(loss: Loss) -> None:
     _, _, inputs = pair(loss)
+    if "size_average" not in inspect.signature(loss.native).parameters:
+        pytest.skip("torch has no legacy arguments here")
     for arguments in ({"size_average": False}, {"reduce": False}):
         with pytest.warns(UserWarning, match="deprecated"):
             safe, native = loss.safe(**arguments), loss.native(**arguments)
@@ -115,6 +122,7 @@ def test_hooks(loss: Loss) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast(loss: Loss, dtype: torch.dtype) -> None:
     safe, native, inputs = pair(loss)
+    safe.check_values = "never"  # a linear layer gives no log-probabilities
     with torch.autocast("cpu", dtype=dtype):
         layer = nn.Linear(inputs[0].shape[-1], inputs[0].shape[-1])
         scores = layer(inputs[0])
@@ -194,7 +202,7 @@ def test_symbolic_trace_keeps_the_check(loss: Loss) -> None:
     for module in (traced, kernel, alone):
         assert torch.equal(module(*inputs), native(*inputs))
         with pytest.raises(safeloss.SafeLossError):
-            module(inputs[0], torch.zeros(99, 98, dtype=inputs[1].dtype))
+            module(*wrong(inputs))
 
 
 @over_losses

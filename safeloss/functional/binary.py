@@ -1,0 +1,185 @@
+"""Losses for yes/no questions: one score and one label each."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from safeloss._checked import checked
+from safeloss._options import CheckValues, ClassDim, Empty, Reduction
+from safeloss.layouts import (
+    Labels,
+    LabelScores,
+    LabelTargets,
+    LabelWeights,
+    MultiHot,
+    MultiLabelScores,
+    PerLabel,
+    PerScore,
+    Predictions,
+    Probabilities,
+    SampleMultiHot,
+    SamplePerLabel,
+    SampleScores,
+    Scores,
+    Signs,
+)
+
+
+@checked
+def binary_cross_entropy(
+    input: Probabilities,
+    target: Labels,
+    weight: PerScore | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    class_dim: ClassDim = None,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.binary_cross_entropy`, with every probability meeting its label.
+
+    Labels may be bool, integer or floating. A 1-D `weight` is read on the last axis, and at rank 3
+    and more only where it cannot be meant for axis 1, unless `class_dim` says which.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a probability or a label outside [0, 1].
+    """
+    return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction)
+
+
+@checked
+def binary_cross_entropy_with_logits(
+    input: Scores,
+    target: Labels,
+    weight: PerScore | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    pos_weight: PerScore | None = None,
+    *,
+    class_dim: ClassDim = None,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.binary_cross_entropy_with_logits`, with every score meeting its label.
+
+    Labels may be bool, integer or floating. A 1-D `weight` or `pos_weight` is read on the last
+    axis, and at rank 3 and more only where it cannot be meant for axis 1, unless `class_dim`
+    says which.
+
+    Raises:
+        LayoutError: the shapes do not fit (`AmbiguousLayoutError`: or fit twice).
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a label outside [0, 1].
+
+    >>> binary_cross_entropy_with_logits(torch.zeros(8, 1), torch.ones(8))
+    tensor(0.6931)
+    """
+    return F.binary_cross_entropy_with_logits(
+        input, target, weight, size_average, reduce, reduction, pos_weight
+    )
+
+
+@checked
+def multilabel_binary_cross_entropy(
+    input: MultiLabelScores | SampleScores,
+    target: MultiHot | SampleMultiHot,
+    weight: PerLabel | SamplePerLabel | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    pos_weight: PerLabel | SamplePerLabel | None = None,
+    *,
+    num_classes: int | None = None,
+    class_dim: ClassDim = None,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
+
+    The mean equals `torch.nn.functional.multilabel_soft_margin_loss` in one fused operation.
+    `num_classes` binds the class axis, and then one sample may come without a batch axis.
+    `class_dim` is accepted as elsewhere; on two axes both values name the same one.
+
+    Raises:
+        LayoutError: class indices, one class, `[batch]`, or shapes that do not fit.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a label outside [0, 1].
+
+    >>> multilabel_binary_cross_entropy(torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool))
+    tensor(0.6931)
+    """
+    return F.binary_cross_entropy_with_logits(
+        input, target, weight, size_average, reduce, reduction, pos_weight
+    )
+
+
+@checked
+def multilabel_soft_margin_loss(
+    input: LabelScores,
+    target: LabelTargets,
+    weight: LabelWeights | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.multilabel_soft_margin_loss`, with every score meeting its label.
+
+    Torch broadcasts here, and its result has the right shape all the same. On `[batch, classes]`
+    `multilabel_binary_cross_entropy` computes the same mean in one fused operation.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a label outside [0, 1].
+    """
+    return F.multilabel_soft_margin_loss(input, target, weight, size_average, reduce, reduction)
+
+
+@checked
+def soft_margin_loss(
+    input: Predictions,
+    target: Signs,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.soft_margin_loss`, with every score meeting its sign.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+    """
+    return F.soft_margin_loss(input, target, size_average, reduce, reduction)
+
+
+@checked
+def hinge_embedding_loss(
+    input: Predictions,
+    target: Signs,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.hinge_embedding_loss`, with every distance meeting its sign.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+    """
+    return F.hinge_embedding_loss(input, target, margin, size_average, reduce, reduction)

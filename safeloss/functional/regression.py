@@ -1,0 +1,206 @@
+"""Losses for numbers and for distributions: one prediction and one target each."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from safeloss._checked import checked
+from safeloss._options import CheckValues, Empty, Reduction
+from safeloss._torch import unread
+from safeloss.layouts import (
+    Counts,
+    LogProbabilities,
+    Means,
+    MeanTargets,
+    PerPrediction,
+    Predictions,
+    TargetProbabilities,
+    Targets,
+    Variances,
+)
+
+
+@checked
+def l1_loss(
+    input: Predictions,
+    target: Targets,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    weight: PerPrediction | None = None,
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.l1_loss`, with every prediction meeting its target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+    """
+    return F.l1_loss(input, target, size_average, reduce, reduction, weight)
+
+
+@checked
+def mse_loss(
+    input: Predictions,
+    target: Targets,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    weight: PerPrediction | None = None,
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.mse_loss`, with every prediction meeting its target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+    """
+    return F.mse_loss(input, target, size_average, reduce, reduction, weight)
+
+
+@checked
+def smooth_l1_loss(
+    input: Predictions,
+    target: Targets,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    beta: float = 1.0,
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.smooth_l1_loss`, with every prediction meeting its target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+    """
+    return F.smooth_l1_loss(input, target, size_average, reduce, reduction, beta)
+
+
+@checked
+def huber_loss(
+    input: Predictions,
+    target: Targets,
+    reduction: Reduction = "mean",
+    delta: float = 1.0,
+    weight: PerPrediction | None = None,
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.huber_loss`, with every prediction meeting its target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+    """
+    return F.huber_loss(input, target, reduction, delta, weight)
+
+
+@checked
+def poisson_nll_loss(
+    input: Predictions,
+    target: Counts,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.poisson_nll_loss`, with every rate meeting its count.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a negative target.
+    """
+    return F.poisson_nll_loss(input, target, log_input, full, size_average, eps, reduce, reduction)
+
+
+@checked
+def kl_div(
+    input: LogProbabilities,
+    target: TargetProbabilities,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Literal["none", "batchmean", "mean", "sum"] = "mean",
+    log_target: bool = False,
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.kl_div`, with every log-probability meeting its target.
+
+    "mean" divides by all elements and warns, as in torch; "batchmean" is the divergence.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, inputs that are
+            positive, or targets that are negative without `log_target`.
+    """
+    return F.kl_div(input, target, size_average, reduce, reduction, log_target)
+
+
+@checked
+def gaussian_nll_loss(
+    input: Means,
+    target: MeanTargets,
+    var: Variances | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.gaussian_nll_loss`, with every mean meeting its target.
+
+    `var` has the shape of `input`, or lacks its last axis, or has one axis of size 1 instead.
+    Torch reads `var` to see that it is not negative; where it cannot be read (`torch.compile`,
+    `torch.export`, `torch.func`), that is left out, and the rest is the same.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a negative variance, or, with `check_values="always"`, a NaN target.
+    """
+    if unread(input, target, var):
+        return _gaussian_nll(input, target, var, full, eps, reduction)
+    return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
+
+
+def _gaussian_nll(
+    input: Tensor, target: Tensor, var: Tensor | float, full: bool, eps: float, reduction: str
+) -> Tensor:
+    """Native's formula (Nix and Weigend, 1994) without its look at the numbers."""
+    if isinstance(var, float):
+        var = var * torch.ones_like(input)
+    if var.dim() < input.dim():
+        var = var.unsqueeze(-1)
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=eps)
+    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
+    if full:
+        loss += 0.5 * math.log(2 * math.pi)
+    if reduction == "none":
+        return loss
+    return loss.mean() if reduction == "mean" else loss.sum()

@@ -1,0 +1,43 @@
+"""Losses on sequences that are not aligned with their labels."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from safeloss._checked import checked
+from safeloss._options import CheckValues, Empty, Reduction
+from safeloss.layouts import (
+    InputLengths,
+    LabelLengths,
+    SequenceLabels,
+    SequenceLogProbabilities,
+)
+
+
+@checked
+def ctc_loss(
+    log_probs: SequenceLogProbabilities,
+    targets: SequenceLabels,
+    input_lengths: InputLengths | tuple[int, ...] | list[int] | int,
+    target_lengths: LabelLengths | tuple[int, ...] | list[int] | int,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+    zero_infinity: bool = False,
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.ctc_loss`, on labels that are padded or joined.
+
+    Labels are never reshaped. Joined ones that are not contiguous are made so: torch computes
+    wrong losses from them.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, positive inputs, lengths that do not fit,
+            or labels that are no class or `blank`.
+    """
+    joined = targets if targets.is_contiguous() else targets.contiguous()
+    return F.ctc_loss(
+        log_probs, joined, input_lengths, target_lengths, blank, reduction, zero_infinity
+    )

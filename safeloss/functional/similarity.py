@@ -1,0 +1,120 @@
+"""Losses on pairs and triplets: which is more, which are alike."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from safeloss._checked import checked
+from safeloss._options import CheckValues, Empty, Reduction
+from safeloss.layouts import (
+    Embedding,
+    Embeddings,
+    EmbeddingSign,
+    EmbeddingSigns,
+    Points,
+    Predictions,
+    Signs,
+)
+
+
+@checked
+def margin_ranking_loss(
+    input1: Predictions,
+    input2: Predictions,
+    target: Signs,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.margin_ranking_loss`, with every pair meeting its sign.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+    """
+    return F.margin_ranking_loss(input1, input2, target, margin, size_average, reduce, reduction)
+
+
+@checked
+def cosine_embedding_loss(
+    input1: Embeddings | Embedding,
+    input2: Embeddings | Embedding,
+    target: EmbeddingSigns | EmbeddingSign,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.cosine_embedding_loss`, with every pair meeting its sign.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+    """
+    return F.cosine_embedding_loss(input1, input2, target, margin, size_average, reduce, reduction)
+
+
+@checked
+def triplet_margin_loss(
+    anchor: Points,
+    positive: Points,
+    negative: Points,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    *,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.triplet_margin_loss`, with every anchor meeting its own two points.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+    """
+    return F.triplet_margin_loss(
+        anchor, positive, negative, margin, p, eps, swap, size_average, reduce, reduction
+    )
+
+
+@checked
+def triplet_margin_with_distance_loss(
+    anchor: Predictions,
+    positive: Predictions,
+    negative: Predictions,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.triplet_margin_with_distance_loss`, on three inputs of one shape.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+    """
+    return F.triplet_margin_with_distance_loss(
+        anchor,
+        positive,
+        negative,
+        distance_function=distance_function,
+        margin=margin,
+        swap=swap,
+        reduction=reduction,
+    )

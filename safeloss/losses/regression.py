@@ -1,0 +1,188 @@
+"""Modules for numbers and for distributions."""
+
+from typing import Literal
+
+from torch import nn
+
+from safeloss import functional
+from safeloss._checked import forward_of, prepare
+from safeloss._options import Empty, ModuleCheckValues, Reduction
+
+
+class SafeL1Loss(nn.L1Loss):
+    """`nn.L1Loss` that measures every prediction against its own target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a NaN in the targets, where values are read.
+    """
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: Reduction = "mean",
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.l1_loss, weight=None)
+
+
+class SafeMSELoss(nn.MSELoss):
+    """`nn.MSELoss` that measures every prediction against its own target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a NaN in the targets, where values are read.
+    """
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: Reduction = "mean",
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.mse_loss, weight=None)
+
+
+class SafeSmoothL1Loss(nn.SmoothL1Loss):
+    """`nn.SmoothL1Loss` that measures every prediction against its own target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a NaN in the targets, where values are read.
+    """
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: Reduction = "mean",
+        beta: float = 1.0,
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction, beta)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.smooth_l1_loss)
+
+
+class SafeHuberLoss(nn.HuberLoss):
+    """`nn.HuberLoss` that measures every prediction against its own target.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a NaN in the targets, where values are read.
+    """
+
+    def __init__(
+        self,
+        reduction: Reduction = "mean",
+        delta: float = 1.0,
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(reduction, delta)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.huber_loss, weight=None)
+
+
+class SafePoissonNLLLoss(nn.PoissonNLLLoss):
+    """`nn.PoissonNLLLoss` that scores every rate against its own count.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a negative target, where values are read.
+    """
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        size_average: bool | None = None,
+        eps: float = 1e-8,
+        reduce: bool | None = None,
+        reduction: Reduction = "mean",
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(log_input, full, size_average, eps, reduce, reduction)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.poisson_nll_loss, input="log_input")
+
+
+class SafeGaussianNLLLoss(nn.GaussianNLLLoss):
+    """`nn.GaussianNLLLoss` that scores every mean against its own target.
+
+    `var` has the shape of `input`, or lacks its last axis, or has one axis of size 1
+    instead. Unlike torch's it can be compiled, exported and vmapped; its numbers are not read there.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a negative variance (always), or a NaN target, where values are read.
+    """
+
+    def __init__(
+        self,
+        *,
+        full: bool = False,
+        eps: float = 1e-6,
+        reduction: Reduction = "mean",
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(full=full, eps=eps, reduction=reduction)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.gaussian_nll_loss)
+
+
+class SafeKLDivLoss(nn.KLDivLoss):
+    """`nn.KLDivLoss` that compares every log-probability with its own target.
+
+    `reduction="mean"` divides by all elements and warns, as in torch; "batchmean" is the
+    divergence.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a positive input, or a negative target without `log_target`, where
+            values are read.
+    """
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: Literal["none", "batchmean", "mean", "sum"] = "mean",
+        log_target: bool = False,
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction, log_target)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.kl_div)

@@ -1,0 +1,34 @@
+"""Modules on sequences that are not aligned with their labels."""
+
+from torch import nn
+
+from safeloss import functional
+from safeloss._checked import forward_of, prepare
+from safeloss._options import Empty, ModuleCheckValues, Reduction
+
+
+class SafeCTCLoss(nn.CTCLoss):
+    """`nn.CTCLoss` on labels that are padded or joined, and contiguous.
+
+    Joined labels that are not contiguous are made so: torch computes wrong losses from them.
+
+    Raises:
+        LayoutError: the shapes do not fit together.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: a positive input, lengths that do not fit, or labels that are no class
+            or `blank`, where values are read.
+    """
+
+    def __init__(
+        self,
+        blank: int = 0,
+        reduction: Reduction = "mean",
+        zero_infinity: bool = False,
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: Empty = "raise",
+    ) -> None:
+        super().__init__(blank, reduction, zero_infinity)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(functional.ctc_loss)
