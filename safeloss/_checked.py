@@ -20,6 +20,7 @@ from torch.fx import Proxy
 from safeloss import _faces
 from safeloss._reading import Call, Memory, Reading, Refusal, settle
 from safeloss._repairs import (
+    Face,
     brief,
     explain,
     explain_failure,
@@ -35,10 +36,11 @@ from safeloss._signature import (
     Total,
     signature_of,
     validate,
+    validate_integers,
 )
 from safeloss._torch import readable, transformed, unobserved
 from safeloss._values import Rule, Seen, first_broken, suspicions
-from safeloss.errors import LayoutError, SafeLossError, warn
+from safeloss.errors import ArgumentTypeError, LayoutError, SafeLossError, warn
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
@@ -58,7 +60,7 @@ class Plan(NamedTuple):
         if self.values:
             with unobserved() as traced:
                 if not traced:
-                    _verify_values(signature, _name(signature, owner), self.reading, named)
+                    _verify_values(signature, owner, self.reading, named)
         edited = signature.edited(self.reading, named)
         return signature.run(signature.kernel, signature.total, self.zero, edited)
 
@@ -102,9 +104,11 @@ def forward_of(function: Any, **renamed: str | None) -> Any:
 
 def prepare(module: Any, **options: Any) -> None:
     """Give a module its own options, which torch's constructor does not take, and a memory."""
-    choices = module.forward.signature.choices
-    validate(type(module).__name__, choices, {**vars(module), **options})
-    vars(module).update(options, _memory=Memory())
+    signature, name = module.forward.signature, type(module).__name__
+    validate(name, signature.choices, {**vars(module), **options}, True)
+    for option, value in options.items():
+        setattr(module, option, value)
+    module._memory = Memory()
 
 
 def _checked(kernel: Any, total: Total | None) -> Any:
@@ -129,7 +133,11 @@ def traced_call(
     name = signature.name if owner is None else type(owner).__name__
     memory = None if owner is None else owner._memory
     named = dict(zip(signature.names, arguments))
+    for entry in signature.reader.inputs:
+        if entry.tensor and not entry.weight and not isinstance(named[entry.name], Tensor):
+            raise ArgumentTypeError(f"{name}: `{entry.name}` must be a tensor.")
     call = signature.call(memory, named)
+    validate(name, signature.choices, call.options, owner is not None)
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
         raise reading.error(brief(name, signature.reader.inputs, call, reading))
@@ -137,7 +145,7 @@ def traced_call(
     if isinstance(zero, Refusal):
         raise zero.error(brief(name, signature.reader.inputs, call, zero))
     if reading.settles and memory is not None:
-        settle(memory)
+        settle(memory.key)
     return signature.run(kernel, total, zero, signature.edited(reading, named))
 
 
@@ -183,25 +191,26 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: 
     named = dict(zip(signature.names, arguments))
     _verify_types(signature, name, named)
     call = signature.call(None if owner is None else memory, named)
-    validate(name, signature.choices, call.options)
+    validate(name, signature.choices, call.options, owner is not None)
+    validate_integers(name, signature, call.options)
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
-        raise _refused(signature, name, call, reading)
+        raise _refused(signature, owner, call, reading)
     zero = signature.zero(reading, call)
     if isinstance(zero, Refusal):
-        raise _refused(signature, name, call, zero)
+        raise _refused(signature, owner, call, zero)
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
-        _verify_hints(signature, name, call, reading, signature.edited(reading, named))
+        _verify_hints(signature, owner, call, reading, signature.edited(reading, named))
     for text in signature.reader.warnings(call):
         warn(f"{name}: {text}")
 
     always = call.options.get("check_values") == "always"
     unread = call.options.get("check_values") == "first" and memory.unread
-    if unread and not traced and _verify_values(signature, name, reading, named):
+    if unread and not traced and _verify_values(signature, owner, reading, named):
         memory.unread = unread = False
     if reading.settles and owner is not None:
-        settle(memory)
+        memory.settled = True
     plan = Plan(signature, reading, zero, always)
     if not (unread or symbolic or transformed()):
         if len(memory.plans) >= MOST_PLANS:
@@ -217,7 +226,7 @@ def _key(signature: Signature, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     key: list[Any] = []
     weights = {entry.name for entry in signature.reader.inputs if entry.weight}
     for parameter, value in zip(signature.parameters, arguments):
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and parameter.name in signature.tensors:
             pair = (value.shape, value.dtype)
             key += [pair] if parameter.name in weights else pair
         elif parameter.annotation is not float:
@@ -243,7 +252,7 @@ def _verify_types(signature: Signature, name: str, named: Named) -> None:
 
 
 def _verify_hints(
-    signature: Signature, name: str, call: Call, reading: Reading, named: Named
+    signature: Signature, owner: Any, call: Call, reading: Reading, named: Named
 ) -> None:
     """beartype's word on what native is about to get: the hints as they stand in the signature."""
     inputs = signature.reader.inputs
@@ -255,10 +264,10 @@ def _verify_hints(
                     tensor = tensor.expand(call.shapes[inputs[0].name])
                 if not is_bearable(tensor, entry.hint):
                     refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
-                    raise _refused(signature, name, call, refusal)
+                    raise _refused(signature, owner, call, refusal)
 
 
-def _verify_values(signature: Signature, name: str, reading: Reading, named: Named) -> bool:
+def _verify_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> bool:
     """Whether the numbers could be read; the first rule that they break is raised."""
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     if not readable(tensors.values()):
@@ -268,13 +277,17 @@ def _verify_values(signature: Signature, name: str, reading: Reading, named: Nam
     with torch.no_grad():
         for argument, pattern in reading.patterns.items():
             values = seen.arguments[argument]
-            broken = first_broken(values, pattern.rules, seen)
+            try:
+                broken = first_broken(values, pattern.rules, seen)
+            except (NotImplementedError, RuntimeError):  # sparse, float8, ...: not to be read
+                continue
             if broken is not None:
                 mends = _mends(signature, named, argument, broken.rule)
                 inputs = signature.reader.inputs
-                raise explain_value(name, argument, broken, inputs, call, tensors, mends)
+                face = _face(signature, owner)
+                raise explain_value(face, argument, broken, inputs, call, tensors, mends)
             for suspicion in suspicions(values, pattern.rules, seen):
-                warn(f"{name}: `{argument}` {suspicion}.")
+                warn(f"{_name(signature, owner)}: `{argument}` {suspicion}.")
     return True
 
 
@@ -295,12 +308,21 @@ def _mends(
     return mends
 
 
-def _refused(signature: Signature, name: str, call: Call, refusal: Refusal) -> SafeLossError:
+def _refused(signature: Signature, owner: Any, call: Call, refusal: Refusal) -> SafeLossError:
     def accepts(other: Call) -> bool:
         return isinstance(signature.reader.read(other), Reading)
 
     inputs = signature.reader.inputs
-    return explain(name, signature.kernel, inputs, call, refusal, accepts)
+    return explain(_face(signature, owner), inputs, call, refusal, accepts)
+
+
+def _face(signature: Signature, owner: Any) -> Face:
+    if owner is None:
+        callee = f"safeloss.functional.{signature.name}"
+        return Face(signature.name, callee, False, signature.kernel)
+    # The class that a user can name: theirs may be a subclass.
+    ours = next(kind for kind in type(owner).__mro__ if kind.__module__.startswith("safeloss."))
+    return Face(type(owner).__name__, ours.__name__, True, signature.kernel)
 
 
 def _explained(
@@ -313,14 +335,14 @@ def _explained(
     """Our error for what native refused; None for what is not about the arguments."""
     if isinstance(error, SafeLossError):
         return error
-    name, named = _name(signature, owner), dict(zip(signature.names, arguments))
+    named = dict(zip(signature.names, arguments))
     try:
-        _verify_values(signature, name, plan.reading, named)
+        _verify_values(signature, owner, plan.reading, named)
     except SafeLossError as broken:
         return broken
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     rows = table(signature.reader.inputs, signature.call(None, named))
-    return explain_failure(name, signature.kernel, rows, tensors, error)
+    return explain_failure(_face(signature, owner), rows, tensors, error)
 
 
 def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Any:
@@ -332,7 +354,8 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
         path = tracer.path_of_module(owner)
         return tracer.create_proxy("call_module", path, arguments[:required], {})
     options = {
-        p.name: "never" if value == "first" else value  # which is the modules' alone
+        # "first" is the modules' alone; a proxy cannot be compared.
+        p.name: "never" if isinstance(value, str) and value == "first" else value
         for p, value in zip(signature.parameters[required:], arguments[required:])
         if value is not p.default
     }

@@ -50,6 +50,7 @@ class Pattern(NamedTuple):
     dtypes: tuple[torch.dtype, ...] | None  # None: any
     dims: tuple[Dim, ...]
     free: bool  # has an axis without a name, which takes any size and is not aligned
+    pinned: bool  # begins with the batch, and lacks the classes
     reads: str = ""  # the name of a `Reads`
     broadcast: bool = False  # `Reads.BROADCAST`
     rules: tuple[Any, ...] = ()  # of `_values`
@@ -147,12 +148,12 @@ class Pattern(NamedTuple):
     def aligns(self, shape: Shape, spelled: Shape) -> bool:
         """Equal up to axes of size 1 that are only inserted or only missing, never both.
 
-        None is inserted before `batch`: that would be another batch axis, which the argument that
-        binds the axes has lost.
+        None is inserted before a `batch` that stands without the classes: that would be another
+        batch axis, which the argument that binds the axes has lost.
         """
         if not fits(shape, spelled):
             return False
-        return not self.has("batch") or len(shape) < len(spelled) or shape[0] == spelled[0]
+        return not self.pinned or len(shape) < len(spelled) or shape[0] == spelled[0]
 
 
 def fits(shape: Shape, spelled: Shape) -> bool:
@@ -190,7 +191,9 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
         dims = tuple(_parse_dim(word) for word in words)
         text = f"[{', '.join(words)}]"
         free = any(not dim.name and dim.size is None for dim in dims)
-        return (Pattern(text, hint.dtype.__name__, _parse_dtypes(hint.dtypes), dims, free),)
+        pinned = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
+        dtypes = _parse_dtypes(hint.dtypes)
+        return (Pattern(text, hint.dtype.__name__, dtypes, dims, free, pinned),)
     return ()
 
 

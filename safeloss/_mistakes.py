@@ -40,7 +40,7 @@ MISTAKES = (
     _row(
         _SOFTMAX,
         "a softmax over the only axis would mix the samples of the batch.",
-        on={"input": Float[Tensor, " batch"], "target": Float[Tensor, " batch"]},
+        on={"input": Float[Tensor, " batch"], "target": Float[Tensor, "..."]},
         batched=True,
         always=True,
         advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
@@ -69,8 +69,21 @@ MISTAKES = (
         _INDEXED,
         "`target` is bool, and can name only two of the classes.",
         on={
-            "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
+            "input": Float[Tensor, "batch classes *space"],
             "target": Bool[Tensor, "..."],
+        },
+        classes=(3, sys.maxsize),
+        always=True,
+        error=DTypeError,
+        advice="If classes 0 and 1 are meant, say so.",
+        fixes=("target.long()",),
+    ),
+    _row(
+        _INDEXED,
+        "`target` is bool, and can name only two of the classes.",
+        on={
+            "input": Float[Tensor, " classes"],
+            "target": Bool[Tensor, ""] | Bool[Tensor, "1"],
         },
         classes=(3, sys.maxsize),
         always=True,
@@ -83,7 +96,7 @@ MISTAKES = (
         "`input` has one score per sample, and a softmax needs one per class.",
         on={
             "input": Float[Tensor, " batch"],
-            "target": Integer[Tensor, " batch"] | Bool[Tensor, " batch"],
+            "target": Integer[Tensor, "_ ..."] | Bool[Tensor, "_ ..."],
         },
         advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
         fixes=("SafeBCEWithLogitsLoss()(input, target)",),
@@ -180,7 +193,10 @@ MISTAKES = (
     _row(
         _MULTILABEL,
         "`input` has one axis, and that may be the batch or the classes.",
-        on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, "classes *rest"]},
+        on={
+            "input": Float[Tensor, " classes"],
+            "target": Shaped[Tensor, "classes *rest"] | Shaped[Tensor, "_ _ _ ..."],
+        },
         option=("num_classes", None),
         batched=True,
         always=True,

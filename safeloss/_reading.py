@@ -3,6 +3,8 @@
 Plain Python over sizes and element types, the same in eager mode and under `torch.compile`.
 """
 
+import itertools
+import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,30 +19,37 @@ from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError, SafeL
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
 
 
+_memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
+_keys = itertools.count()
+
+
 class Memory:
     """What one loss has learnt from its calls. Copies and pickles begin with no plans."""
 
-    __slots__ = ("plans", "settled", "unread")
+    __slots__ = ("__weakref__", "key", "plans", "settled", "unread")
 
     def __init__(self, settled: bool = False, unread: bool = True) -> None:
         self.plans: dict[Any, Any] = {}  # by call signature; None: native, as it is
         self.settled = settled  # a call has proved which axis holds the classes
         self.unread = unread  # no call's values have been read
+        self.key = str(next(_keys))  # by which a compiler, which knows strings, can ask for it
+        _memories[self.key] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.settled, self.unread)
 
 
 @constant_while_compiling
-def settled(memory: Memory | None) -> bool:
+def settled(key: str) -> bool:
     """Whether an earlier call has proved which axis holds the classes."""
-    return memory is not None and memory.settled
+    return _memories[key].settled
 
 
 @constant_while_compiling
-def settle(memory: Memory) -> None:
+def settle(key: str) -> bool:
     """Remember that; while a compiler traces too, which mutation of a module would not survive."""
-    memory.settled = True
+    _memories[key].settled = True
+    return True
 
 
 class Input(NamedTuple):
@@ -51,6 +60,7 @@ class Input(NamedTuple):
     patterns: tuple[Pattern, ...]
     patterns_last: tuple[Pattern, ...]  # as `class_dim=-1` spells them
     weight: bool
+    tensor: bool  # nothing else is declared
 
 
 class Call(NamedTuple):
@@ -68,13 +78,16 @@ class Edit(NamedTuple):
     shape: Shape | None = None
     classes_to_second: bool = False
     dtype: torch.dtype | None = None
+    weight: bool = False  # which autocast promotes by itself
 
     def apply(self, tensor: Tensor) -> Tensor:
         if self.shape is not None:
             tensor = self._viewed(tensor, tuple(self.shape))
         if self.classes_to_second:
             tensor = tensor.movedim(-1, 1)
-        return tensor if self.dtype is None else tensor.to(self.dtype)
+        if self.dtype is None or (self.weight and torch.is_autocast_enabled(tensor.device.type)):
+            return tensor
+        return tensor.to(self.dtype)
 
     def _viewed(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Axes of size 1 inserted or left out; a single one without naming any size, so that a
@@ -127,7 +140,7 @@ class Mistake(NamedTuple):
     warns: bool = False  # legal, so only said
     classes: tuple[int, int] | None = None  # only for so many of them: from, to
     option: tuple[str, Any] | None = None  # only where this option has this value
-    given: tuple[str, Any] | None = None  # only where this option has another value
+    given: tuple[str, Any] | None = None  # only where it has another one, and negative
     batched: bool = False  # only where no `torch.func` transform hides a batch axis
 
     def made(self, call: Call, last: bool) -> bool:
@@ -149,8 +162,10 @@ class Mistake(NamedTuple):
                 return False
         if self.option is not None and call.options[self.option[0]] != self.option[1]:
             return False
-        if self.given is not None and call.options[self.given[0]] == self.given[1]:
-            return False
+        if self.given is not None:
+            name, default = self.given
+            if call.options[name] == default or call.options[name] >= 0:
+                return False
         return not (self.batched and transformed())
 
     def refusal(self) -> Refusal:
@@ -193,7 +208,7 @@ class Reader(NamedTuple):
             return self._unsupported(call, last)
         first, target = f"`{self.inputs[0].name}`", f"`{self.inputs[1].name}`"
         if readings:
-            if settled(call.memory):
+            if call.memory is not None and settled(call.memory.key):
                 return readings[0]
             return Refusal(
                 AmbiguousLayoutError,
@@ -292,10 +307,13 @@ class Reader(NamedTuple):
         rank = len(call.shapes[name] if spelled is None else spelled)
         moved = last and rank > 2 and pattern.has("classes")
         dtype = self._cast(pattern, call.dtypes[name], call.dtypes[self.inputs[0].name])
+        if pattern.reads == "AS_SCORES":
+            indexed = reading.patterns[self.inputs[1].name].reads == "AS_INDICES"
+            dtype = dtype if indexed else None  # with probabilities native promotes
         patterns, edits = dict(reading.patterns), dict(reading.edits)
         patterns[name] = pattern
         if spelled is not None or moved or dtype is not None:
-            edits[name] = Edit(spelled, moved, dtype)
+            edits[name] = Edit(spelled, moved, dtype, pattern.reads == "AS_SCORES")
         exact = reading.exact and spelled is None
         return Reading(reading.axes, patterns, edits, exact, reading.settles)
 
@@ -359,7 +377,8 @@ class Reader(NamedTuple):
                 return (*shape, *(1 for _ in full[2:])) if shape[0] == full[1] else None
             if shape[0] == full[1]:
                 trailing = shape[0] == full[-1]
-                if not (trailing and settled(call.memory)):
+                known = trailing and call.memory is not None
+                if call.memory is None or not (known and settled(call.memory.key)):
                     return self._unplaced(name, len(full), trailing)
         if not full and len(shape) == 1 and shape[0] == 1:
             return ()

@@ -4,13 +4,15 @@ Runs only when about to raise. A fix is Python source over the names of the argu
 evaluated on small or meta stand-ins, and offered only if the loss accepts the result.
 """
 
+import ast
 import contextlib
+import inspect
 import math
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +40,7 @@ _STEPS = (
     "{0}.unsqueeze(0)",
     "{0}.unsqueeze(1)",
     "{0}.movedim(-1, 1)",
+    "{0}.flatten()",
 )
 _WEIGHT_STEPS = ("{0}.view(-1, 1)", "{0}.flatten()", "{0}.float()")
 _MOST_FIXES = 3
@@ -45,9 +48,17 @@ _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
 _SMALL = 1024  # elements: up to here native is tried on real zeros, beyond it on meta tensors
 
 
+class Face(NamedTuple):
+    """What was called: its name for the message, and what a user writes to call it."""
+
+    name: str  # "SafeCrossEntropyLoss", or that of the user's own subclass
+    callee: str  # "SafeCrossEntropyLoss" or "safeloss.functional.cross_entropy"
+    module: bool
+    kernel: Callable[..., Any]
+
+
 def explain(
-    loss: str,
-    kernel: Callable[..., Any],
+    face: Face,
     inputs: tuple[Input, ...],
     call: Call,
     refusal: Refusal,
@@ -56,9 +67,9 @@ def explain(
     """The error for `refusal`, each of its fixes tried."""
     stand_ins = _stand_ins(call, "meta")
     if refusal.fixes:
-        candidates = [_spelled(fix, loss, inputs, call) for fix in refusal.fixes]
+        candidates = [_spelled(fix, face, inputs, call) for fix in refusal.fixes]
     else:
-        candidates = _candidates(loss, inputs, call, refusal)
+        candidates = _candidates(face, inputs, call, refusal)
     fixes = [fix for fix in candidates if _works(fix, stand_ins, call, accepts)]
     advice = refusal.advice
     if not advice and _crossed(inputs, call):
@@ -66,10 +77,10 @@ def explain(
     if not fixes:
         advice = f"{advice} No single step makes these fit.".lstrip()
     return refusal.error.about(
-        loss,
+        face.name,
         refusal.rule,
         arguments=table(inputs, call),
-        native=_native(kernel, call),
+        native=_native(face.kernel, call),
         advice=advice,
         fixes=tuple(dict.fromkeys(fixes))[:_MOST_FIXES],
     )
@@ -91,12 +102,23 @@ def explain_type(
         loss,
         f"{' and '.join([f'`{name}`' for name in wrong])} must be a tensor.",
         arguments=tuple([row._replace(declared=tensors[row.name]) for row in rows]),
-        fixes=tuple([f"torch.as_tensor({name})" for name in wrong if named[name] is not None]),
+        fixes=tuple(
+            [_as_tensor(name, named[name]) for name in wrong if _as_tensor(name, named[name])]
+        ),
     )
 
 
+def _as_tensor(name: str, value: Any) -> str:
+    """The line that makes a tensor of `value`; empty if none does."""
+    for fix in ("torch.as_tensor({0})", "torch.stack({0})"):
+        with contextlib.suppress(Exception):  # whatever it raises, it is no fix
+            evaluate(fix.format(name), {name: value})
+            return fix.format(name)
+    return ""
+
+
 def explain_value(
-    loss: str,
+    face: Face,
     name: str,
     broken: Broken,
     inputs: tuple[Input, ...],
@@ -126,10 +148,13 @@ def explain_value(
         option = text.format(value=value[0] if value else "")
         key, _, _ = option.partition("=")
         marker = len(value) == 1 and (value[0] < 0 or value[0] == 255)  # as data sets mark "none"
-        if "{value}" not in text or (marker and mends({key: value[0]})):
-            fixes.append(whole_call(loss, option, inputs, call))
+        if key not in call.options:
+            continue
+        changed = value[0] if "{value}" in text else ast.literal_eval(option.partition("=")[2])
+        if ("{value}" not in text or marker) and mends({key: changed}):
+            fixes.append(whole_call(face, option, inputs, call))
     return ValueRangeError.about(
-        loss,
+        face.name,
         f"`{name}` {broken.rule}.",
         arguments=table(inputs, call),
         advice=advice,
@@ -138,8 +163,7 @@ def explain_value(
 
 
 def explain_failure(
-    loss: str,
-    kernel: Callable[..., Any],
+    face: Face,
     arguments: tuple[Argument, ...],
     tensors: Mapping[str, Tensor],
     error: Exception,
@@ -157,7 +181,7 @@ def explain_failure(
             if tensor.device != tensors[first].device
         )
         rule = "the tensors are on different devices."
-        return DeviceError.about(loss, rule, arguments=rows, fixes=fixes)
+        return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
     if type(error) not in _PLAIN:  # out of memory, an exception of the user's own, ...
         return None
     about = (
@@ -167,10 +191,10 @@ def explain_failure(
     )
     said = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return about.about(
-        loss,
+        face.name,
         "PyTorch refuses these arguments.",
         arguments=arguments,
-        native=f"{native_name(kernel)} raises {type(error).__name__}: {said}",
+        native=f"{native_name(face.kernel)} raises {type(error).__name__}: {said}",
     )
 
 
@@ -214,14 +238,25 @@ def declared(patterns: tuple[Pattern, ...]) -> str:
     return " or ".join([f"{' or '.join(kinds[text])} {text}" for text in kinds])
 
 
-def whole_call(loss: str, option: str, inputs: tuple[Input, ...], call: Call) -> str:
-    """The call of `loss` with `option` added, as a user would write it."""
+def whole_call(face: Face, option: str, inputs: tuple[Input, ...], call: Call) -> str:
+    """The call with `option` added, as a user would write it: its other options are kept."""
     given = [entry for entry in inputs if entry.name in call.shapes]
     aligned = ", ".join(entry.name for entry in given if not entry.weight)
-    extra = ", ".join([*(f"{entry.name}={entry.name}" for entry in given if entry.weight), option])
-    if loss[0].isupper():
-        return f"{loss}({extra})({aligned})"
-    return f"safeloss.functional.{loss}({aligned}, {extra})"
+    parameters = inspect.signature(face.kernel).parameters
+    added = option.partition("=")[0]
+    kept = [
+        f"{name}={value!r}"
+        for name, value in call.options.items()
+        if name in parameters
+        and name not in (added, "check_values", "size_average", "reduce")
+        and parameters[name].default is not inspect.Parameter.empty
+        and value != parameters[name].default
+    ]
+    weights = [f"{entry.name}={entry.name}" for entry in given if entry.weight]
+    extra = ", ".join([*weights, *kept, option])
+    if face.module:
+        return f"{face.callee}({extra})({aligned})"
+    return f"{face.callee}({aligned}, {extra})"
 
 
 def evaluate(fix: str, tensors: Mapping[str, Tensor]) -> Any:
@@ -237,15 +272,15 @@ def edited_name(fix: str, names: Iterable[str]) -> str | None:
     return root[1] if root and root[1] in names else None
 
 
-def _spelled(fix: str, loss: str, inputs: tuple[Input, ...], call: Call) -> str:
+def _spelled(fix: str, face: Face, inputs: tuple[Input, ...], call: Call) -> str:
     if fix.startswith("{loss}"):
-        return whole_call(loss, fix[len("{loss}(") : -1], inputs, call)
+        return whole_call(face, fix[len("{loss}(") : -1], inputs, call)
     return fix.replace("{axis}", str(call.options.get("class_dim") or 1))
 
 
-def _candidates(loss: str, inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> list[str]:
+def _candidates(face: Face, inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> list[str]:
     first = inputs[0].name
-    callee = f"{loss}()" if loss[0].isupper() else f"safeloss.functional.{loss}"
+    callee = f"{face.callee}()" if face.module else face.callee
     given = [entry for entry in inputs if entry.name in call.shapes]
     if refusal.weight:
         return [step.format(refusal.weight, first) for step in _WEIGHT_STEPS]

@@ -1,17 +1,18 @@
 """A kernel's `def` line, read once: what a call of it depends on, and how native is run."""
 
 import inspect
+import operator
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn._reduction import legacy_get_string
 
 from safeloss._matching import parse
 from safeloss._mistakes import MISTAKES
 from safeloss._reading import OURS, Call, Input, Memory, Reader, Reading, Refusal
+from safeloss._torch import is_zero
 from safeloss.errors import LayoutError
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
@@ -31,8 +32,9 @@ class Signature(NamedTuple):
     names: tuple[str, ...]  # of the parameters
     positional: tuple[str, ...]  # those that torch takes by position
     by_name: tuple[str, ...]  # those that torch takes by name
+    tensors: tuple[str, ...]  # those that are declared as tensors
     reader: Reader
-    choices: Mapping[str, tuple[Any, ...]]  # of the options that have a list of them
+    choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
     has_total: bool
     memory: Memory  # of the function; modules have their own
 
@@ -40,13 +42,13 @@ class Signature(NamedTuple):
         """What the verdict on a call depends on."""
         shapes, dtypes, options = {}, {}, {}
         for name, value in named.items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and name in self.tensors:
                 shapes[name], dtypes[name] = value.shape, value.dtype
             else:
                 options[name] = value
         if options.get("size_average") is not None or options.get("reduce") is not None:
-            average, reduce = options["size_average"], options["reduce"]
-            options["reduction"] = legacy_get_string(average, reduce, emit_warning=False)
+            summed = "sum" if options["size_average"] is False else "mean"
+            options["reduction"] = "none" if options["reduce"] is False else summed
         return Call(shapes, dtypes, options, memory)
 
     def zero(self, reading: Reading, call: Call) -> str | Refusal:
@@ -55,7 +57,7 @@ class Signature(NamedTuple):
             return ""
         empty = call.options["empty"]
         first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
-        if any([size == 0 for size in call.shapes[first]]):
+        if any([is_zero(size) for size in call.shapes[first]]):
             if empty == "raise":
                 rule = f"`{first}` has no elements, and a mean over nothing is NaN."
                 return Refusal(LayoutError, rule, fixes=('{loss}(empty="zero")',))
@@ -88,15 +90,19 @@ class Signature(NamedTuple):
 def signature_of(kernel: Kernel, total: Total | None) -> Signature:
     """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
     parameters = inspect.signature(kernel).parameters
-    inputs, choices = [], {}
+    inputs, choices = [], []
     for name, parameter in parameters.items():
         patterns = parse(parameter.annotation)
         if patterns:
             last = tuple(pattern.classes_last() for pattern in patterns)
             weight = parameter.default is not parameter.empty
-            inputs.append(Input(name, parameter.annotation, patterns, last, weight))
+            members = typing.get_args(parameter.annotation)
+            tensor = all(parse(member) or member is type(None) for member in members)
+            if typing.get_origin(parameter.annotation) is typing.Annotated:
+                tensor = True
+            inputs.append(Input(name, parameter.annotation, patterns, last, weight, tensor))
         elif listed := _choices(parameter.annotation):
-            choices[name] = listed
+            choices.append((name, listed))
     mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
     native = [p for p in parameters.values() if p.name not in OURS]
     return Signature(
@@ -107,8 +113,9 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         tuple(parameters),
         tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
         tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
+        tuple(entry.name for entry in inputs),
         Reader(tuple(inputs), mistakes),
-        choices,
+        tuple(choices),
         total is not None,
         Memory(unread=False),
     )
@@ -124,12 +131,34 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     return tuple(choice for member in members for choice in _choices(member) or (None,))
 
 
-def validate(name: str, choices: Mapping[str, tuple[Any, ...]], options: Mapping[str, Any]) -> None:
+def validate(
+    name: str,
+    choices: tuple[tuple[str, tuple[Any, ...]], ...],
+    options: Mapping[str, Any],
+    module: bool,
+) -> None:
     """A plain `ValueError` for an option outside its choices."""
-    for option, listed in choices.items():
+    for option, listed in choices:
+        value = options[option]
         # Modules know one more way to check values than functions: on their first call.
-        modular = option == "check_values" and name[0].isupper()
-        allowed = ("first", *listed) if modular else listed
-        if not any(options[option] == choice for choice in allowed):
+        allowed = ("first", *listed) if module and option == "check_values" else listed
+        # True and 1.0 equal 1, and are not meant by it.
+        if isinstance(value, (bool, float)) or not any([value == choice for choice in allowed]):
             known = ", ".join([repr(choice) for choice in allowed])
-            raise ValueError(f"{name}: {option} must be one of {known}; it is {options[option]!r}.")
+            raise ValueError(f"{name}: {option} must be one of {known}; it is {value!r}.")
+
+
+def validate_integers(name: str, signature: Signature, options: Mapping[str, Any]) -> None:
+    """A plain `ValueError` for what must be an integer and is none."""
+    for parameter in signature.parameters:
+        value = options.get(parameter.name)
+        optional = parameter.annotation == (int | None)
+        if parameter.annotation is int or (optional and value is not None):
+            try:
+                counted = operator.index(value)
+            except TypeError:
+                raise ValueError(
+                    f"{name}: {parameter.name} must be an integer; it is {value!r}."
+                ) from None
+            if optional and (counted < 1 or isinstance(value, bool)):
+                raise ValueError(f"{name}: {parameter.name} must count something; it is {value!r}.")

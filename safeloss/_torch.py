@@ -67,3 +67,13 @@ def unread(*values: Any) -> bool:
     if torch.compiler.is_compiling() or _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY):
         return True
     return not readable(value for value in values if isinstance(value, Tensor))
+
+
+def is_zero(size: int) -> bool:
+    """Whether a size is 0; of one that only the data will tell, no."""
+    if not torch.compiler.is_compiling():
+        return size == 0
+    from torch.fx.experimental import symbolic_shapes
+
+    guard = getattr(symbolic_shapes, "guard_or_false", symbolic_shapes.guard_size_oblivious)
+    return bool(guard(size == 0))

@@ -1,7 +1,9 @@
 """`typed`: jaxtyping's hints on any function, checked in eager mode and inside `torch.compile`."""
 
+import contextlib
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -11,6 +13,7 @@ from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
+from torch.fx import Proxy
 
 from safeloss._matching import Axes, Pattern, parse
 from safeloss._repairs import declared, describe
@@ -27,6 +30,10 @@ class _Hint(NamedTuple):
     hint: Any
     patterns: tuple[Pattern, ...]  # empty where it is no array
     members: tuple[Any, ...]  # the `_Hint`s of a tuple's members
+    arrays: bool  # nothing else is declared
+
+
+_ANYTHING = _Hint(Any, (), (), False)
 
 
 def typed(function: _Function) -> _Function:
@@ -54,16 +61,27 @@ def typed(function: _Function) -> _Function:
     Here batch = 8, features = 3.
     """
     owner = function.__qualname__
-    names = _positional(function)
+    names, several, named = _parameters(function)
     hints: dict[str, _Hint] = {}
+    with contextlib.suppress(NameError):  # a name in a string may be defined only later
+        hints.update(_hints(function))
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if jaxtyping.config.jaxtyping_disable:
             return function(*args, **kwargs)
-        if not hints:  # not before the first call: then names that stand in strings are defined
+        if not hints:
             hints.update(_hints(function))
         given = {**dict(zip(names, args)), **kwargs}
+        for position, value in enumerate(args[len(names) :]):
+            given[f"{several}[{position}]"] = value
+            if several in hints:
+                hints[f"{several}[{position}]"] = hints[several]
+        for name in kwargs:
+            if named in hints and name not in hints:
+                hints[name] = hints[named]
+        if any([isinstance(value, Proxy) for value in given.values()]):
+            return function(*args, **kwargs)  # `torch.fx` records the function's own calls
         if is_dynamo_compiling():
             axes = _match(owner, hints, given, list(given), {})
             result = function(*args, **kwargs)
@@ -83,20 +101,28 @@ def typed(function: _Function) -> _Function:
     return typing.cast(_Function, wrapper)
 
 
-def _positional(function: Callable[..., Any]) -> list[str]:
-    """The parameters that positional arguments go to, one by one."""
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], str, str]:
+    """Those that positional arguments go to one by one, and those that take the rest."""
     parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    single = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+    named = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+    names = [p.name for p in parameters if p.kind in single]
+    return names, "".join(several), "".join(named)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, _Hint]:
     known = typing.get_type_hints(function, include_extras=True)
-    return {name: _hint(hint) for name, hint in known.items()} or {"": _Hint(Any, (), ())}
+    return {name: _hint(hint) for name, hint in known.items()} or {"": _ANYTHING}
 
 
 def _hint(hint: Any) -> _Hint:
     members = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
-    return _Hint(hint, parse(hint), tuple(_hint(member) for member in members))
+    patterns = parse(hint)
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    arrays = all(parse(member) for member in typing.get_args(hint)) if union else bool(patterns)
+    inner = () if Ellipsis in members else tuple(_hint(member) for member in members)
+    return _Hint(hint, patterns, inner, arrays)
 
 
 def _verify(owner: str, hints: dict[str, _Hint], given: dict[str, Any], names: list[str]) -> None:
@@ -113,6 +139,8 @@ def _match(
     """The same word by plain Python, for tensors; inside a compiler."""
     for name in names:
         if name in hints:
+            if not _is_declared(given[name], hints[name]):
+                raise ArgumentTypeError(f"{owner}: {_subject(name)} is not as declared.")
             for value, hint in _leaves(given[name], hints[name]):
                 bound = None
                 for pattern in hint.patterns:
@@ -124,6 +152,17 @@ def _match(
                     raise LayoutError(f"{owner}: {_subject(name)} is not as declared ({what}).")
                 axes = bound
     return axes
+
+
+def _is_declared(value: Any, hint: _Hint) -> bool:
+    """Whether tensors stand where only arrays are declared, and tuples where tuples are."""
+    if hint.members:
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(hint.members)
+            and all([_is_declared(part, inner) for part, inner in zip(value, hint.members)])
+        )
+    return not hint.arrays or isinstance(value, Tensor)
 
 
 def _leaves(value: Any, hint: _Hint) -> list[tuple[Tensor, _Hint]]:
@@ -148,7 +187,7 @@ def _refusal(
     rows: list[Argument] = []
     axes: Axes = {}
     for key, value in given.items():
-        for leaf, hint in _leaves(value, hints.get(key, _Hint(Any, (), ()))):
+        for leaf, hint in _leaves(value, hints.get(key, _ANYTHING)):
             came = describe(leaf.dtype, leaf.shape)
             rows.append(Argument(key, came, declared(hint.patterns)))
             fits = [p.match(leaf.shape, axes) for p in hint.patterns if p.takes(leaf.dtype)]

@@ -191,11 +191,8 @@ class SomeCounted(Rule):
 
 @dataclass(frozen=True)
 class SumToOne(Rule):
-    fixes = (
-        ("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),
-        ("{0} / {0}.sum({axis}, keepdim=True)", None),
-        ("{0}.softmax({axis})", None),
-    )
+    fixes = (("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),)
+    options = ("class_dim=-1",)
 
     def __str__(self) -> str:
         return "must be probabilities: not negative, and summing to 1 over the classes"

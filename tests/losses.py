@@ -37,6 +37,7 @@ class Loss:
     draw: Callable[[st.DrawFn, torch.dtype], Drawn]
     batch: Callable[[int], list[Tensor]]  # plain inputs of so many samples, with fine values
     pinned: bool = False  # a size-1 axis before the batch is refused
+    differentiable: int = 9  # so many inputs, from the first
     loose: int = 9  # inputs before this one, but for the first, are aligned
     options: dict[str, Any] = field(default_factory=dict, compare=False)  # for plain inputs
 
@@ -260,6 +261,7 @@ LOSSES = [
         F.soft_margin_loss,
         _signs(1),
         lambda n: [torch.randn(n, 1), _signed(n)],
+        differentiable=1,
     ),
     Loss(
         safeloss.SafeHingeEmbeddingLoss,
@@ -395,7 +397,7 @@ def calls(draw: st.DrawFn, loss: Loss, dtypes: tuple[torch.dtype, ...] = DTYPES)
     drawn = loss.draw(draw, draw(st.sampled_from(dtypes)))
     drawn.options["check_values"] = "never"
     try:
-        run(build(loss, drawn)[1], drawn.inputs)
+        run(build(loss, drawn)[1], drawn.inputs, loss.differentiable)
     except NotImplementedError:  # half precision on a CPU, for some
         assume(False)
     return drawn
@@ -407,9 +409,13 @@ def build(loss: Loss, drawn: Drawn) -> tuple[nn.Module, nn.Module]:
     return loss.safe(**drawn.options), loss.native(**native)
 
 
-def run(module: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
+def run(
+    module: Callable[..., Tensor], inputs: list[Tensor], differentiable: int = 9
+) -> list[Tensor]:
     """The value and the gradients of all floating inputs."""
-    leaves = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
+    leaves = [x.detach().clone() for x in inputs]
+    for leaf in leaves[:differentiable]:
+        leaf.requires_grad_(leaf.is_floating_point())
     value = module(*leaves)
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
     grads = torch.autograd.grad(value.sum(), wanted, allow_unused=True)

@@ -90,7 +90,7 @@ def test_called_by_keyword(loss: Loss) -> None:
     names = list(inspect.signature(loss.native.forward).parameters)[1:]
     named = dict(zip(names, inputs))
     assert torch.equal(safe(**named), native(**named))
-    with pytest.raises(TypeError, match="missing .* required positional argument"):
+    with pytest.raises(TypeError, match=r"missing .* required positional argument"):
         safe(inputs[0])
 
 

@@ -40,9 +40,11 @@ def normalisable(draw: st.DrawFn, loss: Loss) -> tuple[Drawn, list[Tensor]]:
 def test_bitwise_native(loss: Loss, data: st.DataObject) -> None:
     drawn = data.draw(calls(loss))
     safe, native = build(loss, drawn)
-    expected = run(native, drawn.inputs)
-    assert same(run(safe, drawn.inputs), expected)
-    assert same(run(safe, drawn.inputs), expected), "the second call takes the short way"
+    expected = run(native, drawn.inputs, loss.differentiable)
+    assert same(run(safe, drawn.inputs, loss.differentiable), expected)
+    assert same(run(safe, drawn.inputs, loss.differentiable), expected), (
+        "the second call takes the short way"
+    )
 
 
 @over_losses
@@ -50,9 +52,9 @@ def test_bitwise_native(loss: Loss, data: st.DataObject) -> None:
 def test_normalised_equals_native_on_what_was_meant(loss: Loss, data: st.DataObject) -> None:
     drawn, loose = data.draw(normalisable(loss))
     safe, native = build(loss, drawn)
-    expected = run(native, drawn.inputs)
+    expected = run(native, drawn.inputs, loss.differentiable)
     for _ in range(2):
-        value, *grads = run(safe, loose)
+        value, *grads = run(safe, loose, loss.differentiable)
         assert same([value], expected[:1])
         assert same([g.reshape(e.shape) for g, e in zip(grads, expected[1:])], expected[1:])
 
@@ -62,7 +64,11 @@ def test_normalised_equals_native_on_what_was_meant(loss: Loss, data: st.DataObj
 def test_the_function_is_the_module(loss: Loss, data: st.DataObject) -> None:
     drawn, loose = data.draw(normalisable(loss))
     safe, _ = build(loss, drawn)
-    assert same(run(lambda *inputs: loss.kernel(*inputs, **drawn.options), loose), run(safe, loose))
+
+    def function(*inputs: Tensor) -> Tensor:
+        return loss.kernel(*inputs, **drawn.options)
+
+    assert same(run(function, loose, loss.differentiable), run(safe, loose, loss.differentiable))
 
 
 @over_losses
@@ -123,7 +129,7 @@ def call(loss: Loss, shape, other, dtype: torch.dtype, reduction: str) -> Tensor
     )
 
 
-over_aligned = pytest.mark.parametrize("loss", [x for x in LOSSES if x.loose > 1], ids=str)
+over_aligned = pytest.mark.parametrize("loss", [x for x in LOSSES if x.loose == 9], ids=str)
 AXES = st.sampled_from(["B", "C", "T", "1"])
 
 

@@ -47,6 +47,7 @@ ACCEPTED = [
     (SafeBCEWithLogitsLoss, {pos_weight: rand(C, 1, 1)}, (B, C, H, W), rand(B, C, H, W), None),
     (MultiLabelBCE, {}, (B, C), rand(B, C), (B, C)),
     (MultiLabelBCE, {}, (B, C), rand(B, C, 1), (B, C)),
+    (MultiLabelBCE, {}, (B, C), rand(1, B, C), (B, C)),
     (MultiLabelBCE, {}, (1, C), rand(C), (1, C)),
     (MultiLabelBCE, {}, (C,), rand(1, C), (C,)),
     (MultiLabelBCE, {"num_classes": C}, (C,), rand(C), (C,)),
@@ -163,7 +164,9 @@ REFUSED = [
     (SF.multilabel_binary_cross_entropy, {}, (B,), rand(B, 1), LayoutError, "SafeBCEWithLogits"),
     (SF.multilabel_binary_cross_entropy, {}, (B, 1), rand(B, 1), LayoutError, "SafeBCEWithLogits"),
     (SF.multilabel_binary_cross_entropy, {}, (B, C), long(B), LayoutError, "SafeCrossEntropyLoss"),
-    (SF.multilabel_binary_cross_entropy, {}, (B, C), rand(1, B, C), LayoutError, "squeeze(0)"),
+    (SF.multilabel_binary_cross_entropy, {}, (C,), rand(1, 1, C), LayoutError, "SafeBCEWithLogits"),
+    (SF.cross_entropy, {}, (B,), rand(B, 1), LayoutError, "SafeBCEWithLogitsLoss"),
+    (SF.cross_entropy, {}, (B,), long(B, 1), LayoutError, "SafeBCEWithLogitsLoss"),
     (SF.multilabel_binary_cross_entropy, {"num_classes": T}, (B, C), rand(B, C), LayoutError, NONE),
     (SF.multilabel_binary_cross_entropy, {}, (B, C, T), rand(B, C, T), LayoutError, NONE),
     (SF.cross_entropy, {}, (B,), rand(B), LayoutError, "SafeBCEWithLogitsLoss"),
@@ -244,12 +247,14 @@ def test_an_unambiguous_call_settles_the_axis_of_weights() -> None:
 
 
 @pytest.mark.parametrize("kernel", [SF.binary_cross_entropy_with_logits, SF.cross_entropy])
-@pytest.mark.parametrize("wrong", [[1.0, 0.0], None, 3, "x", torch.rand(2).numpy()], ids=str)
+@pytest.mark.parametrize("wrong", [[1.0, 0.0], None, 3, "x", (1, 0)], ids=str)
 def test_what_is_no_tensor(kernel, wrong) -> None:
     with pytest.raises(ArgumentTypeError, match=r"`target` must be a tensor") as refusal:
         kernel(scores(2, C), wrong)
     assert isinstance(refusal.value, TypeError)
-    assert refusal.value.fixes == (() if wrong is None else ("torch.as_tensor(target)",))
+    assert refusal.value.fixes == (
+        () if wrong is None or wrong == "x" else ("torch.as_tensor(target)",)
+    )
 
 
 def test_a_vmap_hides_the_batch_axis() -> None:

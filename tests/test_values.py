@@ -36,9 +36,10 @@ BROKEN = [
     (CE, {}, scores(3, 3), tensor([0, -1, -2]), "First at [1]: -1", None),
     (CE, {}, scores(2, 3), torch.full((2,), -100), "throughout", 'empty="zero"'),
     (CE, {}, scores(2, 3), tensor([[0, 1.0, 1.0], [1.0, 0, 0]]), "sum to 2", "MultiLabelBCE()"),
-    (CE, {}, scores(2, 3), tensor([[2, 1.0, 1.0], [1.0, 0, 0]]), "sum to 4", "target / target.sum"),
-    (CE, {}, scores(2, 3), tensor([[-1.0, 1, 1], [1, 0, 0]]), "First at [0, 0]: -1", "softmax(1)"),
-    (CE, {"class_dim": -1}, scores(1, 2, 3), torch.ones(1, 2, 3), "[0, 0, 0]", "softmax(-1)"),
+    (CE, {}, scores(2, 3), tensor([[2, 1.0, 1.0], [1.0, 0, 0]]), "sum to 4", None),
+    (CE, {}, scores(2, 3), tensor([[-1.0, 1, 1], [1, 0, 0]]), "First at [0, 0]: -1", None),
+    (CE, {"class_dim": -1}, scores(1, 2, 3), torch.ones(1, 2, 3) * 2, "[0, 0, 0]", None),
+    (CE, {}, scores(2, 4, 3), scores(2, 4, 3).softmax(-1), "sum to", "class_dim=-1"),
 ]
 
 

@@ -136,7 +136,7 @@ class SafeGaussianNLLLoss(nn.GaussianNLLLoss):
     """`nn.GaussianNLLLoss` that scores every mean against its own target.
 
     `var` has the shape of `input`, or lacks its last axis, or has one axis of size 1
-    instead. Unlike torch's it can be compiled, exported and vmapped; its numbers are not read there.
+    instead. Unlike torch's it can be compiled, exported and vmapped; there nothing is read.
 
     Raises:
         LayoutError: the shapes do not fit together.

@@ -1,0 +1,154 @@
+"""Cases that went wrong once, each by its rule."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import safeloss
+from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
+from safeloss import functional as SF
+
+scores, long = torch.randn, lambda *shape: torch.zeros(shape, dtype=torch.long)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (1, 6), (1, 6, 1)])
+def test_no_softmax_over_the_batch_whatever_the_target(shape) -> None:
+    for target in (torch.rand(shape), torch.zeros(shape).long(), torch.zeros(shape).bool()):
+        with pytest.raises(safeloss.LayoutError) as refusal:
+            SF.cross_entropy(scores(6), target)
+        assert "SafeBCEWithLogitsLoss()(input, target)" in refusal.value.fixes
+
+
+def test_autocast_promotes_class_weights_itself() -> None:
+    x, target = scores(64, 3).half(), torch.randint(3, (64,))
+    for weight in (torch.tensor([1e5, 2e5, 3e5]), torch.tensor([1e-8, 2e-8, 3e-8])):
+        safe, native = SafeCrossEntropyLoss(weight), nn.CrossEntropyLoss(weight)
+        with torch.autocast("cpu", torch.float16):
+            for _ in range(2):
+                assert torch.equal(safe(x, target), native(x, target))
+        assert safe(x, target).dtype == torch.float16
+
+
+def test_weights_beside_probabilities_are_promoted_by_native() -> None:
+    x, p, weight = scores(8, 3).half(), scores(8, 3).softmax(1).half(), torch.rand(3)
+    value, expected = SF.cross_entropy(x, p, weight), F.cross_entropy(x, p, weight)
+    assert value.dtype == expected.dtype
+    assert torch.equal(value, expected)
+
+
+def test_fixes_keep_the_other_options() -> None:
+    loss = SafeCrossEntropyLoss(ignore_index=-1, reduction="sum", label_smoothing=0.1)
+    target = torch.tensor([[0, 1, 2, -1], [0, 1, 2, 2]])
+    x = scores(2, 4, 3)
+    with pytest.raises(safeloss.LayoutError) as refusal:
+        loss(x, target)
+    (fix,) = refusal.value.fixes
+    for option in ("ignore_index=-1", "reduction='sum'", "label_smoothing=0.1", "class_dim=-1"):
+        assert option in fix
+    value = eval(fix, {**vars(safeloss), "input": x, "target": target})
+    options = {"ignore_index": -1, "reduction": "sum", "label_smoothing": 0.1}
+    assert torch.equal(value, F.cross_entropy(x.movedim(-1, 1), target, **options))
+
+
+def test_subclasses_of_any_name() -> None:
+    class _mine(SafeCrossEntropyLoss):  # noqa: N801  # the name is the case
+        pass
+
+    loss = _mine()
+    assert loss(scores(4, 3), long(4)).isfinite()
+    with pytest.raises(safeloss.LayoutError, match="_mine: ") as refusal:
+        loss(scores(4, 5, 3), long(4, 5))
+    assert refusal.value.fixes == ("SafeCrossEntropyLoss(class_dim=-1)(input, target)",)
+
+
+@pytest.mark.parametrize("value", [None, "abc", [1], 1.5])
+def test_ignore_index_must_be_an_integer(value) -> None:
+    loss = SafeCrossEntropyLoss(ignore_index=value)
+    with pytest.raises(ValueError, match="ignore_index must be an integer"):
+        loss(scores(4, 3), long(4))
+
+
+def test_an_integer_may_be_a_tensor() -> None:
+    loss = SafeCrossEntropyLoss(ignore_index=torch.tensor(-100))
+    assert loss(scores(4, 3), long(4)).isfinite()
+
+
+@pytest.mark.parametrize("value", ["3", 0, True])
+def test_num_classes_must_count(value) -> None:
+    with pytest.raises(ValueError, match="num_classes"):
+        MultiLabelBCE(num_classes=value)(scores(4, 3), torch.rand(4, 3))
+
+
+@pytest.mark.parametrize("value", [True, 1.0, 2])
+def test_class_dim_is_one_of_its_choices(value) -> None:
+    with pytest.raises(ValueError, match="class_dim"):
+        SafeCrossEntropyLoss(class_dim=value)
+
+
+@pytest.mark.parametrize(
+    "target", [[torch.tensor(1), torch.tensor(2)], "a", [[1], [2, 3]], np.zeros(2), {}]
+)
+def test_a_tensor_is_promised_only_where_one_can_be_made(target) -> None:
+    with pytest.raises(safeloss.ArgumentTypeError) as refusal:
+        SF.cross_entropy(scores(2, 3), target)
+    for fix in refusal.value.fixes:
+        eval(fix, {"torch": torch, "target": target})
+
+
+def test_values_that_cannot_be_read_are_native_s() -> None:
+    target = torch.eye(5).to_sparse()
+    assert SafeCrossEntropyLoss()(scores(5, 5), target).isfinite()
+
+
+def test_probabilities_and_an_index_to_ignore() -> None:
+    with pytest.raises(safeloss.SafeLossError, match="floating point target"):
+        SafeCrossEntropyLoss(ignore_index=0)(scores(4, 3), scores(4, 3).softmax(1))
+
+
+def test_fx_records_a_call_with_a_traced_weight() -> None:
+    def model(x, y, w):
+        return SF.binary_cross_entropy_with_logits(x, y, pos_weight=w)
+
+    inputs = scores(4, 3), torch.rand(4, 3), torch.rand(3)
+    assert torch.equal(torch.fx.symbolic_trace(model)(*inputs), model(*inputs))
+
+
+COMPILED = {
+    "legacy": lambda x, y: SF.cross_entropy(x, y, size_average=False),
+    "settles": SafeCrossEntropyLoss(),
+    "masked": lambda x, y: SafeBCE(x[x > 0], x[x > 0].sigmoid()),
+}
+SafeBCE = SafeBCEWithLogitsLoss()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:size_average and reduce")
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiles_where_native_does(name) -> None:
+    torch._dynamo.reset()
+    inputs = scores(4, 3, 5), long(4, 5)
+    function = COMPILED[name]
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(function, backend="eager", fullgraph=True)
+        assert torch.allclose(compiled(*inputs), function(*inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"class_dim": 2}, {"empty": "bogus"}, {"reduction": "avg"}])
+def test_options_are_validated_inside_the_compiler(options) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda x, y: SF.cross_entropy(x, y, **options), backend="eager", fullgraph=True
+    )
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=f"{next(iter(options))} must be one"):
+        compiled(scores(8, 3, 3), long(8, 3))
+
+
+@pytest.mark.slow
+def test_what_is_no_tensor_inside_the_compiler() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(SafeCrossEntropyLoss(), backend="eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="`target` must be a tensor"):
+        compiled(scores(4, 3), None)
