@@ -38,7 +38,7 @@ from safeloss._signature import (
     validate,
     validate_integers,
 )
-from safeloss._torch import readable, transformed, unobserved
+from safeloss._torch import outside_compiler, readable, transformed, unobserved
 from safeloss._values import Rule, Seen, first_broken, suspicions
 from safeloss.errors import ArgumentTypeError, LayoutError, SafeLossError, warn
 
@@ -152,21 +152,9 @@ def traced_call(
 # The long way ------------------------------------------------------------------------------------
 
 
+@outside_compiler
 def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
     """A call of a signature that was not seen before, or that native refused."""
-    if "torch._dynamo" not in sys.modules:
-        return _new_call(signature, owner, arguments)
-    if not _isolated:
-        disable: Any = torch.compiler.disable
-        _isolated.append(disable(_new_call))
-    return _isolated[0](signature, owner, arguments)
-
-
-# `_new_call` kept from the compiler; made when one is there, since making it imports all of Dynamo.
-_isolated: list[Callable[..., Tensor]] = []
-
-
-def _new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
     try:

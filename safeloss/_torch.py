@@ -1,8 +1,10 @@
 """What torch knows of the running call and offers under private names only."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -67,6 +69,28 @@ def unread(*values: Any) -> bool:
     if torch.compiler.is_compiling() or _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY):
         return True
     return not readable(value for value in values if isinstance(value, Tensor))
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def outside_compiler(function: _Function) -> _Function:
+    """`function`, which Dynamo shall not compile when it falls back to eager mode.
+
+    What `torch.compiler.disable` does, once there is a compiler: making it imports all of Dynamo.
+    """
+    isolated: list[Any] = []
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args)
+        if not isolated:
+            disable: Any = torch.compiler.disable
+            isolated.append(disable(function))
+        return isolated[0](*args)
+
+    return cast(_Function, call)
 
 
 def is_zero(size: int) -> bool:

@@ -17,6 +17,7 @@ from torch.fx import Proxy
 
 from safeloss._matching import Axes, Pattern, parse
 from safeloss._repairs import declared, describe
+from safeloss._torch import outside_compiler
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -30,10 +31,11 @@ class _Hint(NamedTuple):
     hint: Any
     patterns: tuple[Pattern, ...]  # empty where it is no array
     members: tuple[Any, ...]  # the `_Hint`s of a tuple's members
-    arrays: bool  # nothing else is declared
+    arrays: bool  # nothing else is declared, but perhaps None
+    optional: bool
 
 
-_ANYTHING = _Hint(Any, (), (), False)
+_ANYTHING = _Hint(Any, (), (), False, False)
 
 
 def typed(function: _Function) -> _Function:
@@ -120,11 +122,14 @@ def _hint(hint: Any) -> _Hint:
     members = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
     patterns = parse(hint)
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    arrays = all(parse(member) for member in typing.get_args(hint)) if union else bool(patterns)
+    parts = typing.get_args(hint) if union else (hint,)
+    optional = types.NoneType in parts
+    arrays = all(parse(part) or part is types.NoneType for part in parts)
     inner = () if Ellipsis in members else tuple(_hint(member) for member in members)
-    return _Hint(hint, patterns, inner, arrays)
+    return _Hint(hint, patterns, inner, arrays and bool(patterns), optional)
 
 
+@outside_compiler
 def _verify(owner: str, hints: dict[str, _Hint], given: dict[str, Any], names: list[str]) -> None:
     """beartype's word on `names`, in the axes that jaxtyping has bound so far."""
     for name in names:
@@ -162,7 +167,7 @@ def _is_declared(value: Any, hint: _Hint) -> bool:
             and len(value) == len(hint.members)
             and all([_is_declared(part, inner) for part, inner in zip(value, hint.members)])
         )
-    return not hint.arrays or isinstance(value, Tensor)
+    return not hint.arrays or isinstance(value, Tensor) or (hint.optional and value is None)
 
 
 def _leaves(value: Any, hint: _Hint) -> list[tuple[Tensor, _Hint]]:

@@ -327,6 +327,7 @@ class Model(nn.Module):
         return safeloss.functional.binary_cross_entropy_with_logits(scores, target)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo looks at it
 @pytest.mark.parametrize("mode", ["eager", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_a_wrong_head_is_refused_at_its_own_line(mode) -> None:
     _known(Model(1), rand(B, D), rand(B))

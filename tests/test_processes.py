@@ -1,0 +1,338 @@
+"""Safety is not lost by accident: flags of the interpreter, processes, threads, long runs."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import safeloss
+from safeloss import LayoutError, MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
+from safeloss import functional as SF
+from safeloss._checked import MOST_PLANS
+
+
+def python(*arguments: str, **environment: str) -> list[str]:
+    """The lines that a fresh interpreter prints; what it warns of is an error there too."""
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+# Flags and switches ------------------------------------------------------------------------------
+
+REFUSALS = """
+import torch
+import safeloss
+from safeloss import functional as SF
+
+zeros, ones = torch.zeros, torch.ones
+BCE, CE = safeloss.SafeBCEWithLogitsLoss, safeloss.SafeCrossEntropyLoss
+calls = {
+    "accepted": lambda: BCE()(zeros(4, 1), ones(4)),
+    "crossed": lambda: BCE()(zeros(4, 1), ones(1, 4)),
+    "one against many": lambda: SF.binary_cross_entropy_with_logits(zeros(4, 3), ones(4, 1)),
+    "several scores": lambda: safeloss.MultiLabelBCE()(zeros(4, 3), ones(4)),
+    "classes last": lambda: CE()(zeros(4, 5, 3), zeros(4, 5).long()),
+    "a tie": lambda: CE()(zeros(4, 5, 5), zeros(4, 5).long()),
+    "floating indices": lambda: SF.cross_entropy(zeros(4, 3), zeros(4)),
+    "integer scores": lambda: CE()(zeros(4, 3).long(), zeros(4).long()),
+    "a list": lambda: BCE()(zeros(2), [0.0, 1.0]),
+    "a label of 2": lambda: BCE()(zeros(4), ones(4) * 2),
+    "no class": lambda: SF.cross_entropy(zeros(4, 3), ones(4).long() * 3, check_values="always"),
+    "an empty batch": lambda: BCE()(zeros(0), ones(0)),
+    "a bad option": lambda: BCE(reduction="avg"),
+    "align": lambda: safeloss.align(ones(4, 3), like=zeros(3, 4)),
+}
+for name, call in calls.items():
+    for _ in range(2):
+        try:
+            call()
+        except Exception as error:
+            print(name, type(error).__name__)
+        else:
+            print(name, "-")
+"""
+VERDICTS = {
+    "accepted": "-",
+    "crossed": "LayoutError",
+    "one against many": "LayoutError",
+    "several scores": "LayoutError",
+    "classes last": "LayoutError",
+    "a tie": "AmbiguousLayoutError",
+    "floating indices": "DTypeError",
+    "integer scores": "DTypeError",
+    "a list": "ArgumentTypeError",
+    "a label of 2": "ValueRangeError",
+    "no class": "ValueRangeError",
+    "an empty batch": "LayoutError",
+    "a bad option": "ValueError",
+    "align": "LayoutError",
+}
+FLAGS = [
+    ([], {}),
+    (["-O"], {}),  # no assertions
+    (["-OO"], {}),  # nor docstrings
+    ([], {"JAXTYPING_DISABLE": "1"}),
+    (["-O"], {"JAXTYPING_DISABLE": "1", "PYTHONHASHSEED": "0"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "environment"), FLAGS)
+def test_refusals_survive(flags, environment) -> None:
+    said = python(*flags, "-W", "error", "-c", REFUSALS, **environment)
+    assert said == [f"{name} {error}" for name, error in VERDICTS.items() for _ in range(2)]
+
+
+COMPILED = """
+import torch
+import safeloss
+
+compiled = torch.compile(safeloss.SafeBCEWithLogitsLoss(), backend="eager")
+for batch in (4, 7, 9):
+    assert compiled(torch.zeros(batch, 1), torch.ones(batch)).shape == ()
+    try:
+        compiled(torch.zeros(batch, 1), torch.ones(1, batch))
+    except safeloss.LayoutError:
+        print("refused")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "environment"), [FLAGS[0], FLAGS[-1]])
+def test_compiled_refusals_survive(flags, environment) -> None:
+    assert python(*flags, "-c", COMPILED, **environment) == ["refused"] * 3
+
+
+# What an import costs ----------------------------------------------------------------------------
+
+IMPORTED = """
+import sys
+import torch
+before = set(sys.modules)
+import safeloss
+print(*sorted(set(sys.modules) - before), sep="\\n")
+"""
+USED = """
+loss = safeloss.SafeBCEWithLogitsLoss()
+loss(torch.zeros(4, 1), torch.ones(4))
+try:
+    safeloss.functional.cross_entropy(torch.zeros(4, 3), torch.ones(4))
+except safeloss.DTypeError as error:
+    str(error)
+print(*sorted(set(sys.modules) - before), sep="\\n")
+"""
+HEAVY = ("matplotlib", "rich", "sklearn", "torch._dynamo", "torch._inductor", "pandas", "scipy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [IMPORTED, IMPORTED + USED], ids=["imported", "used"])
+def test_nothing_heavy_is_imported(program) -> None:
+    modules = python("-c", program)
+    assert "safeloss.errors" in modules
+    heavy = [m for m in modules for name in HEAVY if m == name or m.startswith(name + ".")]
+    assert not heavy
+
+
+# Several processes -------------------------------------------------------------------------------
+
+DDP = """
+import sys
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from safeloss import LayoutError, SafeBCEWithLogitsLoss
+
+FOLDER = sys.argv[1]
+WORLD = 2
+
+
+class WithLoss(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.loss = model, SafeBCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
+
+    def forward(self, x, y):
+        return self.loss(self.model(x), y)
+
+
+def train(rank):
+    torch.set_num_threads(1)
+    store = f"file://{FOLDER}/store"
+    dist.init_process_group("gloo", store, timedelta(seconds=60), WORLD, rank)
+    data = torch.load(f"{FOLDER}/data.pt")
+    x, y = (data[name].chunk(WORLD)[rank] for name in ("x", "y"))
+
+    model = nn.Linear(3, 1)
+    model.load_state_dict(data["state"])
+    wrapped = DistributedDataParallel(WithLoss(model))
+    for _ in range(2):  # the second call takes the short way
+        wrapped.zero_grad()
+        wrapped(x, y).backward()
+    inside = [p.grad.clone() for p in model.parameters()]
+
+    outside = nn.Linear(3, 1)
+    outside.load_state_dict(data["state"])
+    wrapped = DistributedDataParallel(outside)
+    loss = SafeBCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
+    loss(wrapped(x), y).backward()
+    try:
+        loss(wrapped(x), y.view(1, -1))
+    except LayoutError as error:
+        refused = error.loss
+    outside = [p.grad.clone() for p in outside.parameters()]
+    torch.save((inside, outside, refused), f"{FOLDER}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(train, nprocs=WORLD)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    """Two processes with half a batch each give the gradients of native on all of it."""
+    model, x, y = nn.Linear(3, 1), torch.randn(12, 3), torch.randint(2, (12,)).float()
+    torch.save({"x": x, "y": y, "state": model.state_dict()}, tmp_path / "data.pt")
+    native = F.binary_cross_entropy_with_logits(
+        model(x), y.view(-1, 1), pos_weight=torch.tensor(2.0)
+    )
+    expected = torch.autograd.grad(native, list(model.parameters()))
+    script = tmp_path / "train.py"
+    script.write_text(DDP)
+    python(str(script), str(tmp_path), GLOO_SOCKET_IFNAME="lo")
+    for rank in range(2):
+        inside, outside, refused = torch.load(tmp_path / f"rank{rank}.pt")
+        torch.testing.assert_close(inside, list(expected))
+        torch.testing.assert_close(outside, list(expected))
+        assert refused == "SafeBCEWithLogitsLoss"
+
+
+# Threads -----------------------------------------------------------------------------------------
+
+THREADS, ROUNDS = 8, 60
+
+
+def _binary(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    x, y = torch.randn(n, 1), torch.rand(n)
+    return x, y, F.binary_cross_entropy_with_logits(x, y.view(n, 1))
+
+
+def _classes(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    x, y = torch.randn(n, 4), torch.randint(4, (n, 1))
+    return x, y, F.cross_entropy(x, y.view(n))
+
+
+@pytest.mark.parametrize(
+    ("loss", "draw", "wrong"),
+    [
+        (SafeBCEWithLogitsLoss(), _binary, lambda n: (torch.zeros(n, 1), torch.zeros(1, n))),
+        (SafeCrossEntropyLoss(), _classes, lambda n: (torch.zeros(n, 4), torch.zeros(n + 1).int())),
+        (SF.cross_entropy, _classes, lambda n: (torch.zeros(n, 4), torch.zeros(n + 1).int())),
+    ],
+)
+@pytest.mark.parametrize("values", ["never", "always"])
+def test_threads_share_one_loss(loss, draw, wrong, values) -> None:
+    """Every other thread makes a mistake with every call, and hears of its own alone."""
+    start = Barrier(THREADS)
+    options: dict[str, Any] = {}
+    if isinstance(loss, nn.Module):
+        loss.check_values = values
+    else:
+        options["check_values"] = values
+
+    def work(thread: int) -> int:
+        done = 0
+        start.wait()
+        for round_ in range(ROUNDS):
+            n = 2 + (thread * 7 + round_) % 23  # at any time the threads have different shapes
+            if thread % 2:
+                with pytest.raises(LayoutError) as refusal:
+                    loss(*wrong(n), **options)
+                came = {row.name: row.came for row in refusal.value.arguments}
+                assert came["input"].startswith(f"float32 [{n}, ")
+            else:
+                x, y, expected = draw(n)
+                assert torch.equal(loss(x, y, **options), expected)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert list(pool.map(work, range(THREADS))) == [ROUNDS] * THREADS
+
+
+def test_threads_outgrow_the_store_together() -> None:
+    """The store is emptied while others read it: nobody may notice."""
+    loss, start = SafeBCEWithLogitsLoss(check_values="never"), Barrier(4)
+
+    def work(thread: int) -> bool:
+        start.wait()
+        right = True
+        for n in range(1, MOST_PLANS, 2):
+            x, y = torch.full((n, 1 + thread), 0.5), torch.ones(n, 1 + thread, 1)
+            right &= loss(x, y).shape == ()
+        return right
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+    assert len(loss._memory.plans) <= MOST_PLANS + 4
+
+
+# Long runs ---------------------------------------------------------------------------------------
+
+LONG = [
+    (SafeBCEWithLogitsLoss, lambda n: (torch.zeros(n, 1), torch.zeros(n))),
+    (SafeBCEWithLogitsLoss, lambda n: (torch.zeros(n), torch.zeros(n))),
+    (MultiLabelBCE, lambda n: (torch.zeros(n, 2), torch.zeros(n, 2).bool())),
+    (SafeCrossEntropyLoss, lambda n: (torch.zeros(n, 2), torch.zeros(n, dtype=torch.int32))),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "draw"), LONG)
+def test_the_store_is_bounded(loss, draw) -> None:
+    module = loss(check_values="never")
+    most = 0
+    for n in range(1, 10_001):
+        module(*draw(n))
+        most = max(most, len(module._memory.plans))
+    assert most <= MOST_PLANS
+    assert len(module._memory.plans) > 0
+    first = draw(3)  # which was forgotten, and is learnt again
+    assert torch.equal(module(*first), module(*first))
+
+
+def test_the_store_of_a_function_is_bounded() -> None:
+    kernel = SF.binary_cross_entropy_with_logits
+    for n in range(1, MOST_PLANS + 100):
+        kernel(torch.zeros(n, 1), torch.zeros(n))
+    assert 0 < len(kernel.signature.memory.plans) <= MOST_PLANS
+
+
+def test_refused_calls_are_not_stored() -> None:
+    module = SafeBCEWithLogitsLoss()
+    for n in range(2, 50):
+        with pytest.raises(LayoutError):
+            module(torch.zeros(n, 1), torch.zeros(1, n))
+    assert not module._memory.plans
+    assert isinstance(safeloss.align(torch.zeros(3), like=torch.zeros(3, 1)), Tensor)
