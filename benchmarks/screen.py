@@ -76,7 +76,7 @@ def _table(title: str, headings: tuple[str, ...], lines: list[tuple[str, ...]]) 
             table.add_row(*line)
         console = Console()
         # Into a file there is no width to keep to.
-        Console(width=None if console.is_terminal else 150).print(table)
+        Console(width=None if console.is_terminal else 170).print(table)
         return
     widths = [max(len(cell) for cell in column) for column in zip(headings, *lines)]
     print(f"\n{title}")

@@ -15,6 +15,7 @@ from safeloss.errors import (
     ValueRangeError,
 )
 from safeloss.losses import (
+    SAFE,
     MultiLabelBCE,
     SafeBCELoss,
     SafeBCEWithLogitsLoss,
@@ -41,6 +42,7 @@ from safeloss.losses import (
 )
 
 __all__ = [
+    "SAFE",
     "AmbiguousLayoutError",
     "ArgumentTypeError",
     "DTypeError",

@@ -11,6 +11,8 @@ weights have a class axis:
                    convention, or -1
 """
 
+from torch import nn
+
 from safeloss.losses.binary import (
     MultiLabelBCE,
     SafeBCELoss,
@@ -46,6 +48,7 @@ from safeloss.losses.similarity import (
 )
 
 __all__ = [
+    "SAFE",
     "MultiLabelBCE",
     "SafeBCELoss",
     "SafeBCEWithLogitsLoss",
@@ -70,3 +73,28 @@ __all__ = [
     "SafeTripletMarginLoss",
     "SafeTripletMarginWithDistanceLoss",
 ]
+
+# Native class to safe class.
+SAFE: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BCELoss: SafeBCELoss,
+    nn.BCEWithLogitsLoss: SafeBCEWithLogitsLoss,
+    nn.CTCLoss: SafeCTCLoss,
+    nn.CosineEmbeddingLoss: SafeCosineEmbeddingLoss,
+    nn.CrossEntropyLoss: SafeCrossEntropyLoss,
+    nn.GaussianNLLLoss: SafeGaussianNLLLoss,
+    nn.HingeEmbeddingLoss: SafeHingeEmbeddingLoss,
+    nn.HuberLoss: SafeHuberLoss,
+    nn.KLDivLoss: SafeKLDivLoss,
+    nn.L1Loss: SafeL1Loss,
+    nn.MSELoss: SafeMSELoss,
+    nn.MarginRankingLoss: SafeMarginRankingLoss,
+    nn.MultiLabelMarginLoss: SafeMultiLabelMarginLoss,
+    nn.MultiLabelSoftMarginLoss: SafeMultiLabelSoftMarginLoss,
+    nn.MultiMarginLoss: SafeMultiMarginLoss,
+    nn.NLLLoss: SafeNLLLoss,
+    nn.PoissonNLLLoss: SafePoissonNLLLoss,
+    nn.SmoothL1Loss: SafeSmoothL1Loss,
+    nn.SoftMarginLoss: SafeSoftMarginLoss,
+    nn.TripletMarginLoss: SafeTripletMarginLoss,
+    nn.TripletMarginWithDistanceLoss: SafeTripletMarginWithDistanceLoss,
+}

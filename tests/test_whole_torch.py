@@ -1,0 +1,120 @@
+"""What is special about single losses, and that none of torch's is forgotten."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import safeloss
+from safeloss import functional as SF
+
+
+def test_every_loss_of_torch_has_a_safe_one() -> None:
+    missing = {"AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"}  # layers with weights
+    names = {
+        name
+        for name, kind in vars(nn).items()
+        if name.endswith("Loss") and isinstance(kind, type) and name not in missing
+    }
+    assert names == {native.__name__ for native in safeloss.SAFE}
+    for native, safe in safeloss.SAFE.items():
+        assert issubclass(safe, native)
+        assert safe.__name__ == f"Safe{native.__name__}"
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1), (4,)])
+def test_gaussian_works_where_native_reads_the_variance(shape) -> None:
+    inputs = torch.randn(4, 3), torch.randn(4, 3), torch.rand(shape) + 0.1
+    expected = F.gaussian_nll_loss(*inputs, full=True)
+    loss = safeloss.SafeGaussianNLLLoss(full=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(*inputs), expected)
+    traced = torch.fx.experimental.proxy_tensor.make_fx(loss)(*inputs)
+    assert torch.equal(traced(*inputs), expected)
+    each = torch.func.vmap(safeloss.SafeGaussianNLLLoss(full=True))(*inputs)
+    assert torch.allclose(each.mean(), expected)
+    with pytest.raises(safeloss.SafeLossError, match="negative"):
+        loss(inputs[0], inputs[1], -inputs[2])
+
+
+def test_gaussian_takes_a_number() -> None:
+    inputs = torch.randn(4, 3), torch.randn(4, 3)
+    assert torch.equal(SF.gaussian_nll_loss(*inputs, 2.0), F.gaussian_nll_loss(*inputs, 2.0))
+
+
+def test_ctc_labels_that_are_not_contiguous() -> None:
+    log_probs = torch.randn(8, 2, 4).log_softmax(-1)
+    joined = torch.tensor([[1, 0], [2, 0], [3, 0], [1, 0]])[:, 0]
+    assert not joined.is_contiguous()
+    lengths = torch.tensor([8, 8]), torch.tensor([2, 2])
+    expected = F.ctc_loss(log_probs, joined.contiguous(), *lengths)
+    assert torch.equal(safeloss.SafeCTCLoss()(log_probs, joined, *lengths), expected)
+
+
+@pytest.mark.parametrize("lengths", [((8, 8), (2, 2)), ([8, 8], [2, 2])])
+def test_ctc_lengths_that_are_no_tensors(lengths) -> None:
+    log_probs, labels = torch.randn(8, 2, 4).log_softmax(-1), torch.tensor([[1, 2], [3, 1]])
+    expected = F.ctc_loss(log_probs, labels, *lengths)
+    for _ in range(2):
+        assert torch.equal(safeloss.SafeCTCLoss()(log_probs, labels, *lengths), expected)
+
+
+def test_ctc_values() -> None:
+    log_probs, labels = torch.randn(8, 2, 4).log_softmax(-1), torch.tensor([[1, 2], [3, 1]])
+    full, two = torch.tensor([8, 8]), torch.tensor([2, 2])
+    loss = safeloss.SafeCTCLoss(check_values="always")
+    loss(log_probs, labels, full, two)
+    loss(log_probs, torch.tensor([[1, 0], [3, 1]]), full, torch.tensor([1, 2]))  # padding
+    for wrong in (
+        (log_probs, labels - 1, full, two),
+        (log_probs, labels, full + 1, two),
+        (log_probs, labels, full, two + 1),
+        (log_probs.exp(), labels, full, two),
+    ):
+        with pytest.raises(safeloss.ValueRangeError):
+            loss(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (safeloss.SafeMultiMarginLoss, torch.zeros(0).long()),
+        (safeloss.SafeMultiLabelMarginLoss, torch.zeros(0, 3).long()),
+    ],
+)
+def test_margins_of_an_empty_batch(loss, target) -> None:
+    with pytest.raises(safeloss.LayoutError, match="nothing"):
+        loss()(torch.zeros(0, 3), target)
+    assert loss(empty="zero")(torch.zeros(0, 3), target) == 0
+
+
+def test_batchmean_on_one_axis_warns() -> None:
+    loss = safeloss.SafeKLDivLoss(reduction="batchmean")
+    with pytest.warns(safeloss.SuspiciousInputWarning, match="batchmean"):
+        loss(torch.randn(3).log_softmax(0), torch.rand(3))
+
+
+def test_multilabel_bce_is_the_same_mean() -> None:
+    scores, labels = torch.randn(64, 7), torch.rand(64, 7)
+    ours = safeloss.MultiLabelBCE()(scores, labels)
+    assert torch.allclose(ours, F.multilabel_soft_margin_loss(scores, labels), rtol=1e-6)
+
+
+BROKEN = [
+    (SF.soft_margin_loss, torch.zeros(2), torch.tensor([0, 1]), "target * 2 - 1"),
+    (SF.hinge_embedding_loss, torch.zeros(2), torch.tensor([1, 2]), "target * 2 - 3"),
+    (SF.nll_loss, torch.randn(4, 3).abs(), torch.zeros(4).long(), "input.log_softmax(1)"),
+    (SF.binary_cross_entropy, torch.randn(9) * 9, torch.ones(9), "input.sigmoid()"),
+    (SF.mse_loss, torch.zeros(2), torch.tensor([0.0, float("nan")]), None),
+    (SF.poisson_nll_loss, torch.zeros(2), torch.tensor([0.0, -1.0]), None),
+]
+
+
+@pytest.mark.parametrize(("kernel", "x", "target", "fix"), BROKEN)
+def test_values(kernel, x, target, fix) -> None:
+    with pytest.raises(safeloss.ValueRangeError) as refusal:
+        kernel(x, target, check_values="always")
+    assert (fix in refusal.value.fixes) if fix else not refusal.value.fixes
+    for offered in refusal.value.fixes:
+        eval(offered, {**vars(safeloss), "torch": torch, "input": x, "target": target})
