@@ -279,7 +279,7 @@ class Reader(NamedTuple):
                     if pattern.free and pattern.match(shape, reading.axes) is not None:
                         best = self._edited(reading, entry.name, pattern, call, None, last)
                         break
-                elif "batch" in reading.axes and not pattern.has("batch"):
+                elif self._batched(reading) and not pattern.has("batch"):
                     continue  # all have a batch axis, or none has
                 elif tuple(shape) == spelled or self._stretches(pattern, shape, spelled):
                     best = self._edited(reading, entry.name, pattern, call, None, last)
@@ -290,6 +290,9 @@ class Reader(NamedTuple):
                 return None
             reading = best
         return reading
+
+    def _batched(self, reading: Reading) -> bool:
+        return "batch" in reading.axes or "*batch" in reading.axes
 
     def _stretches(self, pattern: Pattern, shape: Shape, spelled: Shape) -> bool:
         return pattern.broadcast and len(shape) == len(spelled) and self._broadcasts(shape, spelled)

@@ -53,10 +53,14 @@ class Signature(NamedTuple):
 
     def zero(self, reading: Reading, call: Call) -> str | Refusal:
         """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
-        if call.options.get("reduction") not in ("mean", "batchmean"):
+        reduction = call.options.get("reduction")
+        first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
+        if reduction == "sum" and ("empty", ("raise", "zero")) in self.choices:
+            # Where native's mean of nothing is what memory holds, its sum may be too.
+            return "sum" if any([is_zero(size) for size in call.shapes[first]]) else ""
+        if reduction not in ("mean", "batchmean"):
             return ""
         empty = call.options["empty"]
-        first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
         if any([is_zero(size) for size in call.shapes[first]]):
             if empty == "raise":
                 rule = f"`{first}` has no elements, and a mean over nothing is NaN."
@@ -76,11 +80,13 @@ class Signature(NamedTuple):
         """The kernel; where a mean may be over nothing, its sum over a total that is not 0."""
         if zero:
             given = {name: None if name in LEGACY else value for name, value in named.items()}
-            named = {**given, "reduction": "sum"}
+            named = {**given, "reduction": "none" if zero == "sum" else "sum"}
         loss = kernel(
             *[named[name] for name in self.positional],
             **{name: named[name] for name in self.by_name},
         )
+        if zero == "sum":
+            return loss.sum()
         if zero != "total" or total is None:
             return loss
         weight = total(named)

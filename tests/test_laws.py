@@ -129,7 +129,7 @@ def call(loss: Loss, shape, other, dtype: torch.dtype, reduction: str) -> Tensor
     )
 
 
-over_aligned = pytest.mark.parametrize("loss", [x for x in LOSSES if x.loose == 9], ids=str)
+over_aligned = pytest.mark.parametrize("loss", [x for x in LOSSES if x.loose > 1], ids=str)
 AXES = st.sampled_from(["B", "C", "T", "1"])
 
 
