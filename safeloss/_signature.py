@@ -157,7 +157,7 @@ def validate(
 def validate_integers(name: str, signature: Signature, options: Mapping[str, Any]) -> None:
     """A plain `ValueError` for what must be an integer and is none."""
     for parameter in signature.parameters:
-        value = options.get(parameter.name)
+        value: Any = options.get(parameter.name)
         optional = parameter.annotation == (int | None)
         if parameter.annotation is int or (optional and value is not None):
             try:

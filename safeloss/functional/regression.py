@@ -1,10 +1,9 @@
 """Losses for numbers and for distributions: one prediction and one target each."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from safeloss._checked import checked
@@ -21,6 +20,8 @@ from safeloss.layouts import (
     Targets,
     Variances,
 )
+
+F: Any = torch.nn.functional  # whose stubs lack `weight`
 
 
 @checked
@@ -191,7 +192,7 @@ def _gaussian_nll(
     input: Tensor, target: Tensor, var: Tensor | float, full: bool, eps: float, reduction: str
 ) -> Tensor:
     """Native's formula (Nix and Weigend, 1994) without its look at the numbers."""
-    if isinstance(var, float):
+    if not isinstance(var, Tensor):
         var = var * torch.ones_like(input)
     if var.dim() < input.dim():
         var = var.unsqueeze(-1)

@@ -1,6 +1,8 @@
 """Losses on sequences that are not aligned with their labels."""
 
-import torch.nn.functional as F
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from safeloss._checked import checked
@@ -11,6 +13,8 @@ from safeloss.layouts import (
     SequenceLabels,
     SequenceLogProbabilities,
 )
+
+F: Any = torch.nn.functional  # whose stubs take tensors for lengths only
 
 
 @checked
