@@ -3,11 +3,13 @@
 import inspect
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Optional
 
 import jaxtyping
@@ -424,6 +426,13 @@ def test_it_looks_like_the_function_that_it_checks() -> None:
     assert Head.probabilities.__name__ == "probabilities"
     assert Head.probabilities.__qualname__ == "Head.probabilities"
     assert Head.probabilities.__code__.co_name == "probabilities"
+
+
+def test_what_the_type_checkers_read_runs() -> None:
+    usage = runpy.run_path(str(Path(__file__).parent / "typing" / "usage.py"))
+    usage["main"]()
+    assert len(usage["what_no_checker_lets_pass"]()) == 3
+    assert "target.view_as(input)" in usage["read_a_refusal"]()
 
 
 # Axes and contexts -------------------------------------------------------------------------------
