@@ -53,3 +53,14 @@ def test_jaxtyped_under_the_compiler_is_as_the_page_says() -> None:
     torch._dynamo.reset()
     with pytest.raises((TypeCheckError, torch._dynamo.exc.Unsupported)):
         torch.compile(loss, backend="eager")(torch.ones(3), torch.ones(3))
+
+
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.13"), reason="the page says what this release does"
+)
+def test_the_defect_of_compiled_label_margins_is_as_the_page_says() -> None:
+    torch._dynamo.reset()
+    x, target = torch.randn(4, 3, requires_grad=True), torch.tensor([[0, -1, 1]] * 4)
+    loss = torch.nn.MultiLabelMarginLoss()
+    compiled = torch.compile(loss, backend="aot_eager")
+    assert not torch.allclose(compiled(x, target), loss(x, target))
