@@ -149,8 +149,10 @@ def test_options_are_validated_inside_the_compiler(options) -> None:
     compiled = torch.compile(
         lambda x, y: SF.cross_entropy(x, y, **options), backend="eager", fullgraph=True
     )
-    with pytest.raises(torch._dynamo.exc.Unsupported, match=f"{next(iter(options))} must be one"):
+    with pytest.raises(torch._dynamo.exc.Unsupported) as refusal:
         compiled(scores(8, 3, 3), long(8, 3))
+    if not torch.__version__.startswith("2.6"):  # which does not show the text of a builtin one
+        assert f"{next(iter(options))} must be one of" in str(refusal.value)
 
 
 @pytest.mark.slow
