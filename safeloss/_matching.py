@@ -6,8 +6,8 @@ symbolic ones of a compiler. What the compiler shall inline is a method: a globa
 be one more thing that it guards on at every call.
 """
 
+import builtins
 import enum
-import keyword
 import re
 import types
 import typing
@@ -211,8 +211,12 @@ def _parse_dtypes(names: Any) -> tuple[torch.dtype, ...] | None:
     return tuple(
         dtype
         for dtype in _DTYPES
-        if any(re.fullmatch(name, str(dtype).removeprefix("torch.")) for name in names)
+        if any(_is_named(str(dtype).removeprefix("torch."), name) for name in names)
     )
+
+
+def _is_named(dtype: str, name: str | re.Pattern[str]) -> bool:
+    return dtype == name if isinstance(name, str) else bool(name.match(dtype))
 
 
 def _parse_dim(word: str) -> Dim:
@@ -226,8 +230,9 @@ def _parse_dim(word: str) -> Dim:
         return Dim(variadic=variadic, broadcast=broadcast)
     if name.isdecimal():
         return Dim(size=int(name), broadcast=broadcast)
-    if name.isidentifier() and not keyword.iskeyword(name):
+    if name.isidentifier():
         return Dim(name, variadic=variadic, broadcast=broadcast)
-    needs = compile(name, "<layout>", "eval").co_names
+    used = compile(name, "<layout>", "eval").co_names
+    needs = tuple(axis for axis in used if axis not in vars(builtins))  # "min(rows,cols)"
     # The hint is source code of whoever declares it; as a function, Dynamo can inline it.
     return Dim(broadcast=broadcast, compute=eval(f"lambda {', '.join(needs)}: {name}"), needs=needs)

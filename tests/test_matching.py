@@ -367,7 +367,7 @@ ALIGNS = [
     ("batch *space", (), (1,), True),
     ("batch *space", (1, 1), (1,), True),
     ("batch classes", (C,), (1, C), True),
-    ("batch classes", (1, B, C), (B, C), False),
+    ("batch classes", (1, B, C), (B, C), True),
     (" classes", (1, C), (C,), True),
 ]
 
