@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from safeloss import _faces
-from safeloss._reading import Call, Memory, Reading, Refusal, settle
+from safeloss._reading import Call, Edit, Memory, Reading, Refusal, settle
 from safeloss._repairs import (
     Face,
     brief,
@@ -54,8 +54,14 @@ class Plan(NamedTuple):
     reading: Reading
     zero: str
     values: bool  # read them on every call
+    edits: tuple[tuple[int, Edit], ...]  # those of the reading, by position
 
     def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
+        if not (self.values or self.zero or self.signature.by_name):  # the short way: views, casts
+            moved = list(arguments)
+            for position, edit in self.edits:
+                moved[position] = edit.apply(moved[position])
+            return self.signature.kernel(*[moved[i] for i in self.signature.slots])
         signature, named = self.signature, dict(zip(self.signature.names, arguments))
         if self.values:
             with unobserved() as traced:
@@ -199,7 +205,8 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: 
         memory.unread = unread = False
     if reading.settles and owner is not None:
         memory.settled = True
-    plan = Plan(signature, reading, zero, always)
+    edits = tuple((signature.names.index(key), edit) for key, edit in reading.edits.items())
+    plan = Plan(signature, reading, zero, always, edits)
     if not (unread or symbolic or transformed()):
         if len(memory.plans) >= MOST_PLANS:
             memory.plans.clear()

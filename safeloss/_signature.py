@@ -32,6 +32,7 @@ class Signature(NamedTuple):
     names: tuple[str, ...]  # of the parameters
     positional: tuple[str, ...]  # those that torch takes by position
     by_name: tuple[str, ...]  # those that torch takes by name
+    slots: tuple[int, ...]  # where the positional ones stand among all
     tensors: tuple[str, ...]  # those that are declared as tensors
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
@@ -119,6 +120,7 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         tuple(parameters),
         tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
         tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
+        tuple(list(parameters).index(p.name) for p in native if p.kind is not p.KEYWORD_ONLY),
         tuple(entry.name for entry in inputs),
         Reader(tuple(inputs), mistakes),
         tuple(choices),
