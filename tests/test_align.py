@@ -238,7 +238,8 @@ def test_compiled_over_a_varying_batch(eager_too) -> None:
         assert torch.equal(compiled(scores, labels), scores - labels.view(batch, 1))
         if eager_too:
             difference(torch.randn(batch, 1, 2), torch.randn(batch, 2))
-    if not torch.__version__.startswith("2.6"):  # where a dynamic graph is made in two steps
+    # Dynamo of torch 2.6 guards on the size of the store of a function that it inlines.
+    if not (eager_too and torch.__version__.startswith("2.6")):
         assert counter.frame_count == 2
 
 

@@ -119,6 +119,7 @@ SPELLINGS = [
     (["batch class", "class"], [(2, 3), (2,)], [True, False]),
     (["a b", "min(a,b)"], [(2, 3), (2,)], [True, True]),  # and its functions can be called
     (["a b", "min(a,b)"], [(2, 3), (3,)], [True, False]),
+    (["a len", "len-1"], [(2, 3), (2,)], [True, True]),  # unless they are axes themselves
     (["rows=4 cols=3"], [(4, 3)], [True]),
     (["dim dim"], [(2, 3)], [False]),
     (["dim dim"], [(3, 3)], [True]),

@@ -229,7 +229,7 @@ def test_distributed_data_parallel(tmp_path: Path) -> None:
 
 # Threads -----------------------------------------------------------------------------------------
 
-THREADS, ROUNDS = 8, 60
+THREADS, ROUNDS = 8, 25
 
 
 def _binary(n: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -264,6 +264,17 @@ def test_the_first_call_may_be_a_compiled_one(head, fullgraph) -> None:
 
 
 @pytest.mark.slow
+def test_a_name_may_be_defined_after_the_head_and_before_a_compiled_call() -> None:
+    """A string that cannot be read at the decoration is read at the first call, traced or not."""
+    scope: dict[str, Any] = {"typed": typed, "Float": Float, "Tensor": Tensor}
+    source = "@typed\ndef late(x: 'Features') -> 'Float[Tensor, \" batch\"]':\n    return x.sum(1)"
+    exec(compile(source, "<test>", "exec", dont_inherit=True), scope)
+    scope["Features"] = Float[Tensor, "batch features"]
+    compiled = torch.compile(scope["late"], backend="eager", fullgraph=True)
+    assert compiled(rand(B, D)).shape == (B,)
+
+
+@pytest.mark.slow
 def test_hints_beyond_the_plain_matcher() -> None:
     """A list is beartype's, in eager mode alone; a refusal must still get through the compiler."""
 
