@@ -6,7 +6,7 @@ symbolic ones of a compiler. What the compiler shall inline is a method: a globa
 be one more thing that it guards on at every call.
 """
 
-import builtins
+import ast
 import enum
 import re
 import types
@@ -232,7 +232,9 @@ def _parse_dim(word: str) -> Dim:
         return Dim(size=int(name), broadcast=broadcast)
     if name.isidentifier():
         return Dim(name, variadic=variadic, broadcast=broadcast)
-    used = compile(name, "<layout>", "eval").co_names
-    needs = tuple(axis for axis in used if axis not in vars(builtins))  # "min(rows,cols)"
+    tree = ast.parse(name, mode="eval")
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    used = compile(tree, "<layout>", "eval").co_names
+    needs = tuple(axis for axis in used if axis not in called)  # not the function in "min(a,b)"
     # The hint is source code of whoever declares it; as a function, Dynamo can inline it.
     return Dim(broadcast=broadcast, compute=eval(f"lambda {', '.join(needs)}: {name}"), needs=needs)

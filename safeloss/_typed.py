@@ -17,7 +17,7 @@ from torch.fx import Proxy
 
 from safeloss._matching import Axes, Pattern, parse
 from safeloss._repairs import declared, describe
-from safeloss._torch import outside_compiler
+from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -68,12 +68,17 @@ def typed(function: _Function) -> _Function:
     with contextlib.suppress(NameError):  # a name in a string may be defined only later
         hints.update(_hints(function))
 
+    @constant_while_compiling
+    def resolve() -> bool:
+        if not hints:
+            hints.update(_hints(function))
+        return True
+
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if jaxtyping.config.jaxtyping_disable:
             return function(*args, **kwargs)
-        if not hints:
-            hints.update(_hints(function))
+        resolve()
         given = {**dict(zip(names, args)), **kwargs}
         for position, value in enumerate(args[len(names) :]):
             given[f"{several}[{position}]"] = value
@@ -154,7 +159,10 @@ def _match(
                 if bound is None:
                     came = describe(value.dtype, value.shape)
                     what = f"{came}, declared {declared(hint.patterns)}"
-                    raise LayoutError(f"{owner}: {_subject(name)} is not as declared ({what}).")
+                    text = f"{owner}: {_subject(name)} is not as declared ({what})."
+                    if any([pattern.takes(value.dtype) for pattern in hint.patterns]):
+                        raise LayoutError(text)
+                    raise DTypeError(text)
                 axes = bound
     return axes
 
