@@ -398,7 +398,7 @@ def calls(draw: st.DrawFn, loss: Loss, dtypes: tuple[torch.dtype, ...] = DTYPES)
     drawn.options["check_values"] = "never"
     try:
         run(build(loss, drawn)[1], drawn.inputs, loss.differentiable)
-    except NotImplementedError:  # half precision on a CPU, for some
+    except RuntimeError:  # no half precision on a CPU, for some
         assume(False)
     return drawn
 
