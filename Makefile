@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest lint bench golden clean
+.PHONY: demo test coverage test-oldest lint bench golden clean
 
 demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
 	.venv/bin/python -m safeloss demo
@@ -19,7 +19,7 @@ lint: .venv/lint     ## format, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/pyright
+	.venv/bin/pyright --pythonpath .venv/bin/python
 
 bench: .venv/demo    ## times and instruction counts against native
 	.venv/bin/python -m benchmarks

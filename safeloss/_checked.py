@@ -21,6 +21,7 @@ from safeloss import _faces
 from safeloss._reading import Call, Edit, Memory, Reading, Refusal, settle
 from safeloss._repairs import (
     Face,
+    Where,
     brief,
     explain,
     explain_failure,
@@ -119,7 +120,7 @@ def prepare(module: Any, **options: Any) -> None:
 
 def _checked(kernel: Any, total: Total | None) -> Any:
     signature = signature_of(kernel, total)
-    function = _faces.function(signature, signature.memory.plans, _LONG_WAYS)
+    function = _faces.function(signature, _LONG_WAYS)
     function.signature = signature
     return function
 
@@ -274,15 +275,19 @@ def _verify_values(signature: Signature, owner: Any, reading: Reading, named: Na
             values = seen.arguments[argument]
             try:
                 broken = first_broken(values, pattern.rules, seen)
-            except (NotImplementedError, RuntimeError):  # sparse, float8, ...: not to be read
-                continue
+                doubts = [] if broken else suspicions(values, pattern.rules, seen)
+            except (NotImplementedError, RuntimeError):
+                continue  # sparse, float8, ...: torch cannot compare or reduce what they hold
             if broken is not None:
+                rank = tensors[argument].dim()
+                moved = argument in reading.edits and reading.edits[argument].classes_to_second
+                where = Where(argument, rank - 1 if moved else pattern.class_axis(rank), moved)
                 mends = _mends(signature, named, argument, broken.rule)
                 inputs = signature.reader.inputs
                 face = _face(signature, owner)
-                raise explain_value(face, argument, broken, inputs, call, tensors, mends)
-            for suspicion in suspicions(values, pattern.rules, seen):
-                warn(f"{_name(signature, owner)}: `{argument}` {suspicion}.")
+                raise explain_value(face, where, broken, inputs, call, tensors, mends)
+            for doubt in doubts:
+                warn(f"{_name(signature, owner)}: `{argument}` {doubt}.")
     return True
 
 

@@ -34,21 +34,22 @@ def make({names}):
 """
 
 
-def function(signature: Any, plans: Mapping[Any, Any], names: Mapping[str, Any]) -> Any:
+def function(signature: Any, names: Mapping[str, Any]) -> Any:
     """The face with the kernel's own parameters."""
     parameters = inspect.signature(signature.kernel)
     bare = [p.replace(annotation=p.empty) for p in signature.parameters]
     arguments = {p.name: p.name for p in signature.parameters}
     return _write(
         signature,
-        {**names, "plans": plans},
+        # The memory, not its dict: before torch 2.7 Dynamo guards on the size of a dict in a cell.
+        {**names, "memory": signature.memory},
         parameters,
         signature.kernel.__name__,
         parameters=str(inspect.Signature(bare))[1:-1],
         owner="None",
         everything=", ".join(arguments),
         prepare="pass",
-        plans="plans",
+        plans="memory.plans",
         key=_key(signature, arguments),
         native=_native(signature, arguments),
         arguments=", ".join(arguments),

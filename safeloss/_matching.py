@@ -58,6 +58,15 @@ class Pattern(NamedTuple):
     def has(self, axis: str) -> bool:
         return any([dim.name == axis for dim in self.dims])
 
+    def class_axis(self, rank: int) -> int:
+        """The axis of the classes in a tensor of `rank` axes; the last one if none is named so."""
+        names = [dim.name for dim in self.dims]
+        if "classes" not in names:
+            return rank - 1
+        position = names.index("classes")
+        before = any([dim.variadic for dim in self.dims[:position]])
+        return rank - len(names) + position if before else position
+
     def takes(self, dtype: torch.dtype) -> bool:
         return self.dtypes is None or dtype in self.dtypes
 

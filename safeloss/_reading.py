@@ -16,8 +16,7 @@ from safeloss._torch import constant_while_compiling, transformed
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError, SafeLossError
 
 # The options that are not torch's.
-OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
-
+OURS = ("class_dim", "num_classes", "check_values", "empty")
 
 _memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
 _keys = itertools.count()
@@ -90,17 +89,25 @@ class Edit(NamedTuple):
         return tensor.to(self.dtype)
 
     def _viewed(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Axes of size 1 inserted or left out; a single one without naming any size, so that a
-        trace of the call holds for every batch."""
+        """Axes of size 1 inserted or left out, without naming the size of the batch, so that a
+        trace of the call holds for every one."""
         before = tensor.shape
         spare = len(before) - len(shape)
         if spare not in (1, -1):
-            return tensor.view(shape)
+            return tensor.view(self._open(shape))
         longer, shorter = (before, shape) if spare == 1 else (shape, before)
         axis = 0
         while axis < len(shorter) and longer[axis] == shorter[axis]:
             axis += 1
         return tensor.squeeze(axis) if spare == 1 else tensor.unsqueeze(axis)
+
+    def _open(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape` with its first size that is not 1 left open, where the others determine it."""
+        if all([size != 0 for size in shape]):
+            for axis, size in enumerate(shape):
+                if size != 1:
+                    return (*shape[:axis], -1, *shape[axis + 1 :])
+        return shape
 
 
 class Reading(NamedTuple):
@@ -251,8 +258,6 @@ class Reader(NamedTuple):
         first = self.inputs[0]
         known = call.options.get("num_classes")
         axes: Axes = {} if known is None else {"classes": known}
-        if call.options.get("in_features") is not None:
-            axes["features"] = call.options["in_features"]
         found = []
         for pattern in first.patterns_last if last else first.patterns:
             bound = pattern.match(call.shapes[first.name], axes)
@@ -295,7 +300,11 @@ class Reader(NamedTuple):
         return "batch" in reading.axes or "*batch" in reading.axes
 
     def _stretches(self, pattern: Pattern, shape: Shape, spelled: Shape) -> bool:
-        return pattern.broadcast and len(shape) == len(spelled) and self._broadcasts(shape, spelled)
+        """Whether native broadcasts an input that may be smaller: by one axis of size 1."""
+        if not pattern.broadcast or len(shape) != len(spelled):
+            return False
+        smaller = [axis for axis in range(len(shape)) if shape[axis] != spelled[axis]]
+        return len(smaller) == 1 and shape[smaller[0]] == 1
 
     def _edited(
         self,
@@ -380,8 +389,7 @@ class Reader(NamedTuple):
                 return (*shape, *(1 for _ in full[2:])) if shape[0] == full[1] else None
             if shape[0] == full[1]:
                 trailing = shape[0] == full[-1]
-                known = trailing and call.memory is not None
-                if call.memory is None or not (known and settled(call.memory.key)):
+                if not trailing or call.memory is None or not settled(call.memory.key):
                     return self._unplaced(name, len(full), trailing)
         if not full and len(shape) == 1 and shape[0] == 1:
             return ()

@@ -28,6 +28,7 @@ from safeloss.errors import (
     DTypeError,
     SafeLossError,
     ValueRangeError,
+    raised_by_torch,
 )
 
 # One step each; `{0}` is the argument and `{1}` the one that it shall fit.
@@ -46,6 +47,14 @@ _WEIGHT_STEPS = ("{0}.view(-1, 1)", "{0}.flatten()", "{0}.float()")
 _MOST_FIXES = 3
 _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
 _SMALL = 1024  # elements: up to here native is tried on real zeros, beyond it on meta tensors
+
+
+class Where(NamedTuple):
+    """The argument whose values break a rule, as the user gave it."""
+
+    argument: str
+    axis: int  # that holds the classes
+    moved: bool  # whether native gets that axis as the second
 
 
 class Face(NamedTuple):
@@ -93,18 +102,15 @@ def explain_type(
     rows = []
     for entry in inputs:
         value = named[entry.name]
-        if isinstance(value, Tensor):
-            rows.append(Argument(entry.name, describe(value.dtype, value.shape), ""))
-        elif not (entry.weight and value is None):
-            rows.append(Argument(entry.name, type(value).__name__, ""))
-    tensors = {entry.name: declared(entry.patterns) for entry in inputs}
+        if value is not None or not entry.weight:
+            tensor = isinstance(value, Tensor)
+            came = describe(value.dtype, value.shape) if tensor else type(value).__name__
+            rows.append(Argument(entry.name, came, declared(entry.patterns)))
     return ArgumentTypeError.about(
         loss,
         f"{' and '.join([f'`{name}`' for name in wrong])} must be a tensor.",
-        arguments=tuple([row._replace(declared=tensors[row.name]) for row in rows]),
-        fixes=tuple(
-            [_as_tensor(name, named[name]) for name in wrong if _as_tensor(name, named[name])]
-        ),
+        arguments=tuple(rows),
+        fixes=tuple(filter(None, [_as_tensor(name, named[name]) for name in wrong])),
     )
 
 
@@ -119,7 +125,7 @@ def _as_tensor(name: str, value: Any) -> str:
 
 def explain_value(
     face: Face,
-    name: str,
+    where: Where,
     broken: Broken,
     inputs: tuple[Input, ...],
     call: Call,
@@ -127,8 +133,8 @@ def explain_value(
     mends: Callable[[dict[str, Any]], bool],
 ) -> SafeLossError:
     """The error for values that break a rule: the first of them, and what mends all."""
+    name, axis, moved = where
     values, advice, fixes = tensors[name], "", []
-    axis = (call.options.get("class_dim") or 1) if values.dim() > 1 else 0
     for text, meant_for in broken.rule.fixes:
         if meant_for is None or set(values.unique().tolist()) <= meant_for:
             fix = text.format(name, axis=axis)
@@ -139,9 +145,9 @@ def explain_value(
     wrong = values
     if broken.mask.dim():
         # A view of size-1 axes keeps the order of the elements: the first one is the first one.
-        mask = broken.mask.movedim(1, -1) if axis == -1 and values.dim() > 2 else broken.mask
-        wrong = values[mask.reshape(values.shape)]
-        index = mask.reshape(values.shape).nonzero()[0].tolist()
+        mask = (broken.mask.movedim(1, -1) if moved else broken.mask).reshape(values.shape)
+        wrong = values[mask]
+        index = mask.nonzero()[0].tolist()
         advice = f"First at {index}: {broken.rule.found(values, index, axis)}."
     for text in broken.rule.options:
         value = wrong.unique().tolist()
@@ -169,8 +175,10 @@ def explain_failure(
     error: Exception,
 ) -> SafeLossError | None:
     """Our error for what only native noticed; None for what is not about the arguments."""
-    devices = {str(tensor.device): name for name, tensor in tensors.items()}
-    if len(devices) > 1:
+    if type(error) not in _PLAIN or not raised_by_torch(error):
+        return None  # out of memory, an exception of the user's own, ...
+    devices = {tensor.device for tensor in tensors.values()}
+    if len(devices) > 1 and "device" in str(error):
         rows = tuple(
             row._replace(came=f"{row.came} on {tensors[row.name].device}") for row in arguments
         )
@@ -182,8 +190,6 @@ def explain_failure(
         )
         rule = "the tensors are on different devices."
         return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
-    if type(error) not in _PLAIN:  # out of memory, an exception of the user's own, ...
-        return None
     about = (
         DTypeError
         if re.search(r"not implemented for|dtype|scalar type", str(error))

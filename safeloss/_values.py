@@ -4,6 +4,7 @@ A layout carries its rules (`Annotated[Float[Tensor, ...], Between(0, 1)]`). Rea
 costs time, and on a GPU it waits for the device; when to do it is `check_values`' to say.
 """
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,30 +25,31 @@ class Seen(NamedTuple):
         return self.options.get("reduction") in ("mean", "batchmean")
 
 
-class Rule:
+class Rule(abc.ABC):
     """What every number of a tensor must be; one that is not is a `ValueRangeError`."""
 
-    # What may mend it, offered if it does: edits of the argument (`{0}`; `{axis}` is the class
-    # axis) and whole calls, each with the values it is meant for, and options to be added.
+    # What may mend it, offered if it does: edits of the argument (`{0}`; `{axis}` is the axis of
+    # the classes) and whole calls, each with the values it is meant for, and options to be added.
     fixes: tuple[tuple[str, frozenset[float] | None], ...] = ()
     options: tuple[str, ...] = ()
 
+    @abc.abstractmethod
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         """True where the rule is broken, in the shape of `values`, or one verdict for all."""
-        raise NotImplementedError
 
     def found(self, values: Tensor, index: list[int], axis: int) -> str:
         """What stands at `index`, the first place where it is broken; `axis` holds the classes."""
         return f"{values[tuple(index)].item():g}"
 
 
-class Suspicion:
+class Suspicion(abc.ABC):
     """What is legal and very likely a mistake; it warns."""
 
     least = 16  # elements; fewer may look like anything
 
+    @abc.abstractmethod
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
-        raise NotImplementedError
+        """Whether to warn of `values`."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +206,9 @@ class SumToOne(Rule):
         return ~(values >= 0) | unnormalised
 
     def found(self, values: Tensor, index: list[int], axis: int) -> str:
-        total = values.movedim(axis, -1)[
-            tuple(i for d, i in enumerate(index) if d != axis % values.dim())
-        ]
-        return (
-            f"{super().found(values, index, axis)}, where the classes sum to {total.sum().item():g}"
-        )
+        others = tuple(i for d, i in enumerate(index) if d != axis)
+        total = values.movedim(axis, -1)[others].sum().item()
+        return f"{super().found(values, index, axis)}, where the classes sum to {total:g}"
 
 
 @dataclass(frozen=True)

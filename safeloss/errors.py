@@ -118,6 +118,14 @@ for _name in __all__:
 _SKIPPED = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<safeloss")
 
 
+def raised_by_torch(error: BaseException) -> bool:
+    """Whether `error` comes from torch or from us, and not from code of the user's in between."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or trace.tb_frame.f_code.co_filename.startswith(_SKIPPED)
+
+
 def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None:
     """Warn at the line that called the loss, however deep we are."""
     level, frame = 1, sys._getframe()

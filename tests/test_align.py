@@ -238,9 +238,7 @@ def test_compiled_over_a_varying_batch(eager_too) -> None:
         assert torch.equal(compiled(scores, labels), scores - labels.view(batch, 1))
         if eager_too:
             difference(torch.randn(batch, 1, 2), torch.randn(batch, 2))
-    # Dynamo of torch 2.6 guards on the size of the store of a function that it inlines.
-    if not (eager_too and torch.__version__.startswith("2.6")):
-        assert counter.frame_count == 2
+    assert counter.frame_count == 2
 
 
 def test_under_functionalization_and_grad() -> None:

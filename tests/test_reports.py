@@ -161,3 +161,69 @@ def test_what_is_no_tensor_inside_the_compiler() -> None:
     compiled = torch.compile(SafeCrossEntropyLoss(), backend="eager", fullgraph=True)
     with pytest.raises(torch._dynamo.exc.Unsupported, match="`target` must be a tensor"):
         compiled(scores(4, 3), None)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "x", "others", "fix"),
+    [
+        (SF.nll_loss, scores(4, 3), [long(4)], "input.log_softmax(1)"),
+        (SF.nll_loss, scores(3), [long()], "input.log_softmax(0)"),
+        (SF.kl_div, scores(2, 3, 4), [torch.rand(2, 3, 4)], "input.log_softmax(2)"),
+        (
+            SF.ctc_loss,
+            scores(8, 2, 4),
+            [torch.ones(2, 3).long(), torch.tensor([8, 8]), torch.tensor([3, 3])],
+            "log_probs.log_softmax(2)",
+        ),
+    ],
+)
+def test_log_probabilities_are_promised_over_the_classes(kernel, x, others, fix) -> None:
+    with pytest.raises(safeloss.ValueRangeError) as refusal:
+        kernel(x.abs() + 1, *others, reduction="sum", check_values="always")
+    assert refusal.value.fixes == (fix,)
+    mended = eval(fix, {fix.partition(".")[0]: x})
+    assert kernel(mended, *others, reduction="sum", check_values="always").isfinite()
+
+
+def test_log_probabilities_with_the_classes_last() -> None:
+    with pytest.raises(safeloss.ValueRangeError) as refusal:
+        SF.nll_loss(scores(2, 4, 3).abs() + 1, long(2, 4), class_dim=-1, check_values="always")
+    assert refusal.value.fixes == ("input.log_softmax(2)",)
+
+
+def test_an_error_of_the_users_own_code_stays_theirs() -> None:
+    def distance(one, other):
+        raise ValueError("the features are wrong")
+
+    loss = safeloss.SafeTripletMarginWithDistanceLoss(distance_function=distance)
+    with pytest.raises(ValueError, match=r"^the features are wrong$") as caught:
+        loss(scores(4, 3), scores(4, 3), scores(4, 3))
+    assert type(caught.value) is ValueError
+    assert caught.traceback[-1].name == "distance"
+
+
+@pytest.mark.slow
+def test_a_variance_with_two_axes_of_one_is_refused_compiled_too() -> None:
+    inputs = scores(4, 3, 5), scores(4, 3, 5), torch.rand(1, 1, 5) + 0.1
+    with pytest.raises(safeloss.LayoutError):
+        SF.gaussian_nll_loss(*inputs)
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="do not fit together"):
+        torch.compile(SF.gaussian_nll_loss, backend="eager", fullgraph=True)(*inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_what_torch_cannot_compute_is_an_error_of_ours(dtype) -> None:
+    with pytest.raises(safeloss.DTypeError):
+        SafeBCEWithLogitsLoss()(scores(8, 4).to(dtype), torch.ones(8, 4))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    ("shape", "other"), [((8, 1, 1), (8,)), ((8,), (8, 1, 1)), ((1, 8, 1), (8,))]
+)
+def test_a_trace_with_several_axes_of_one_holds_for_every_batch(shape, other) -> None:
+    traced = torch.jit.trace(SafeBCEWithLogitsLoss(), (scores(shape), torch.rand(other)))
+    smaller = [[5 if size == 8 else size for size in sizes] for sizes in (shape, other)]
+    x, y = scores(smaller[0]), torch.rand(smaller[1])
+    assert torch.equal(traced(x, y), F.binary_cross_entropy_with_logits(x, y.reshape(x.shape)))
