@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from safeloss import _faces
-from safeloss._reading import Call, Edit, Memory, Reading, Refusal, settle
-from safeloss._repairs import (
-    Face,
+from safeloss._call import Call, Edit, Memory, Reading, Refusal, settle
+from safeloss._explaining import (
     Where,
     brief,
     explain,
@@ -29,6 +28,7 @@ from safeloss._repairs import (
     explain_value,
     table,
 )
+from safeloss._repairs import Face
 from safeloss._signature import (
     LEGACY,
     Kernel,

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from safeloss._reading import OURS
+from safeloss._call import OURS
 from safeloss._torch import constant_while_compiling
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are

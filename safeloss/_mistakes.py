@@ -10,8 +10,8 @@ from typing import Any
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
+from safeloss._call import Mistake
 from safeloss._matching import parse
-from safeloss._reading import Mistake
 from safeloss.errors import DTypeError
 
 _LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from safeloss._call import OURS, Call, Input, Memory, Reading, Refusal
 from safeloss._matching import parse
 from safeloss._mistakes import MISTAKES
-from safeloss._reading import OURS, Call, Input, Memory, Reader, Reading, Refusal
+from safeloss._reading import Reader
 from safeloss._torch import is_zero
 from safeloss.errors import LayoutError
 

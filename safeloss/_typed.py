@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.fx import Proxy
 
+from safeloss._explaining import declared, describe
 from safeloss._matching import Axes, Pattern, parse
-from safeloss._repairs import declared, describe
 from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
 
@@ -79,26 +79,25 @@ def typed(function: _Function) -> _Function:
         if jaxtyping.config.jaxtyping_disable:
             return function(*args, **kwargs)
         resolve()
-        given = {**dict(zip(names, args)), **kwargs}
+        given, known = {**dict(zip(names, args)), **kwargs}, dict(hints)
         for position, value in enumerate(args[len(names) :]):
             given[f"{several}[{position}]"] = value
-            if several in hints:
-                hints[f"{several}[{position}]"] = hints[several]
+            known[f"{several}[{position}]"] = hints.get(several, _ANYTHING)
         for name in kwargs:
-            if named in hints and name not in hints:
-                hints[name] = hints[named]
+            if name not in known:
+                known[name] = hints.get(named, _ANYTHING)
         if any([isinstance(value, Proxy) for value in given.values()]):
             return function(*args, **kwargs)  # `torch.fx` records the function's own calls
         if is_dynamo_compiling():
-            axes = _match(owner, hints, given, list(given), {})
+            axes = _match(owner, known, given, list(given), {})
             result = function(*args, **kwargs)
             given[RETURN] = result
-            _match(owner, hints, given, [RETURN], axes)
+            _match(owner, known, given, [RETURN], axes)
             return result
         with jaxtyped("context"):
-            _verify(owner, hints, given, list(given))
+            _verify(owner, known, given, list(given))
             result = function(*args, **kwargs)
-            _verify(owner, hints, {**given, RETURN: result}, [RETURN])
+            _verify(owner, known, {**given, RETURN: result}, [RETURN])
         return result
 
     # A code object of its own: Dynamo keeps its cache, its limit on recompilation and its decision

@@ -17,8 +17,8 @@ from jaxtyping import AbstractDtype, Bool, Float, Integer, Real, Shaped, jaxtype
 from torch import Tensor
 
 from safeloss import layouts
+from safeloss._call import Edit
 from safeloss._matching import fits, parse
-from safeloss._reading import Edit
 
 # Agreement with jaxtyping -------------------------------------------------------------------------
 

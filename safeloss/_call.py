@@ -1,0 +1,176 @@
+"""The nouns of a call: what comes, what it is read as, and why it may be refused."""
+
+import itertools
+import weakref
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from safeloss._matching import Axes, Pattern, Shape
+from safeloss._torch import constant_while_compiling, transformed
+from safeloss.errors import LayoutError, SafeLossError
+
+# The options that are not torch's.
+OURS = ("class_dim", "num_classes", "check_values", "empty")
+
+_memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
+_keys = itertools.count()
+
+
+class Memory:
+    """What one loss has learnt from its calls. Copies and pickles begin with no plans."""
+
+    __slots__ = ("__weakref__", "key", "plans", "settled", "unread")
+
+    def __init__(self, settled: bool = False, unread: bool = True) -> None:
+        self.plans: dict[Any, Any] = {}  # by call signature; None: native, as it is
+        self.settled = settled  # a call has proved which axis holds the classes
+        self.unread = unread  # no call's values have been read
+        self.key = str(next(_keys))  # by which a compiler, which knows strings, can ask for it
+        _memories[self.key] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, (self.settled, self.unread)
+
+
+@constant_while_compiling
+def settled(key: str) -> bool:
+    """Whether an earlier call has proved which axis holds the classes."""
+    return _memories[key].settled
+
+
+@constant_while_compiling
+def settle(key: str) -> bool:
+    """Remember that; while a compiler traces too, which mutation of a module would not survive."""
+    _memories[key].settled = True
+    return True
+
+
+class Input(NamedTuple):
+    """A tensor parameter of a kernel. Required ones are aligned; optional ones are weights."""
+
+    name: str
+    hint: Any
+    patterns: tuple[Pattern, ...]
+    patterns_last: tuple[Pattern, ...]  # as `class_dim=-1` spells them
+    weight: bool
+    tensor: bool  # nothing else is declared
+
+
+class Call(NamedTuple):
+    """All that a verdict depends on."""
+
+    shapes: Mapping[str, Shape]
+    dtypes: Mapping[str, torch.dtype]
+    options: Mapping[str, Any]
+    memory: Memory | None = None
+
+
+class Edit(NamedTuple):
+    """What one argument needs before native gets it: a view of its axes, a cast, or both."""
+
+    shape: Shape | None = None
+    classes_to_second: bool = False
+    dtype: torch.dtype | None = None
+    weight: bool = False  # which autocast promotes by itself
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        if self.shape is not None:
+            tensor = self._viewed(tensor, tuple(self.shape))
+        if self.classes_to_second:
+            tensor = tensor.movedim(-1, 1)
+        if self.dtype is None or (self.weight and torch.is_autocast_enabled(tensor.device.type)):
+            return tensor
+        return tensor.to(self.dtype)
+
+    def _viewed(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Axes of size 1 inserted or left out, without naming the size of the batch, so that a
+        trace of the call holds for every one."""
+        before = tensor.shape
+        spare = len(before) - len(shape)
+        if spare not in (1, -1):
+            return tensor.view(self._open(shape))
+        longer, shorter = (before, shape) if spare == 1 else (shape, before)
+        axis = 0
+        while axis < len(shorter) and longer[axis] == shorter[axis]:
+            axis += 1
+        return tensor.squeeze(axis) if spare == 1 else tensor.unsqueeze(axis)
+
+    def _open(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape` with its first size that is not 1 left open, where the others determine it."""
+        if all([size != 0 for size in shape]):
+            for axis, size in enumerate(shape):
+                if size != 1:
+                    return (*shape[:axis], -1, *shape[axis + 1 :])
+        return shape
+
+
+class Reading(NamedTuple):
+    """What a call means."""
+
+    axes: Axes
+    patterns: Mapping[str, Pattern]
+    edits: Mapping[str, Edit]  # of those arguments that need one
+    exact: bool
+    settles: bool = False  # proves which axis holds the classes
+
+    def settling(self) -> "Reading":
+        return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)
+
+
+class Refusal(NamedTuple):
+    """Why a call means nothing, or nothing that anybody wants."""
+
+    error: type[SafeLossError]
+    rule: str
+    advice: str = ""
+    fixes: tuple[str, ...] = ()  # promised only once tried
+    weight: str = ""  # the one weight that is to blame
+
+
+class Mistake(NamedTuple):
+    """A typed signature that is refused by name. Conditions are data, so that it can be traced."""
+
+    kernels: tuple[str, ...]
+    layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument
+    layouts_last: tuple[tuple[str, tuple[Pattern, ...]], ...]  # as `class_dim=-1` spells them
+    rule: str
+    advice: str = ""
+    fixes: tuple[str, ...] = ()
+    error: type[SafeLossError] = LayoutError
+    always: bool = False  # refused although its shapes fit; otherwise named when nothing fits
+    warns: bool = False  # legal, so only said
+    classes: tuple[int, int] | None = None  # only for so many of them: from, to
+    option: tuple[str, Any] | None = None  # only where this option has this value
+    given: tuple[str, Any] | None = None  # only where it has another one, and negative
+    batched: bool = False  # only where no `torch.func` transform hides a batch axis
+
+    def made(self, call: Call, last: bool) -> bool:
+        """Whether `call` is this mistake."""
+        axes: Axes = {}
+        for name, patterns in self.layouts_last if last else self.layouts:
+            if name not in call.shapes:
+                return False
+            bound = None
+            for pattern in patterns:
+                if bound is None and pattern.takes(call.dtypes[name]):
+                    bound = pattern.match(call.shapes[name], axes)
+            if bound is None:
+                return False
+            axes = bound
+        if self.classes is not None:
+            least, most = self.classes
+            if axes["classes"] < least or axes["classes"] > most:
+                return False
+        if self.option is not None and call.options[self.option[0]] != self.option[1]:
+            return False
+        if self.given is not None:
+            name, default = self.given
+            if call.options[name] == default or call.options[name] >= 0:
+                return False
+        return not (self.batched and transformed())
+
+    def refusal(self) -> Refusal:
+        return Refusal(self.error, self.rule, self.advice, self.fixes)

@@ -1,0 +1,244 @@
+"""What to say to somebody whose call was refused: the table, what native does, and the fixes.
+
+Runs only when about to raise.
+"""
+
+import ast
+import contextlib
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from safeloss._call import OURS, Call, Input, Refusal
+from safeloss._matching import Pattern
+from safeloss._repairs import (
+    Face,
+    as_tensor,
+    crossed,
+    edited_name,
+    evaluate,
+    stand_ins,
+    whole_call,
+    working,
+)
+from safeloss._values import Broken
+from safeloss.errors import (
+    Argument,
+    ArgumentTypeError,
+    DeviceError,
+    DTypeError,
+    SafeLossError,
+    ValueRangeError,
+    raised_by_torch,
+)
+
+_MOST_FIXES = 3
+_PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
+_SMALL = 1024  # elements: up to here native is tried on real zeros, beyond it on meta tensors
+
+
+class Where(NamedTuple):
+    """The argument whose values break a rule, as the user gave it."""
+
+    argument: str
+    axis: int  # that holds the classes
+    moved: bool  # whether native gets that axis as the second
+
+
+def explain(
+    face: Face,
+    inputs: tuple[Input, ...],
+    call: Call,
+    refusal: Refusal,
+    accepts: Callable[[Call], bool],
+) -> SafeLossError:
+    """The error for `refusal`, each of its fixes tried."""
+    fixes = working(face, inputs, call, refusal, accepts)
+    advice = refusal.advice
+    if not advice and crossed(inputs, call):
+        advice = "Element by element, or every one against every other? Say which."
+    if not fixes:
+        advice = f"{advice} No single step makes these fit.".lstrip()
+    return refusal.error.about(
+        face.name,
+        refusal.rule,
+        arguments=table(inputs, call),
+        native=_native(face.kernel, call),
+        advice=advice,
+        fixes=tuple(fixes)[:_MOST_FIXES],
+    )
+
+
+def explain_type(
+    loss: str, inputs: tuple[Input, ...], named: Mapping[str, Any], wrong: list[str]
+) -> SafeLossError:
+    """The error for arguments that are no tensors."""
+    rows = []
+    for entry in inputs:
+        value = named[entry.name]
+        if value is not None or not entry.weight:
+            tensor = isinstance(value, Tensor)
+            came = describe(value.dtype, value.shape) if tensor else type(value).__name__
+            rows.append(Argument(entry.name, came, declared(entry.patterns)))
+    return ArgumentTypeError.about(
+        loss,
+        f"{' and '.join([f'`{name}`' for name in wrong])} must be a tensor.",
+        arguments=tuple(rows),
+        fixes=tuple(filter(None, [as_tensor(name, named[name]) for name in wrong])),
+    )
+
+
+def explain_value(
+    face: Face,
+    where: Where,
+    broken: Broken,
+    inputs: tuple[Input, ...],
+    call: Call,
+    tensors: Mapping[str, Tensor],
+    mends: Callable[[dict[str, Any]], bool],
+) -> SafeLossError:
+    """The error for values that break a rule: the first of them, and what mends all."""
+    name, axis, moved = where
+    values, advice, fixes = tensors[name], "", []
+    for text, meant_for in broken.rule.fixes:
+        if meant_for is None or set(values.unique().tolist()) <= meant_for:
+            fix = text.format(name, axis=axis)
+            with contextlib.suppress(Exception):  # whatever it raises, it is no fix
+                result = evaluate(fix, tensors)
+                if edited_name(fix, tensors) is None or mends({name: result}):
+                    fixes.append(fix)
+    wrong = values
+    if broken.mask.dim():
+        # A view of size-1 axes keeps the order of the elements: the first one is the first one.
+        mask = (broken.mask.movedim(1, -1) if moved else broken.mask).reshape(values.shape)
+        wrong = values[mask]
+        index = mask.nonzero()[0].tolist()
+        advice = f"First at {index}: {broken.rule.found(values, index, axis)}."
+    for text in broken.rule.options:
+        value = wrong.unique().tolist()
+        option = text.format(value=value[0] if value else "")
+        key, _, _ = option.partition("=")
+        marker = len(value) == 1 and (value[0] < 0 or value[0] == 255)  # as data sets mark "none"
+        if key not in call.options:
+            continue
+        changed = value[0] if "{value}" in text else ast.literal_eval(option.partition("=")[2])
+        if ("{value}" not in text or marker) and mends({key: changed}):
+            fixes.append(whole_call(face, option, inputs, call))
+    return ValueRangeError.about(
+        face.name,
+        f"`{name}` {broken.rule}.",
+        arguments=table(inputs, call),
+        advice=advice,
+        fixes=tuple(fixes)[:_MOST_FIXES],
+    )
+
+
+def explain_failure(
+    face: Face,
+    arguments: tuple[Argument, ...],
+    tensors: Mapping[str, Tensor],
+    error: Exception,
+) -> SafeLossError | None:
+    """Our error for what only native noticed; None for what is not about the arguments."""
+    if type(error) not in _PLAIN or not raised_by_torch(error):
+        return None  # out of memory, an exception of the user's own, ...
+    devices = {tensor.device for tensor in tensors.values()}
+    if len(devices) > 1 and "device" in str(error):
+        rows = tuple(
+            row._replace(came=f"{row.came} on {tensors[row.name].device}") for row in arguments
+        )
+        first = next(iter(tensors))
+        fixes = tuple(
+            f"{name}.to({first}.device)"
+            for name, tensor in tensors.items()
+            if tensor.device != tensors[first].device
+        )
+        rule = "the tensors are on different devices."
+        return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
+    about = (
+        DTypeError
+        if re.search(r"not implemented for|dtype|scalar type", str(error))
+        else SafeLossError
+    )
+    said = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return about.about(
+        face.name,
+        "PyTorch refuses these arguments.",
+        arguments=arguments,
+        native=f"{native_name(face.kernel)} raises {type(error).__name__}: {said}",
+    )
+
+
+def brief(loss: str, inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
+    """The same in one string, for where nothing can be tried: inside a trace."""
+    rows = [f"{name} {came}, declared {layout}" for name, came, layout in table(inputs, call)]
+    return f"{loss}: {refusal.rule} {refusal.advice} ({'; '.join(rows)})"
+
+
+def table(inputs: tuple[Input, ...], call: Call) -> tuple[Argument, ...]:
+    """Every tensor of the call: what came, and what is declared for the rank of the first."""
+    last = call.options.get("class_dim") == -1
+    rows = []
+    batched: bool | None = None
+    for entry in inputs:
+        if entry.name in call.shapes:
+            shape = call.shapes[entry.name]
+            patterns = entry.patterns_last if last else entry.patterns
+            if batched is None:
+                fitting = tuple(p for p in patterns if p.match(shape, {}) is not None)
+                patterns = fitting or patterns
+                batched = any(pattern.has("batch") for pattern in fitting)
+            elif batched and not entry.weight:
+                patterns = tuple(p for p in patterns if p.has("batch") or p.free)
+            came = describe(call.dtypes[entry.name], shape)
+            rows.append(Argument(entry.name, came, declared(patterns)))
+    return tuple(rows)
+
+
+def describe(dtype: torch.dtype, shape: Iterable[int]) -> str:
+    """`float32 [32, 1]`."""
+    # `f"{size}"` is what Dynamo can do with a symbolic size.
+    return f"{str(dtype).replace('torch.', '')} [{', '.join([f'{size}' for size in shape])}]"
+
+
+def declared(patterns: tuple[Pattern, ...]) -> str:
+    """`Integer or Bool [batch, *space] or Float [batch, classes, *space]`."""
+    kinds: dict[str, list[str]] = {}
+    for pattern in patterns:
+        kinds.setdefault(pattern.text, []).append(pattern.kind)
+    return " or ".join([f"{' or '.join(kinds[text])} {text}" for text in kinds])
+
+
+def native_name(kernel: Callable[..., Any]) -> str:
+    """The function of `torch.nn.functional` that a kernel's body calls."""
+    return next((name for name in kernel.__code__.co_names if hasattr(F, name)), "")
+
+
+def _native(kernel: Callable[..., Any], call: Call) -> str:
+    """What PyTorch does with the same arguments, found out by asking it."""
+    name = native_name(kernel)
+    if not name:
+        return ""
+    largest = max(math.prod(int(size) for size in shape) for shape in call.shapes.values())
+    small = largest <= _SMALL
+    options = {key: value for key, value in call.options.items() if key not in OURS}
+    if "reduction" in options:
+        options["reduction"] = "none"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            result = kernel(**stand_ins(call, "cpu" if small else "meta"), **options)
+        except NotImplementedError:
+            return ""
+        except Exception as error:  # PyTorch raises whatever it likes; the name is all we say
+            return f"{name} raises {type(error).__name__}."
+    if result.numel() > largest:
+        manner = "warns and broadcasts" if said else "says nothing and broadcasts"
+        return f"{name} {manner} to [{', '.join(map(str, result.shape))}]."
+    return f"{name} says nothing and returns a number." if small and not said else ""
