@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -64,3 +66,54 @@ def test_the_defect_of_compiled_label_margins_is_as_the_page_says() -> None:
     loss = torch.nn.MultiLabelMarginLoss()
     compiled = torch.compile(loss, backend="aot_eager")
     assert not torch.allclose(compiled(x, target), loss(x, target))
+
+
+def test_what_is_different_from_torch() -> None:
+    """The statements on native of `limits.md`, and of the docstrings."""
+    F = torch.nn.functional
+    assert F.cross_entropy(torch.randn(4, 1), torch.zeros(4).long()) == 0
+    assert F.cross_entropy(torch.randn(4), torch.rand(4)).isfinite()
+    assert F.cross_entropy(torch.zeros(0, 3), torch.zeros(0).long()).isnan()
+    wide = F.binary_cross_entropy_with_logits(torch.randn(4), torch.rand(4).double())
+    assert wide.dtype == torch.float64
+    for native, target in (
+        (F.multi_margin_loss, torch.zeros(0).long()),
+        (F.multilabel_margin_loss, torch.zeros(0, 3).long()),
+    ):
+        assert not native(torch.zeros(0, 3), target).isnan(), "whatever memory holds"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.13"), reason="the docstring says what this release does"
+)
+def test_ctc_labels_that_are_not_contiguous_are_a_trap() -> None:
+    """In a process of its own, since native may crash it."""
+    script = """
+import torch
+torch.manual_seed(0)
+log_probs = torch.randn(8, 2, 4).log_softmax(-1)
+joined = torch.tensor([[1, 3], [2, 3], [3, 2], [1, 2]])[:, 0]
+lengths = torch.tensor([8, 8]), torch.tensor([2, 2])
+loss = torch.nn.functional.ctc_loss
+print(torch.equal(loss(log_probs, joined, *lengths), loss(log_probs, joined.clone(), *lengths)))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode != 0 or run.stdout == "False\n"
+
+
+@pytest.mark.slow
+def test_a_loss_constructed_inside_the_compiler_breaks_the_graph() -> None:
+    import safeloss
+
+    torch._dynamo.reset()
+    x, y = torch.randn(3), torch.rand(3)
+
+    def step(x, y):
+        return safeloss.SafeBCEWithLogitsLoss()(x, y)
+
+    compiled = torch.compile(step, backend="eager")
+    assert torch.equal(compiled(x, y), step(x, y))
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(step, backend="eager", fullgraph=True)(x, y)
