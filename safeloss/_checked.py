@@ -28,6 +28,7 @@ from safeloss._explaining import (
     explain_value,
     table,
 )
+from safeloss._frames import warn
 from safeloss._repairs import Face
 from safeloss._signature import (
     LEGACY,
@@ -41,7 +42,7 @@ from safeloss._signature import (
 )
 from safeloss._torch import outside_compiler, readable, transformed, unobserved
 from safeloss._values import Rule, Seen, first_broken, suspicions
-from safeloss.errors import ArgumentTypeError, LayoutError, SafeLossError, warn
+from safeloss.errors import ArgumentTypeError, LayoutError, SafeLossError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safeloss._call import OURS, Call, Input, Refusal
+from safeloss._frames import raised_by_torch
 from safeloss._matching import Pattern
 from safeloss._repairs import (
     Face,
@@ -35,7 +36,6 @@ from safeloss.errors import (
     DTypeError,
     SafeLossError,
     ValueRangeError,
-    raised_by_torch,
 )
 
 _MOST_FIXES = 3

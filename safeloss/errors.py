@@ -11,12 +11,7 @@ SafeLossError (ValueError)
 SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
 """
 
-import sys
-import warnings
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-import torch
 
 __all__ = [
     "AmbiguousLayoutError",
@@ -114,21 +109,3 @@ class SuspiciousInputWarning(UserWarning):
 for _name in __all__:
     if _name != "Argument":
         globals()[_name].__module__ = "safeloss"  # where users import them from
-
-_SKIPPED = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "<safeloss")
-
-
-def raised_by_torch(error: BaseException) -> bool:
-    """Whether `error` comes from torch or from us, and not from code of the user's in between."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is None or trace.tb_frame.f_code.co_filename.startswith(_SKIPPED)
-
-
-def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None:
-    """Warn at the line that called the loss, however deep we are."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_SKIPPED):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)

@@ -1,0 +1,78 @@
+"""Whose code is on the stack: the line of the user's that called, past torch's frames and ours."""
+
+import functools
+import linecache
+import sys
+import sysconfig
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import beartype
+import jaxtyping
+import torch
+
+from safeloss.errors import SuspiciousInputWarning
+
+_OURS = (str(Path(__file__).parent), "<safeloss")
+_TORCH = str(Path(torch.__file__).parent)
+_CHECKERS = (beartype.__path__[0], jaxtyping.__path__[0])
+_STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+class Line(NamedTuple):
+    """A line of source code."""
+
+    file: str
+    number: int
+
+    @property
+    def text(self) -> str:
+        """The source; empty where there is none, as in `python -c`."""
+        return linecache.getline(self.file, self.number).strip()
+
+    def __str__(self) -> str:
+        path = Path(self.file)
+        inside = path.is_relative_to(Path.cwd())
+        return f"{path.relative_to(Path.cwd()) if inside else path}:{self.number}"
+
+
+def users_frame() -> FrameType | None:
+    """The innermost frame of the user's, who may be a library; None if all are torch's or ours."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def users_line() -> Line | None:
+    """Where the user's code stands."""
+    frame = users_frame()
+    return None if frame is None else Line(frame.f_code.co_filename, frame.f_lineno)
+
+
+@functools.lru_cache(4096)
+def is_users(filename: str) -> bool:
+    """Whether a file is neither ours, nor torch's, nor of what stands between."""
+    if filename.startswith((*_OURS, _TORCH, *_CHECKERS)):
+        return False
+    installed = any(folder in filename for folder in _INSTALLED)
+    return installed or not filename.startswith(_STANDARD)
+
+
+def raised_by_torch(error: BaseException) -> bool:
+    """Whether `error` comes from torch or from us, and not from code of the user's in between."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or trace.tb_frame.f_code.co_filename.startswith((*_OURS, _TORCH))
+
+
+def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None:
+    """Warn at the line that called the loss, however deep we are."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((*_OURS, _TORCH)):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
