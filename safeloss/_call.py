@@ -1,6 +1,8 @@
 """The nouns of a call: what comes, what it is read as, and why it may be refused."""
 
+import inspect
 import itertools
+import typing
 import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,7 +15,16 @@ from safeloss._torch import constant_while_compiling, transformed
 from safeloss.errors import LayoutError, SafeLossError
 
 # The options that are not torch's.
-OURS = ("class_dim", "num_classes", "check_values", "empty")
+OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
+SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
+
+
+def decides(parameter: inspect.Parameter) -> bool:
+    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
+    hint = parameter.annotation
+    members = (hint, *typing.get_args(hint))
+    return any(kind in (int, bool) or typing.get_origin(kind) is typing.Literal for kind in members)
+
 
 _memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
 _keys = itertools.count()
@@ -115,6 +126,9 @@ class Reading(NamedTuple):
     edits: Mapping[str, Edit]  # of those arguments that need one
     exact: bool
     settles: bool = False  # proves which axis holds the classes
+
+    def binding(self, axes: Axes) -> "Reading":
+        return Reading(axes, self.patterns, self.edits, self.exact, self.settles)
 
     def settling(self) -> "Reading":
         return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from safeloss import _faces
-from safeloss._call import Call, Edit, Memory, Reading, Refusal, settle
+from safeloss._call import Call, Edit, Memory, Reading, Refusal, decides, settle
 from safeloss._explaining import (
     Where,
     brief,
@@ -36,6 +36,7 @@ from safeloss._signature import (
     Named,
     Signature,
     Total,
+    averaged,
     signature_of,
     validate,
     validate_integers,
@@ -70,7 +71,9 @@ class Plan(NamedTuple):
                 if not traced:
                     _verify_values(signature, owner, self.reading, named)
         edited = signature.edited(self.reading, named)
-        return signature.run(signature.kernel, signature.total, self.zero, edited)
+        given, by_name = signature.native(self.zero, edited)
+        loss = signature.kernel(*given, **by_name)
+        return averaged(loss, signature.total, self.zero, edited) if self.zero else loss
 
 
 # At import ---------------------------------------------------------------------------------------
@@ -96,10 +99,11 @@ def forward_of(function: Any, **renamed: str | None) -> Any:
     """`forward` for a module: what the kernel requires; the rest are attributes of the module.
 
     Attributes have the names of the parameters, as torch's do; `renamed` gives what torch's module
-    calls otherwise, an attribute or a required parameter, and by None what it lacks.
+    calls otherwise, an attribute or a required parameter, and by None what it lacks. What it
+    holds although the kernel requires it is given as an expression, which begins with "self".
     """
     signature = function.signature
-    names = {p.name: p.name for p in signature.parameters if p.default is not p.empty}
+    names = {name: name for name in signature.names}
     attributes = {
         name: attribute
         for name, attribute in {**names, **renamed}.items()
@@ -154,7 +158,11 @@ def traced_call(
         raise zero.error(brief(name, signature.reader.inputs, call, zero))
     if reading.settles and memory is not None:
         settle(memory.key)
-    return signature.run(kernel, total, zero, signature.edited(reading, named))
+    named = signature.edited(reading, named)
+    given, by_name = signature.native(zero, named)
+    # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
+    loss = kernel(*given, **by_name)
+    return averaged(loss, total, zero, named) if zero else loss
 
 
 # The long way ------------------------------------------------------------------------------------
@@ -226,7 +234,7 @@ def _key(signature: Signature, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         if isinstance(value, Tensor) and parameter.name in signature.tensors:
             pair = (value.shape, value.dtype)
             key += [pair] if parameter.name in weights else pair
-        elif parameter.annotation is not float:
+        elif parameter.name in signature.tensors or decides(parameter):
             key.append(value)
     return tuple(key)
 
@@ -350,10 +358,12 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
     """`torch.fx` traces into what is not torch's: be a leaf, as native is, and keep the check."""
     proxies = [argument for argument in arguments if isinstance(argument, Proxy)]
     tracer: Any = proxies[0].tracer
-    required = len([p for p in signature.parameters if p.default is p.empty])
     if owner is not None and owner is not tracer.root:
         path = tracer.path_of_module(owner)
-        return tracer.create_proxy("call_module", path, arguments[:required], {})
+        named = dict(zip(signature.names, arguments))
+        inputs = tuple(named[name] for name in owner.forward.inputs)
+        return tracer.create_proxy("call_module", path, inputs, {})
+    required = len([p for p in signature.parameters if p.default is p.empty])
     options = {
         # "first" is the modules' alone; a proxy cannot be compared.
         p.name: "never" if isinstance(value, str) and value == "first" else value

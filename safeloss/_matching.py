@@ -29,6 +29,7 @@ class Reads(enum.Enum):
     AS_TARGETS = "a float64 wider than the scores is cast to their dtype"
     AS_SCORES = "any floating dtype is cast to that of the scores"
     BROADCAST = "may be smaller than spelled, where native broadcasts it without enlarging"
+    BINDS = "binds axes that the first argument lacks, and is not aligned"
 
 
 class Dim(NamedTuple):
@@ -53,6 +54,7 @@ class Pattern(NamedTuple):
     pinned: bool  # begins with the batch, and lacks the classes
     reads: str = ""  # the name of a `Reads`
     broadcast: bool = False  # `Reads.BROADCAST`
+    binds: bool = False  # `Reads.BINDS`
     rules: tuple[Any, ...] = ()  # of `_values`
 
     def has(self, axis: str) -> bool:
@@ -209,6 +211,8 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
 def _noted(pattern: Pattern, note: Any) -> Pattern:
     if note is Reads.BROADCAST:
         return pattern._replace(broadcast=True)
+    if note is Reads.BINDS:
+        return pattern._replace(binds=True)
     if isinstance(note, Reads):
         return pattern._replace(reads=note.name)
     return pattern._replace(rules=(*pattern.rules, note))
