@@ -55,6 +55,8 @@ class Signature(NamedTuple):
 
     def zero(self, reading: Reading, call: Call) -> str | Refusal:
         """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
+        if "empty" not in call.options:
+            return ""
         reduction = call.options.get("reduction", "mean")
         first, target = self.reader.inputs[0].name, self.reader.target
         if reduction == "sum" and ("empty", ("raise", "zero")) in self.choices:
