@@ -163,6 +163,12 @@ class Mistake(NamedTuple):
 
     def made(self, call: Call, last: bool) -> bool:
         """Whether `call` is this mistake."""
+        if self.option is not None and call.options[self.option[0]] != self.option[1]:
+            return False
+        if self.given is not None:
+            name, default = self.given
+            if call.options[name] == default or call.options[name] >= 0:
+                return False
         axes: Axes = {}
         for name, patterns in self.layouts_last if last else self.layouts:
             if name not in call.shapes:
@@ -177,12 +183,6 @@ class Mistake(NamedTuple):
         if self.classes is not None:
             least, most = self.classes
             if axes["classes"] < least or axes["classes"] > most:
-                return False
-        if self.option is not None and call.options[self.option[0]] != self.option[1]:
-            return False
-        if self.given is not None:
-            name, default = self.given
-            if call.options[name] == default or call.options[name] >= 0:
                 return False
         return not (self.batched and transformed())
 

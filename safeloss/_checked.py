@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from safeloss import _faces
-from safeloss._call import Call, Edit, Memory, Reading, Refusal, decides, settle
+from safeloss._call import Call, Edit, Memory, Reading, Refusal, settle
 from safeloss._explaining import (
     Where,
     brief,
@@ -169,13 +169,16 @@ def traced_call(
 
 
 @outside_compiler
-def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
-    """A call of a signature that was not seen before, or that native refused."""
+def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...], key: Any) -> Tensor:
+    """A call of a signature that was not seen before, or that native refused.
+
+    `key` is what its face looks it up by; None where there is none.
+    """
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
     try:
         with unobserved() as traced:
-            plan = _plan(signature, owner, arguments, traced)
+            plan = _plan(signature, owner, arguments, key, traced)
     except SafeLossError as refusal:
         raise refusal.with_traceback(None) from None  # it ends where the loss was called
     try:
@@ -188,7 +191,9 @@ def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Te
         raise explained.with_traceback(None) from None
 
 
-def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: bool) -> Plan:
+def _plan(
+    signature: Signature, owner: Any, arguments: tuple[Any, ...], key: Any, traced: bool
+) -> Plan:
     """What the call needs, verified, and remembered where it means the same the next time."""
     name = _name(signature, owner)
     memory = signature.memory if owner is None else owner._memory
@@ -215,28 +220,15 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: 
         memory.unread = unread = False
     if reading.settles and owner is not None:
         memory.settled = True
-    edits = tuple((signature.names.index(key), edit) for key, edit in reading.edits.items())
+    edits = tuple((signature.names.index(name), edit) for name, edit in reading.edits.items())
     plan = Plan(signature, reading, zero, always, edits)
-    if not (unread or symbolic or transformed()):
+    if not (key is None or unread or symbolic or transformed()):
         if len(memory.plans) >= MOST_PLANS:
             memory.plans.clear()
         plain = not (reading.edits or zero or always)
         with contextlib.suppress(TypeError):  # an option without a hash: read on every call
-            memory.plans[_key(signature, arguments)] = None if plain else plan
+            memory.plans[key] = None if plain else plan
     return plan
-
-
-def _key(signature: Signature, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The key that the faces spell out: see `_faces._key`."""
-    key: list[Any] = []
-    weights = {entry.name for entry in signature.reader.inputs if entry.weight}
-    for parameter, value in zip(signature.parameters, arguments):
-        if isinstance(value, Tensor) and parameter.name in signature.tensors:
-            pair = (value.shape, value.dtype)
-            key += [pair] if parameter.name in weights else pair
-        elif parameter.name in signature.tensors or decides(parameter):
-            key.append(value)
-    return tuple(key)
 
 
 def _name(signature: Signature, owner: Any) -> str:
@@ -265,9 +257,10 @@ def _verify_hints(
         for entry in inputs:
             tensor = named[entry.name]
             if isinstance(tensor, Tensor):
-                if reading.patterns[entry.name].broadcast:
+                pattern = reading.patterns[entry.name]
+                if pattern.broadcast:
                     tensor = tensor.expand(call.shapes[inputs[0].name])
-                if not is_bearable(tensor, entry.hint):
+                if not is_bearable(tensor, pattern.hint):
                     refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
                     raise _refused(signature, owner, call, refusal)
 

@@ -23,14 +23,15 @@ def make({names}):
         {held}
         if is_dynamo_compiling():
             return traced_call(constant, kernel, total, {owner}, ({everything},))
+        key = None
         try:
             {prepare}
-            plan = {plans}[{key}]
+            key = {key}
+            plan = {plans}[key]
             return kernel({native}) if plan is None else plan({owner}, ({arguments},))
         except Exception:
             pass
-        arguments = ({everything},)
-        return new_call(signature, {owner}, arguments)
+        return new_call(signature, {owner}, ({everything},), key)
     return {name}
 """
 

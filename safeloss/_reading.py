@@ -90,9 +90,9 @@ class Reader(NamedTuple):
 
     def _readings(self, call: Call, last: bool, typed: bool) -> list[Reading]:
         first = self.inputs[0]
-        found = []
+        found, sized = [], self._sized(call)
         for pattern in first.patterns_last if last else first.patterns:
-            bound = pattern.match(call.shapes[first.name], self._sized(call))
+            bound = pattern.match(call.shapes[first.name], sized)
             if bound is not None and (not typed or pattern.takes(call.dtypes[first.name])):
                 reading = Reading(bound, {first.name: pattern}, {}, exact=True)
                 reading = self._edited(reading, first.name, pattern, call, None, last)

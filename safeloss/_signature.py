@@ -37,6 +37,7 @@ class Signature(NamedTuple):
     tensors: tuple[str, ...]  # those that are declared as tensors
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
+    integers: tuple[tuple[str, bool], ...]  # the options that are, and whether None will do
     has_total: bool
     memory: Memory  # of the function; modules have their own
 
@@ -130,6 +131,11 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         tuple(entry.name for entry in inputs),
         Reader(tuple(inputs), target, mistakes),
         tuple(choices),
+        tuple(
+            (name, parameter.annotation is not int)
+            for name, parameter in parameters.items()
+            if parameter.annotation in (int, int | None)
+        ),
         total is not None,
         Memory(unread=False),
     )
@@ -164,16 +170,13 @@ def validate(
 
 def validate_integers(name: str, signature: Signature, options: Mapping[str, Any]) -> None:
     """A plain `ValueError` for what must be an integer and is none."""
-    for parameter in signature.parameters:
-        value: Any = options.get(parameter.name)
-        counts = parameter.name in dict(SIZED).values()
-        optional = parameter.annotation == (int | None)
-        if parameter.annotation is int or (optional and value is not None):
-            try:
-                counted = operator.index(value)
-            except TypeError:
-                raise ValueError(
-                    f"{name}: {parameter.name} must be an integer; it is {value!r}."
-                ) from None
-            if counts and (counted < 1 or isinstance(value, bool)):
-                raise ValueError(f"{name}: {parameter.name} must count something; it is {value!r}.")
+    for option, optional in signature.integers:
+        value: Any = options[option]
+        if optional and value is None:
+            continue
+        try:
+            counted = operator.index(value)
+        except TypeError:
+            raise ValueError(f"{name}: {option} must be an integer; it is {value!r}.") from None
+        if option in dict(SIZED).values() and (counted < 1 or isinstance(value, bool)):
+            raise ValueError(f"{name}: {option} must count something; it is {value!r}.")
