@@ -260,7 +260,9 @@ def _verify_hints(
                 pattern = reading.patterns[entry.name]
                 if pattern.broadcast:
                     tensor = tensor.expand(call.shapes[inputs[0].name])
-                if not is_bearable(tensor, pattern.hint):
+                # A cast makes of a bool layout a real one, which the hint declares as well.
+                hint = entry.hint if entry.name in reading.edits else pattern.hint
+                if not is_bearable(tensor, hint):
                     refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
                     raise _refused(signature, owner, call, refusal)
 
