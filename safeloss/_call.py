@@ -2,9 +2,10 @@
 
 import inspect
 import itertools
+import operator
 import typing
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -88,34 +89,43 @@ class Edit(NamedTuple):
     weight: bool = False  # which autocast promotes by itself
 
     def apply(self, tensor: Tensor) -> Tensor:
-        if self.shape is not None:
-            tensor = self._viewed(tensor, tuple(self.shape))
-        if self.classes_to_second:
-            tensor = tensor.movedim(-1, 1)
+        for method, arguments in self.moves(tensor.shape):
+            tensor = getattr(tensor, method)(*arguments)
         if self.dtype is None or (self.weight and torch.is_autocast_enabled(tensor.device.type)):
             return tensor
         return tensor.to(self.dtype)
 
-    def _viewed(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def steps(self, shape: Shape) -> list[Callable[[Tensor], Tensor]]:
+        """The same for tensors of one shape, decided once."""
+        if self.weight:
+            return [self.apply]
+        moves = self.moves(shape) + ([] if self.dtype is None else [("to", (self.dtype,))])
+        return [operator.methodcaller(method, *arguments) for method, arguments in moves]
+
+    def moves(self, shape: Shape) -> list[tuple[str, tuple[Any, ...]]]:
+        """The methods that give a tensor of `shape` its axes."""
+        moves = [] if self.shape is None else [self._view(shape, tuple(self.shape))]
+        return [*moves, ("movedim", (-1, 1))] if self.classes_to_second else moves
+
+    def _view(self, before: Shape, after: Shape) -> tuple[str, tuple[Any, ...]]:
         """Axes of size 1 inserted or left out, without naming the size of the batch, so that a
         trace of the call holds for every one."""
-        before = tensor.shape
-        spare = len(before) - len(shape)
+        spare = len(before) - len(after)
         if spare not in (1, -1):
-            return tensor.view(self._open(shape))
-        longer, shorter = (before, shape) if spare == 1 else (shape, before)
+            return "view", (self._open(after),)
+        longer, shorter = (before, after) if spare == 1 else (after, before)
         axis = 0
         while axis < len(shorter) and longer[axis] == shorter[axis]:
             axis += 1
-        return tensor.squeeze(axis) if spare == 1 else tensor.unsqueeze(axis)
+        return ("squeeze" if spare == 1 else "unsqueeze"), (axis,)
 
-    def _open(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _open(self, shape: Shape) -> tuple[int, ...]:
         """`shape` with its first size that is not 1 left open, where the others determine it."""
         if all([size != 0 for size in shape]):
             for axis, size in enumerate(shape):
                 if size != 1:
                     return (*shape[:axis], -1, *shape[axis + 1 :])
-        return shape
+        return (*shape,)
 
 
 class Reading(NamedTuple):

@@ -16,9 +16,10 @@ from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 from torch import Tensor
 from torch.fx import Proxy
+from torch.overrides import has_torch_function
 
 from safeloss import _faces
-from safeloss._call import Call, Edit, Memory, Reading, Refusal, settle
+from safeloss._call import Call, Memory, Reading, Refusal, settle
 from safeloss._explaining import (
     Where,
     brief,
@@ -57,21 +58,26 @@ class Plan(NamedTuple):
     reading: Reading
     zero: str
     values: bool  # read them on every call
-    edits: tuple[tuple[int, Edit], ...]  # those of the reading, by position
+    number: int | None  # torch's, of the reduction, where the operator alone will do
+    steps: tuple[tuple[int, Callable[[Tensor], Tensor]], ...]  # views and casts, by position
 
     def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
-        if not (self.values or self.zero or self.signature.by_name):  # the short way: views, casts
+        signature = self.signature
+        if not (self.values or self.zero or signature.by_name):  # the short way: views, casts
             moved = list(arguments)
-            for position, edit in self.edits:
-                moved[position] = edit.apply(moved[position])
-            return self.signature.kernel(*[moved[i] for i in self.signature.slots])
-        signature, named = self.signature, dict(zip(self.signature.names, arguments))
+            for position, step in self.steps:
+                moved[position] = step(moved[position])
+            operator = signature.operator
+            if operator is not None and self.number is not None and not has_torch_function(moved):
+                return operator(*[moved[i] for i in signature.taken], self.number)
+            return signature.kernel(*[moved[i] for i in signature.slots])
+        named = dict(zip(signature.names, arguments))
         if self.values:
             with unobserved() as traced:
                 if not traced:
                     _verify_values(signature, owner, self.reading, named)
         edited = signature.edited(self.reading, named)
-        given, by_name = signature.native(self.zero, edited)
+        given, by_name = signature.given(self.zero, edited)
         loss = signature.kernel(*given, **by_name)
         return averaged(loss, signature.total, self.zero, edited) if self.zero else loss
 
@@ -159,7 +165,7 @@ def traced_call(
     if reading.settles and memory is not None:
         settle(memory.key)
     named = signature.edited(reading, named)
-    given, by_name = signature.native(zero, named)
+    given, by_name = signature.given(zero, named)
     # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
     loss = kernel(*given, **by_name)
     return averaged(loss, total, zero, named) if zero else loss
@@ -220,14 +226,19 @@ def _plan(
         memory.unread = unread = False
     if reading.settles and owner is not None:
         memory.settled = True
-    edits = tuple((signature.names.index(name), edit) for name, edit in reading.edits.items())
-    plan = Plan(signature, reading, zero, always, edits)
+    steps = tuple(
+        (signature.names.index(name), step)
+        for name, edit in reading.edits.items()
+        for step in edit.steps(call.shapes[name])
+    )
+    number = None if zero or always else signature.number(call)
+    plan = Plan(signature, reading, zero, always, number, steps)
     if not (key is None or unread or symbolic or transformed()):
         if len(memory.plans) >= MOST_PLANS:
             memory.plans.clear()
         plain = not (reading.edits or zero or always)
         with contextlib.suppress(TypeError):  # an option without a hash: read on every call
-            memory.plans[key] = None if plain else plan
+            memory.plans[key] = number if plain else plan
     return plan
 
 
@@ -369,4 +380,4 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
     return tracer.create_proxy("call_function", function, arguments[:required], options)
 
 
-_LONG_WAYS = {"new_call": new_call, "traced_call": traced_call}
+_LONG_WAYS = {"new_call": new_call, "traced_call": traced_call, "Plan": Plan}

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
+from torch.overrides import has_torch_function_variadic
 
 from safeloss._call import OURS, decides
 from safeloss._torch import constant_while_compiling
@@ -28,7 +29,7 @@ def make({names}):
             {prepare}
             key = {key}
             plan = {plans}[key]
-            return kernel({native}) if plan is None else plan({owner}, ({arguments},))
+            {native}
         except Exception:
             pass
         return new_call(signature, {owner}, ({everything},), key)
@@ -54,8 +55,7 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
         prepare="pass",
         plans="memory.plans",
         key=_key(signature, arguments),
-        native=_native(signature, arguments),
-        arguments=", ".join(arguments),
+        native=_native(signature, "None", arguments),
     )
 
 
@@ -100,8 +100,7 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         prepare="; ".join(["buffers = self._buffers", *prepare]),
         plans="self._memory.plans",
         key=_key(signature, arguments),
-        native=_native(signature, arguments),
-        arguments=", ".join(arguments.values()),
+        native=_native(signature, "self", arguments),
     )
     written.inputs = tuple(given)  # the parameters of the kernel that it takes
     return written
@@ -114,7 +113,7 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if decides(parameter):
+            if decides(parameter) and source.isidentifier():  # not what never changes
                 parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
@@ -123,13 +122,24 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def _native(signature: Any, arguments: Mapping[str, str]) -> str:
-    """The arguments that are torch's, as the kernel takes them."""
-    return ", ".join(
+def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
+    """What a hit runs: the plan if there is one, or else the kernel, or its operator alone."""
+    planned = f"plan({owner}, ({', '.join(arguments.values())},))"
+    given = ", ".join(
         f"{p.name}={arguments[p.name]}" if p.kind is p.KEYWORD_ONLY else arguments[p.name]
         for p in signature.parameters
         if p.name not in OURS
     )
+    if signature.operator is None:
+        return f"return kernel({given}) if plan is None else {planned}"
+    taken = [signature.names[position] for position in signature.taken]
+    watched = ", ".join(arguments[name] for name in taken if name in signature.tensors)
+    operands = ", ".join([*(arguments[name] for name in taken), "plan"])
+    return f"""if plan.__class__ is Plan:
+                return {planned}
+            if plan is None or has_torch_function({watched}):
+                return kernel({given})
+            return operator({operands})"""
 
 
 def _write(
@@ -150,6 +160,8 @@ def _write(
         "signature": signature,
         "kernel": signature.kernel,
         "total": signature.total,
+        "operator": signature.operator,
+        "has_torch_function": has_torch_function_variadic,
         "is_dynamo_compiling": is_dynamo_compiling,
     }
     source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)

@@ -1,17 +1,20 @@
 """A kernel's `def` line, read once: what a call of it depends on, and how native is run."""
 
 import inspect
-import operator
 import typing
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from safeloss import _operators
 from safeloss._call import OURS, SIZED, Call, Input, Memory, Reading, Refusal
 from safeloss._matching import parse
 from safeloss._mistakes import MISTAKES
+from safeloss._operators import NUMBERS
 from safeloss._reading import Reader
 from safeloss._torch import is_zero
 from safeloss.errors import LayoutError
@@ -34,6 +37,9 @@ class Signature(NamedTuple):
     positional: tuple[str, ...]  # those that torch takes by position
     by_name: tuple[str, ...]  # those that torch takes by name
     slots: tuple[int, ...]  # where the positional ones stand among all
+    native: Kernel | None  # of `torch.nn.functional`
+    operator: Kernel | None  # that native ends in, if it is a single one
+    taken: tuple[int, ...]  # by the operator, before torch's number of the reduction
     tensors: tuple[str, ...]  # those that are declared as tensors
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
@@ -74,6 +80,20 @@ class Signature(NamedTuple):
         by_total = self.has_total and not reading.patterns[target].has("classes")
         return "total" if empty == "zero" and by_total else ""
 
+    def number(self, call: Call) -> int | None:
+        """torch's number of the reduction, where the operator alone does what the kernel does."""
+        if self.operator is None or self.native is None:
+            return None
+        if vars(F).get(self.native.__name__) is not self.native:
+            return None  # somebody has put something else in its place
+        for position, parameter in enumerate(self.parameters):
+            name = parameter.name
+            if position in self.taken or name in (*OURS, "reduction"):
+                continue
+            if name in call.shapes or call.options[name] is not parameter.default:
+                return None
+        return NUMBERS.get(call.options["reduction"])
+
     def edited(self, reading: Reading, named: Named) -> Named:
         """The arguments as native must get them."""
         return {
@@ -81,7 +101,7 @@ class Signature(NamedTuple):
             for name, value in named.items()
         }
 
-    def native(self, zero: str, named: Named) -> tuple[list[Any], Named]:
+    def given(self, zero: str, named: Named) -> tuple[list[Any], Named]:
         """The arguments that torch takes, by position and by name; for `zero`, of a sum."""
         if zero:
             given = {name: None if name in LEGACY else value for name, value in named.items()}
@@ -93,7 +113,7 @@ class Signature(NamedTuple):
 
 
 def averaged(loss: Tensor, total: Total | None, zero: str, named: Named) -> Tensor:
-    """The mean that is 0 over nothing, from what `Signature.native` asked for."""
+    """The mean that is 0 over nothing, from what `Signature.given` asked for."""
     if zero == "sum" or total is None:
         return loss.sum()
     weight = total(named)
@@ -118,6 +138,8 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
             choices.append((name, listed))
     mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
     target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
+    operator = getattr(_operators, kernel.__name__, None)
+    taken = [] if operator is None else list(inspect.signature(operator).parameters)
     native = [p for p in parameters.values() if p.name not in OURS]
     return Signature(
         kernel.__name__.lstrip("_"),
@@ -128,6 +150,9 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
         tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
         tuple(list(parameters).index(p.name) for p in native if p.kind is not p.KEYWORD_ONLY),
+        next((getattr(F, x) for x in kernel.__code__.co_names if hasattr(F, x)), None),
+        operator,
+        tuple(list(parameters).index(name) for name in taken[:-1]),
         tuple(entry.name for entry in inputs),
         Reader(tuple(inputs), target, mistakes),
         tuple(choices),
@@ -175,7 +200,7 @@ def validate_integers(name: str, signature: Signature, options: Mapping[str, Any
         if optional and value is None:
             continue
         try:
-            counted = operator.index(value)
+            counted = index(value)
         except TypeError:
             raise ValueError(f"{name}: {option} must be an integer; it is {value!r}.") from None
         if option in dict(SIZED).values() and (counted < 1 or isinstance(value, bool)):

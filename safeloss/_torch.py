@@ -60,9 +60,11 @@ def readable(tensors: Iterable[Tensor]) -> bool:
     if transformed():
         return False
     for tensor in tensors:
-        if tensor.is_meta or isinstance(tensor, FakeTensor):
+        if tensor.is_meta:
             return False
-        if is_traceable_wrapper_subclass(tensor):
+        if type(tensor) is not Tensor and (
+            isinstance(tensor, FakeTensor) or is_traceable_wrapper_subclass(tensor)
+        ):
             return False
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             return False
