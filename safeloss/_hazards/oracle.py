@@ -39,14 +39,11 @@ class Answer(NamedTuple):
     def __str__(self) -> str:
         return type(self.error).__name__ if self.value is None else f"{self.value.item():.4g}"
 
-    def agrees(self, value: Tensor | None, gradient: Tensor) -> bool:
-        """Whether another answer is this one, to within what the order of a sum can do."""
-        return (
-            self.value is not None
-            and value is not None
-            and self.gradient is not None
-            and torch.allclose(value, self.value)
-            and torch.allclose(gradient, self.gradient)
+    def agrees(self, other: "Answer") -> bool:
+        """Whether two are the same, to within what the order of a sum can do."""
+        pairs = ((self.value, other.value), (self.gradient, other.gradient))
+        return all(
+            one is not None and two is not None and torch.allclose(one, two) for one, two in pairs
         )
 
 

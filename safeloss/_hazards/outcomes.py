@@ -54,6 +54,13 @@ class Row(NamedTuple):
     safe: Side
 
 
+class Truth(NamedTuple):
+    """What a call means, and the answer that is right."""
+
+    meant: Meaning
+    answer: Answer
+
+
 def native_of(safe: type[nn.Module]) -> type[nn.Module]:
     """The class of `torch.nn` that a loss stands in for."""
     return next(kind for kind in safe.__mro__ if kind.__module__.startswith("torch."))
@@ -74,18 +81,11 @@ def _row(case: Case, native: type[nn.Module], usual: frozenset[str]) -> Row:
     given = dict(tensors)
     if case.slip is not None:
         given[case.about] = case.slip.made(tensors[case.about])
-    meant, right = None, None
-    if case.sizes["B"] and (case.slip is None or case.slip.known):
-        meant = meaning(case.inputs, case.layouts, case.sizes)
-    if meant is not None:
-        right = _right(case, native, meant, tensors)
-    sides = []
-    for kind in (native, case.safe):
-        gave = answer(_asked(kind, case), given)
-        sides.append(Side(_outcome(gave, right, meant, case, usual), str(gave)))
-    safe = sides[1]
-    if safe.outcome == "right" and meant is not None and not _as_declared(case, meant):
-        safe = safe._replace(outcome="normalises")
+    truth = _truth(case, native, tensors)
+    answers = [answer(_asked(kind, case), given) for kind in (native, case.safe)]
+    natively, safely = [_outcome(gave, truth, case, usual) for gave in answers]
+    if safely == "right" and truth is not None and not _as_declared(case, truth.meant):
+        safely = "normalises"
     return Row(
         case.safe.__name__,
         native.__name__,
@@ -93,9 +93,9 @@ def _row(case: Case, native: type[nn.Module], usual: frozenset[str]) -> Row:
         case.call,
         case.about,
         {name: list(tensor.shape) for name, tensor in given.items()},
-        str(right) if meant is not None and meant.own else None,
-        sides[0],
-        safe,
+        str(truth.answer) if truth is not None and truth.meant.own else None,
+        Side(natively, str(answers[0])),
+        Side(safely, str(answers[1])),
     )
 
 
@@ -119,8 +119,13 @@ def _asked(kind: type[nn.Module], case: Case) -> Callable[[Tensors], Tensor]:
     return call
 
 
-def _right(case: Case, native: type[nn.Module], meant: Meaning, tensors: Tensors) -> Answer:
+def _truth(case: Case, native: type[nn.Module], tensors: Tensors) -> Truth | None:
     """What native makes of the samples one by one, each of them as it is declared."""
+    if not case.sizes["B"] or (case.slip is not None and not case.slip.known):
+        return None
+    meant = meaning(case.inputs, case.layouts, case.sizes)
+    if meant is None:
+        return None
     call = _asked(native, case)
 
     def reduced(tensors: Tensors) -> Tensor:
@@ -131,7 +136,7 @@ def _right(case: Case, native: type[nn.Module], meant: Meaning, tensors: Tensors
         name: arranged(tensor, case.layouts[name], meant.layouts[name], case.sizes)
         for name, tensor in tensors.items()
     }
-    return answer(reduced, declared)
+    return Truth(meant, answer(reduced, declared))
 
 
 def _as_declared(case: Case, meant: Meaning) -> bool:
@@ -141,22 +146,25 @@ def _as_declared(case: Case, meant: Meaning) -> bool:
     )
 
 
-def _outcome(
-    gave: Answer, right: Answer | None, meant: Meaning | None, case: Case, usual: frozenset[str]
-) -> str:
+def _outcome(gave: Answer, truth: Truth | None, case: Case, usual: frozenset[str]) -> str:
     """The name of what one side did."""
     if gave.error is not None:
         return "refuses" if isinstance(gave.error, SafeLossError) else "raises"
-    agrees = False
-    if right is not None and meant is not None and gave.gradient is not None:
-        first = case.inputs[0].name
-        axes, declared = case.layouts[first], meant.layouts[first]
-        agrees = right.agrees(gave.value, arranged(gave.gradient, axes, declared, case.sizes))
-    if agrees and meant is not None and meant.own:
+    agrees = truth is not None and truth.answer.agrees(_as_meant(gave, truth.meant, case))
+    if agrees and truth is not None and truth.meant.own:
         return "right"
     if gave.warnings - usual:
         return "warns"
     return "repeats" if agrees else "silent"
+
+
+def _as_meant(gave: Answer, meant: Meaning, case: Case) -> Answer:
+    """An answer with its gradient in the layout that is declared."""
+    if gave.gradient is None:
+        return gave
+    first = case.inputs[0].name
+    axes, declared = case.layouts[first], meant.layouts[first]
+    return gave._replace(gradient=arranged(gave.gradient, axes, declared, case.sizes))
 
 
 def _unseen(rows: list[Row]) -> list[Row]:

@@ -21,7 +21,7 @@ def summary(rows: Sequence[Row]) -> str:
     return (
         f"Silent wrong results: native {native['silent']}, safeloss {safe['silent']}. "
         f"Of {len(rows)} calls on PyTorch {torch.__version__.partition('+')[0]}: "
-        f"native {natively}; safeloss {safely}; unseen {safe['unseen']}."
+        f"native {natively}; safeloss {safely}; both alike: unseen {safe['unseen']}."
     )
 
 
