@@ -1,6 +1,6 @@
 """Losses that score every prediction against its own target, or say why they cannot."""
 
-from safeloss import functional, layouts
+from safeloss import functional, layouts, losses
 from safeloss._align import align
 from safeloss._typed import typed
 from safeloss._version import __version__
@@ -17,6 +17,7 @@ from safeloss.errors import (
 from safeloss.losses import (
     SAFE,
     MultiLabelBCE,
+    SafeAdaptiveLogSoftmaxWithLoss,
     SafeBCELoss,
     SafeBCEWithLogitsLoss,
     SafeCosineEmbeddingLoss,
@@ -49,6 +50,7 @@ __all__ = [
     "DeviceError",
     "LayoutError",
     "MultiLabelBCE",
+    "SafeAdaptiveLogSoftmaxWithLoss",
     "SafeBCELoss",
     "SafeBCEWithLogitsLoss",
     "SafeCTCLoss",
@@ -80,3 +82,8 @@ __all__ = [
     "layouts",
     "typed",
 ]
+
+if hasattr(losses, "SafeLinearCrossEntropyLoss"):
+    from safeloss.losses import SafeLinearCrossEntropyLoss
+
+    __all__ += ["SafeLinearCrossEntropyLoss"]

@@ -1,6 +1,8 @@
 """The nouns of a call: what comes, what it is read as, and why it may be refused."""
 
+import inspect
 import itertools
+import typing
 import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,7 +15,16 @@ from safeloss._torch import constant_while_compiling, transformed
 from safeloss.errors import LayoutError, SafeLossError
 
 # The options that are not torch's.
-OURS = ("class_dim", "num_classes", "check_values", "empty")
+OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
+SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
+
+
+def decides(parameter: inspect.Parameter) -> bool:
+    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
+    hint = parameter.annotation
+    members = (hint, *typing.get_args(hint))
+    return any(kind in (int, bool) or typing.get_origin(kind) is typing.Literal for kind in members)
+
 
 _memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
 _keys = itertools.count()
@@ -116,6 +127,9 @@ class Reading(NamedTuple):
     exact: bool
     settles: bool = False  # proves which axis holds the classes
 
+    def binding(self, axes: Axes) -> "Reading":
+        return Reading(axes, self.patterns, self.edits, self.exact, self.settles)
+
     def settling(self) -> "Reading":
         return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)
 
@@ -149,6 +163,12 @@ class Mistake(NamedTuple):
 
     def made(self, call: Call, last: bool) -> bool:
         """Whether `call` is this mistake."""
+        if self.option is not None and call.options[self.option[0]] != self.option[1]:
+            return False
+        if self.given is not None:
+            name, default = self.given
+            if call.options[name] == default or call.options[name] >= 0:
+                return False
         axes: Axes = {}
         for name, patterns in self.layouts_last if last else self.layouts:
             if name not in call.shapes:
@@ -163,12 +183,6 @@ class Mistake(NamedTuple):
         if self.classes is not None:
             least, most = self.classes
             if axes["classes"] < least or axes["classes"] > most:
-                return False
-        if self.option is not None and call.options[self.option[0]] != self.option[1]:
-            return False
-        if self.given is not None:
-            name, default = self.given
-            if call.options[name] == default or call.options[name] >= 0:
                 return False
         return not (self.batched and transformed())
 

@@ -99,7 +99,7 @@ ClassLogProbabilities: TypeAlias = Annotated[
     Float[Tensor, "batch classes *space"], LogProbability()
 ]
 MarginScores: TypeAlias = Float[Tensor, "batch classes"]  # only their differences count
-MarginClasses: TypeAlias = Annotated[
+RowClasses: TypeAlias = Annotated[
     Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex()
 ]
 MarginWeights: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES]
@@ -120,6 +120,11 @@ LabelWeights: TypeAlias = Annotated[Float[Tensor, "*batch classes"], Reads.BROAD
 Embeddings: TypeAlias = Float[Tensor, "batch features"]
 EmbeddingSigns: TypeAlias = Annotated[Shaped[Tensor, " batch"], Reads.AS_TARGETS, Sign()]
 Points: TypeAlias = Float[Tensor, "*batch features"]
+
+# What a layer of one row of weights per class (and place) turns into class scores.
+Features: TypeAlias = Float[Tensor, "batch features"]
+LinearWeight: TypeAlias = Annotated[Float[Tensor, "classes *space features"], Reads.BINDS]
+LinearBias: TypeAlias = Float[Tensor, "classes *space"]
 
 # Sequences, of which the time axis comes first. Labels are one row for each sample, padded, or
 # all of them joined; `_` is any size.
@@ -148,8 +153,9 @@ SampleClassProbabilities: TypeAlias = Annotated[
     Float[Tensor, " classes"], Reads.AS_TARGETS, SumToOne()
 ]
 SampleClassLogProbabilities: TypeAlias = Annotated[Float[Tensor, " classes"], LogProbability()]
+SampleFeatures: TypeAlias = Float[Tensor, " features"]
 SampleMarginScores: TypeAlias = Float[Tensor, " classes"]
-SampleMarginClass: TypeAlias = Annotated[
+SampleRowClass: TypeAlias = Annotated[
     Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
 SampleClassSet: TypeAlias = Annotated[

@@ -45,6 +45,7 @@ def test_the_bug_is_as_bad_as_the_page_says() -> None:
             assert accuracy == pytest.approx(float(written), abs=0.02)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo looks at what frames hold
 def test_jaxtyped_under_the_compiler_is_as_the_page_says() -> None:
     from beartype import beartype
     from jaxtyping import Float, TypeCheckError, jaxtyped
