@@ -10,6 +10,7 @@ from safeloss import functional
 from safeloss._call import OURS, Input
 from safeloss._explaining import declared
 from safeloss._hazards import LOSSES
+from safeloss._hazards.cases import taken
 from safeloss._hazards.outcomes import native_of
 from safeloss._matching import Reads
 from safeloss._values import Rule
@@ -36,18 +37,13 @@ def _family(module: str) -> str:
 
 def _line(safe: Any) -> str:
     name = safe.__name__
-    given = [entry for entry in safe.forward.signature.reader.inputs if not entry.weight]
-    inputs = ", ".join(f"`{entry.name} {_axes(entry)}`" for entry in given)
+    given = taken(safe.forward.signature)
+    inputs = ", ".join(f"`{entry.name} {entry.patterns[0].text}`" for entry in given)
     function = _function(safe)
     return (
         f"| [`{name}`](#{name.lower()}) | `nn.{native_of(safe).__name__}` | "
         f"{f'`{function}`' if function else 'none'} | {inputs} |"
     )
-
-
-def _axes(entry: Input) -> str:
-    """The axes of the first layout, which is that of a batch."""
-    return entry.patterns[0].text
 
 
 def _function(safe: Any) -> str:
@@ -63,17 +59,17 @@ def _section(safe: Any) -> str:
     described = getattr(functional, function) if function else safe
     sentence = inspect.cleandoc(described.__doc__).partition("\n\n")[0].replace("\n", " ")
     parameters = inspect.signature(safe).parameters
-    inputs = [e for e in signature.reader.inputs if not e.weight or e.name in parameters]
     rows = "\n".join(
         f"| `{entry.name}`{' (optional)' if entry.weight else ''} "
         f"| {_marked(declared(entry.patterns))} | {_numbers(entry) or 'any'} |"
-        for entry in inputs
+        for entry in signature.reader.inputs
+        if entry in taken(signature) or entry.name in parameters
     )
     known = dict(signature.choices)
     options = [
         f"`{name}={parameter.default!r}`{_others(parameter.default, known.get(name, ()))}"
         for name, parameter in parameters.items()
-        if name in OURS
+        if name in OURS and parameter.default is not parameter.empty
     ]
     called = f"; as a function, `safeloss.functional.{function}`" if function else ""
     return (

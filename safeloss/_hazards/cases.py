@@ -19,13 +19,15 @@ from safeloss._hazards.grid import (
     Pair,
 )
 from safeloss._hazards.numbers import NUMBERS, SLIPS, Draw, Slip
-from safeloss._hazards.oracle import named
+from safeloss._hazards.oracle import understood
+from safeloss._matching import Pattern
+from safeloss._signature import Signature
 
 
 class Case(NamedTuple):
     """A call of one loss."""
 
-    safe: type[nn.Module]
+    safe: Any  # the class
     inputs: tuple[Input, ...]  # all that are given: those of `forward`, then a weight
     layouts: Mapping[str, Axes]
     about: str  # an argument, where there is a choice
@@ -34,6 +36,12 @@ class Case(NamedTuple):
     sizes: Mapping[str, int] = SIZES
     slip: Slip | None = None
     floating: bool = False  # the target holds shares, whatever is declared
+
+    @property
+    def layer(self) -> Pattern | None:
+        """The layout of the weights that the loss has as a layer."""
+        inputs = self.safe.forward.signature.reader.inputs
+        return next((e.patterns[0] for e in inputs if e.patterns[0].binds), None)
 
     def drawn(self) -> dict[str, Tensor]:
         """Numbers that keep the rules, in the layouts of the call."""
@@ -52,10 +60,16 @@ class Case(NamedTuple):
         return tensors
 
 
+def taken(signature: Signature) -> tuple[Input, ...]:
+    """The inputs of `forward`: neither weights nor what belongs to the loss as a layer."""
+    inputs = signature.reader.inputs
+    return tuple(e for e in inputs if not (e.weight or e.patterns[0].binds))
+
+
 def cases(safe: Any) -> list[Case]:
     """The calls of the grid that this loss may get, the plain one first."""
     signature, parameters = safe.forward.signature, inspect.signature(safe).parameters
-    inputs = tuple(entry for entry in signature.reader.inputs if not entry.weight)
+    inputs = taken(signature)
     weights = [e for e in signature.reader.inputs if e.weight and e.name in parameters]
     texts = tuple(entry.patterns[0].text for entry in inputs)
     axes = texts if len(set(texts)) > 1 else texts[:1]
@@ -101,7 +115,7 @@ def _weighted(safe: type[nn.Module], inputs: tuple[Input, ...], entry: Input) ->
     found = []
     for pair in SPREAD if entry.patterns[0].broadcast else PER_CLASS:
         first, last = pair.layouts
-        if any(named(pattern, first) is not None for pattern in inputs[0].patterns):
+        if any(understood(pattern, first) is not None for pattern in inputs[0].patterns):
             shared = inputs[1].patterns[0].text == inputs[0].patterns[0].text
             layouts = dict.fromkeys([e.name for e in inputs], first if shared else ("B",))
             layouts |= {inputs[0].name: first, entry.name: last}
@@ -115,10 +129,10 @@ def _slipped(plain: Case, entry: Input, slip: Slip) -> list[Case]:
     pattern = next((p for p in entry.patterns if slip.breaks(p)), None)
     if pattern is None:
         return []
-    first, layouts = plain.inputs[0], dict(plain.layouts)
-    if pattern.text == first.patterns[0].text:
-        layouts[entry.name] = layouts[first.name]
-    elif entry.weight:
+    layouts = dict(plain.layouts)
+    if entry.weight:
         layouts[entry.name] = ("C",)
+    elif pattern.has("classes") and not slip.first:
+        layouts[entry.name] = ("B", "C")
     inputs = (*plain.inputs, entry) if entry.weight else plain.inputs
     return [Case(plain.safe, inputs, layouts, entry.name, slip.what, "Numbers", SIZES, slip)]

@@ -13,7 +13,6 @@ SIZES = {"B": 6, "C": 3, "D": 7, "H": 2, "W": 4, "T": 5, "N": 5, "S": 2, "1": 1}
 # The axes of a declared layout, as the rows call them; those not named here are any others.
 LETTERS = {"batch": "B", "classes": "C", "features": "D", "time": "T"}
 
-
 # What the constructors of losses with parameters of their own need.
 REQUIRED = {
     "in_features": SIZES["D"],
@@ -151,6 +150,18 @@ EMBEDDINGS = _pairs(
     "B D / B D /",
     "B D / D B / B, B == D",
 )
+FEATURES = _pairs(
+    "B D / B",
+    "B D / B, B == D",
+    "D /",
+    "B D / B 1",
+    "B D / 1 B",
+    "D / 1",
+    "1 D /",
+    "B D / B C",
+    "D B / B",
+    "D B / B, B == D",
+)
 SEQUENCES = _pairs(
     "T B C / B S / B / B",
     "T B C / B S / B / B, B == T",
@@ -178,6 +189,8 @@ GRIDS = {
     ("[batch, classes]", "[batch]"): Grid("Classes", CLASSES),
     ("[batch, classes, *space]", "[batch, *space]"): Grid("Classes", SPACES),
     ("[batch, features]", "[batch, features]", "[batch]"): Grid("Pairs", EMBEDDINGS),
+    ("[batch, features]", "[batch]"): Grid("Features", FEATURES),
+    ("[batch, features]", "[batch, *space]"): Grid("Features", FEATURES),
     ("[time, batch, classes]", "[batch, _]", "[batch]", "[batch]"): Grid("Sequences", SEQUENCES),
 }
 # Where any axes are declared, but distances are taken along the last one.

@@ -64,6 +64,11 @@ def _probabilities_or_labels(draw: Draw) -> Tensor:
     return draw.uniform() if draw.kind == "Float" else draw.uniform().round()
 
 
+def _indices(draw: Draw) -> Tensor:
+    """Every class stands somewhere: one that does not cannot show that they are counted from 1."""
+    return draw.uniform().flatten().argsort().reshape(draw.shape) % draw.sizes["C"]
+
+
 def _class_sets(draw: Draw) -> Tensor:
     if "C" not in draw.axes:
         return draw.below(1)
@@ -78,7 +83,7 @@ NUMBERS: dict[type, Callable[[Draw], Tensor]] = {
     Sign: lambda draw: draw.normal().sign(),
     LogProbability: _log_probabilities,
     NotNegative: Draw.uniform,
-    ClassIndex: lambda draw: draw.below(draw.sizes["C"]),
+    ClassIndex: _indices,
     ClassSet: _class_sets,
     SumToOne: lambda draw: draw.normal().softmax(draw.classes),
     Labelling: lambda draw: draw.below(draw.sizes["C"], start=1),

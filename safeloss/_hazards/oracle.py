@@ -6,7 +6,6 @@ declares, whatever their sizes are; where a prediction has no target of its own,
 
 import warnings
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -47,14 +46,20 @@ class Answer(NamedTuple):
         )
 
 
-def meaning(inputs: tuple[Input, ...], layouts: Layouts, sizes: Sizes) -> Meaning | None:
-    """What a call of these layouts means; None if nothing that this loss could compute."""
+def meaning(
+    inputs: tuple[Input, ...], layouts: Layouts, sizes: Sizes, layer: Pattern | None
+) -> Meaning | None:
+    """What a call of these layouts means; None if nothing that this loss could compute.
+
+    `layer` is the layout of the weights that turn features into class scores.
+    """
     first, *others = inputs
     for pattern in first.patterns:
         spelled = _ordered(pattern, layouts[first.name])
-        axes = named(pattern, spelled)
-        if axes is None or _misnamed(pattern, axes):
+        axes = understood(pattern, spelled)
+        if axes is None:
             continue
+        axes = axes if layer is None else _match(layer, ("C", "D"), axes)
         found, own = {first.name: spelled}, True
         for entry in others:
             candidates = _spelled(entry, axes, layouts[entry.name])
@@ -70,7 +75,18 @@ def meaning(inputs: tuple[Input, ...], layouts: Layouts, sizes: Sizes) -> Meanin
     return None
 
 
-def named(pattern: Pattern, layout: Axes, axes: Mapping[str, Any] = MappingProxyType({})) -> Any:
+def understood(pattern: Pattern, layout: Axes) -> Mapping[str, Any] | None:
+    """The axes that a layout binds, by name; None if it takes samples for classes, say."""
+    axes = _match(pattern, layout, {})
+    if axes is None or (pattern.dims[:1] and pattern.dims[0].variadic):
+        return axes  # element by element any axis may be the last
+    wrong = [
+        word for word, letter in LETTERS.items() if axes.get(word, letter) not in (letter, "1")
+    ]
+    return None if wrong else axes
+
+
+def _match(pattern: Pattern, layout: Axes, axes: Mapping[str, Any]) -> Any:
     """`Pattern.match` on the names of axes instead of their sizes."""
     names: Any = layout
     return pattern.match(names, dict(axes))
@@ -88,13 +104,6 @@ def _ordered(pattern: Pattern, axes: Axes) -> Axes:
     return ordered
 
 
-def _misnamed(pattern: Pattern, axes: Mapping[str, Any]) -> bool:
-    """Whether a call would take one axis for another: its samples for classes, say."""
-    if pattern.dims[:1] and pattern.dims[0].variadic:
-        return False  # element by element, where any axis may be the last
-    return any(axes.get(word, letter) not in (letter, "1") for word, letter in LETTERS.items())
-
-
 def _spelled(entry: Input, axes: Mapping[str, Any], layout: Axes) -> list[Axes]:
     """The layouts that are declared for an input beside a first one with these axes."""
     batched = "batch" in axes or "*batch" in axes
@@ -105,7 +114,7 @@ def _spelled(entry: Input, axes: Mapping[str, Any], layout: Axes) -> list[Axes]:
         spelled = pattern.spell(dict(axes))
         if spelled is not None:
             found.append(tuple(map(str, spelled)))
-        elif pattern.free and named(pattern, layout, axes) is not None:
+        elif pattern.free and _match(pattern, layout, axes) is not None:
             found.append(layout)
     return found
 

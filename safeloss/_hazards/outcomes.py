@@ -123,7 +123,7 @@ def _truth(case: Case, native: type[nn.Module], tensors: Tensors) -> Truth | Non
     """What native makes of the samples one by one, each of them as it is declared."""
     if not case.sizes["B"] or (case.slip is not None and not case.slip.known):
         return None
-    meant = meaning(case.inputs, case.layouts, case.sizes)
+    meant = meaning(case.inputs, case.layouts, case.sizes, case.layer)
     if meant is None:
         return None
     call = _asked(native, case)
