@@ -87,7 +87,12 @@ def _marked(layouts: str) -> str:
 def _numbers(entry: Input) -> str:
     """The rules of all layouts, what is only warned of, and how the tensor is read."""
     rules = dict.fromkeys(rule for pattern in entry.patterns for rule in pattern.rules)
-    said = [f"{rule}" if isinstance(rule, Rule) else f"warns if it {rule}" for rule in rules]
+    said = [
+        f"{rule}"
+        if str(rule).startswith("must ")
+        else f"{'refused' if isinstance(rule, Rule) else 'warns'} if it {rule}"
+        for rule in rules
+    ]
     reads = dict.fromkeys(Reads[p.reads].value for p in entry.patterns if p.reads)
     if any(pattern.broadcast for pattern in entry.patterns):
         reads[Reads.BROADCAST.value] = None
