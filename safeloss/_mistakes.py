@@ -194,6 +194,24 @@ MISTAKES = (
         "or SafeCrossEntropyLoss on scores without an activation.",
         fixes=("target.int().argmax({axis})",),
     ),
+    # Margins.
+    _row(
+        ("multi_margin_loss",),
+        "`input` has one class, and there is no other that it could win against.",
+        on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+        classes=(0, 1),
+        always=True,
+        advice="One score per sample answers a yes/no question: SafeHingeEmbeddingLoss, "
+        "SafeSoftMarginLoss or SafeBCEWithLogitsLoss.",
+    ),
+    _row(
+        ("multilabel_margin_loss",),
+        "`input` has one axis, and that may be the batch or the classes.",
+        on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
+        batched=True,
+        always=True,
+        advice="One score per sample is one yes/no question: SafeBCEWithLogitsLoss.",
+    ),
     # Divergences.
     _row(
         ("kl_div",),

@@ -245,6 +245,19 @@ class NotSoftmax(Suspicion):
 
 
 @dataclass(frozen=True)
+class NotMultiHot(Suspicion):
+    def __str__(self) -> str:
+        return (
+            "holds nothing but 0 and 1, as multi-hot labels do. This loss takes the indices of "
+            "the classes, and then -1"
+        )
+
+    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+        # Of three classes and more, 0 and 1 cannot fill a row unless one of them stands twice.
+        return ((values == 0) | (values == 1)).all() & torch.tensor(seen.axes["classes"] > 2)
+
+
+@dataclass(frozen=True)
 class SomeWeight(Suspicion):
     least = 1
 

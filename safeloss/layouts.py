@@ -20,6 +20,7 @@ from safeloss._values import (
     ClassSet,
     Labelling,
     LogProbability,
+    NotMultiHot,
     NotNaN,
     NotNegative,
     NotProbabilities,
@@ -101,7 +102,10 @@ MarginScores: TypeAlias = Float[Tensor, "batch classes"]  # only their differenc
 RowClasses: TypeAlias = Annotated[
     Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex()
 ]
-ClassSets: TypeAlias = Annotated[Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet()]
+MarginWeights: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES]
+ClassSets: TypeAlias = Annotated[
+    Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
+]
 
 # Several yes/no questions, on the last axis.
 LabelScores: TypeAlias = Annotated[Float[Tensor, "*batch classes"], NotProbabilities()]
@@ -154,6 +158,8 @@ SampleMarginScores: TypeAlias = Float[Tensor, " classes"]
 SampleRowClass: TypeAlias = Annotated[
     Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
-SampleClassSet: TypeAlias = Annotated[Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet()]
+SampleClassSet: TypeAlias = Annotated[
+    Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
+]
 Embedding: TypeAlias = Float[Tensor, " features"]
 EmbeddingSign: TypeAlias = Annotated[Shaped[Tensor, ""], Reads.AS_TARGETS, Sign()]
