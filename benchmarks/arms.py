@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.cases import Case, Tensors, as_passed, prepared
 from benchmarks.naive import naive
+from benchmarks.others import others
 from benchmarks.timing import Loop, loop
 
 NATIVE = "native"
@@ -46,10 +47,19 @@ def eager(case: Case, inputs: Tensors, backward: bool) -> Arms:
 def function(case: Case, inputs: Tensors, backward: bool) -> Arms:
     """The functions, and the native one behind jaxtyping's decorator."""
     return {
-        NATIVE: loop(case.native_function, inputs, backward),
-        "safe": loop(case.safe_function, inputs, backward),
+        NATIVE: loop(_there(case.native_function), inputs, backward),
+        "safe": loop(_there(case.safe_function), inputs, backward),
         "naive": loop(naive(case), inputs, backward),
     }
+
+
+def elsewhere(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """The modules beside those of other libraries."""
+    found: Arms = {
+        NATIVE: loop(case.native(), inputs, backward),
+        "safe": loop(case.safe(check_values="never"), inputs, backward),
+    }
+    return {**found, **{k: loop(call, inputs, backward) for k, call in others(case.name).items()}}
 
 
 def values(case: Case, inputs: Tensors, backward: bool) -> Arms:
@@ -72,6 +82,11 @@ def compiled(case: Case, inputs: Tensors, backward: bool) -> Arms:
     return found
 
 
+def _there(function: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
+    assert function is not None, "cells() asks for functions only where there are some"
+    return function
+
+
 def _compiled(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def step(*inputs: Tensor) -> Tensor:
         return call(*inputs)
@@ -85,6 +100,7 @@ def _compiled(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 _SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {
     "eager": eager,
     "function": function,
+    "elsewhere": elsewhere,
     "values": values,
     "compiled": compiled,
 }

@@ -13,6 +13,7 @@ from benchmarks.cases import Case
 
 def naive(case: Case) -> Callable[..., Tensor]:
     """The native function with the safe one's own hints, checked by jaxtyping and beartype."""
+    assert case.safe_function is not None
     parameters = inspect.signature(case.safe_function).parameters
     hints = {name: p.annotation for name, p in parameters.items() if p.default is p.empty}
     names = ", ".join(hints)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from benchmarks.arms import Cell
 from benchmarks.cases import Case
+from benchmarks.others import COMPARED
 
 VALUES_AT = 4096  # elements
 
@@ -42,15 +43,24 @@ def cells(plan: Plan, cases: tuple[Case, ...], cuda: bool) -> Iterator[Cell]:
             yield from (
                 Cell(section, case, size, backward, threads)
                 for case in cases
+                if section == "eager" or case.safe_function is not None
                 for size in plan.sizes
                 for backward in passes
             )
+    yield from (
+        Cell("elsewhere", case, size, backward, 1)
+        for case in cases
+        if case.name in COMPARED
+        for size in plan.compiled
+        for backward in passes
+    )
     yield from (Cell("values", case, VALUES_AT, back, 1) for case in cases for back in passes)
     yield from (Cell("cold", case, 0, False, 1) for case in cases)
     yield from (
         Cell("compiled", case, size, backward, threads)
         for threads in plan.threads
         for case in cases
+        if case.compiles
         for size in plan.compiled
         for backward in passes
     )

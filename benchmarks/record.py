@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.others import LIBRARIES
 from benchmarks.timing import OWN
 
 
@@ -59,6 +60,7 @@ class Record:
     machine: dict[str, Any]
     versions: dict[str, str]
     cuda: dict[str, Any]
+    others: dict[str, bool]  # libraries, and whether they are installed
     rows: list[Row] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
@@ -91,9 +93,10 @@ def begun(quick: bool) -> Record:
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
-            **{name: _version(name) for name in ("jaxtyping", "beartype", "safeloss")},
+            **{name: _version(name) for name in ("jaxtyping", "beartype", "safeloss", *LIBRARIES)},
         },
         cuda={},
+        others={},
     )
 
 

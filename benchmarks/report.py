@@ -41,6 +41,9 @@ def page(record: Record) -> str:
         rows = [row for row in record.rows if row.section == section]
         if section != "eager" and rows:
             parts += [f"## {title}", _markdown(HEADINGS, [cells_of(row) for row in rows])]
+    missing = [name for name, there in record.others.items() if not there]
+    if missing:
+        parts += [f"Not installed, and so not measured: {', '.join(missing)}."]
     parts += ["## GPU", _gpu(record)]
     return "\n\n".join(parts) + "\n"
 

@@ -8,6 +8,7 @@ from benchmarks import cuda
 from benchmarks.arms import NATIVE, Cell, arms
 from benchmarks.cases import Case, prepared, shapes
 from benchmarks.cold import cold
+from benchmarks.others import installed
 from benchmarks.plan import Plan, cells
 from benchmarks.record import Record, Row, begun, spread
 from benchmarks.timing import Times, measure
@@ -18,6 +19,7 @@ Told = Callable[[str, int, int], None]  # what is being measured, how many are d
 def run(plan: Plan, cases: tuple[Case, ...], quick: bool, told: Told) -> Record:
     record = begun(quick)
     record.cuda = {"device": cuda.device_name()}
+    record.others = installed()
     available = torch.cuda.is_available()
     todo, threads = list(cells(plan, cases, available)), torch.get_num_threads()
     for done, cell in enumerate(todo):

@@ -55,6 +55,9 @@ def show(record: Record) -> None:
     """Every row of `record`, a table for each section."""
     for section, rows in sections(record):
         _table(section, HEADINGS, [cells_of(row) for row in rows])
+    for name, there in record.others.items():
+        if not there:
+            print(f"{name}: not installed, so not measured")
     device = record.cuda["device"]
     print(f"GPU part: {device}")
     for seen in record.cuda.get("kernels", ()):

@@ -12,6 +12,7 @@ HEADINGS = (
 SECTIONS = {
     "eager": "Modules, eager",
     "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on native",
+    "elsewhere": "Modules, beside those of other libraries",
     "values": "Modules that read values",
     "cold": "New signatures (never seen before, or seen), before anything is compiled",
     "compiled": "Modules, compiled (inductor)",
