@@ -2,6 +2,7 @@
 
 from safeloss import functional, layouts
 from safeloss._align import align
+from safeloss._audit import Audit, audit
 from safeloss._typed import typed
 from safeloss._version import __version__
 from safeloss.errors import (
@@ -45,6 +46,7 @@ __all__ = [
     "SAFE",
     "AmbiguousLayoutError",
     "ArgumentTypeError",
+    "Audit",
     "DTypeError",
     "DeviceError",
     "LayoutError",
@@ -76,6 +78,7 @@ __all__ = [
     "ValueRangeError",
     "__version__",
     "align",
+    "audit",
     "functional",
     "layouts",
     "typed",

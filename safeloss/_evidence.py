@@ -1,0 +1,392 @@
+"""What a loss does to the samples of a batch, measured: the verdicts are read off from it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from safeloss._probing import Outcome, Probe, Samples, tolerance
+
+MOST_PAIRED = 8  # samples of which every input meets every target: as many calls, squared
+
+
+class Point(NamedTuple):
+    """One batch size: what the loss gives, and what the mean (or sum) of its samples' would."""
+
+    batch_size: int
+    loss: float
+    gradient_norm: float
+    healthy_loss: float | None
+    healthy_gradient_norm: float | None
+
+
+class Influence(NamedTuple):
+    """How far the gradient of sample i (row) moves when something of sample j (column) changes."""
+
+    full: Tensor
+    bent: Tensor  # but for a factor common to all other samples, such as that of a weighted mean
+    matters: bool  # the value or a gradient moved
+    crossed: bool = False  # sample j moves nothing but index j of an axis of every sample
+    softmax: bool = False  # every other sample moves by its share of a softmax over the batch
+    refused: int = 0  # changed batches that the loss did not take
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a sample moves the gradient of another."""
+        return bool(_others(self.full).any())
+
+    @property
+    def bends(self) -> bool:
+        """Whether it does more than to scale the gradients of all others alike."""
+        return bool(_others(self.bent).any())
+
+    @property
+    def only_scales(self) -> bool:
+        """Whether it scales all alike, itself included: then it has no gradient of its own."""
+        mixing = _others(self.full).any(0)
+        return bool((mixing & (self.bent.diag() == 0)).any())
+
+
+class Alone(NamedTuple):
+    """Every sample as a batch of its own, and what the batch has to do with them."""
+
+    losses: Tensor
+    gradients: Tensor
+    parallel: bool  # every gradient in the batch is a multiple of that alone
+    reduction: str | None  # the batch is the "mean", "sum" or "weighted mean" of these
+
+
+class Evidence(NamedTuple):
+    """All that a verdict depends on."""
+
+    input: tuple[int, ...]
+    target: tuple[int, ...]
+    by_target: Influence
+    by_input: Influence
+    steady: bool = True  # two calls give the same
+    finite: bool = True
+    flat: bool = False  # no input gets a gradient
+    shared: bool = False  # one target for all samples
+    alone: Alone | None = None
+    pairs: bool = False  # as good as the mean over every input with every target
+    unpaired: bool = False  # which target goes with which input makes no difference
+    read: frozenset[int] = frozenset()  # axes along which the loss compares scores
+    class_axes: frozenset[int] = frozenset()  # axes that may hold the classes, by the target
+    curve: tuple[Point, ...] = ()
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples do more to one another than to scale the gradients of all alike."""
+        return (self.by_target.mixes or self.by_input.mixes) and not self.rescales
+
+    @property
+    def rescales(self) -> bool:
+        """Whether they do only that: the total of a weighted mean, or the root of a mean."""
+        if not (self.by_target.mixes or self.by_input.mixes):
+            return False
+        if self.alone is None or not self.alone.parallel:
+            return False
+        if self.by_target.bends or self.by_target.only_scales or self.by_input.bends:
+            return False
+        # With two samples, "all others" is one, and always a multiple of itself.
+        return self.input[0] > 2 or self.alone.reduction is not None
+
+    @property
+    def growth(self) -> float | None:
+        """The power of the batch size by which the loss outgrows those of its samples."""
+        points = [p for p in self.curve if p.batch_size > 1 and p.healthy_loss and p.loss]
+        if len(points) < 2:
+            return None
+        sizes = torch.tensor([float(p.batch_size) for p in points]).log()
+        ratios = torch.tensor([abs(p.loss / (p.healthy_loss or 1)) for p in points]).log()
+        sizes = sizes - sizes.mean()
+        return float((sizes * ratios).sum() / sizes.square().sum())
+
+
+class _Trial(NamedTuple):
+    """A loss on the batch as given, with which everything else is compared."""
+
+    probe: Probe
+    samples: Samples
+    base: Outcome
+
+    def on(self, samples: Samples) -> Outcome | None:
+        """The outcome on another batch, unless the loss does not take it."""
+        with contextlib.suppress(Exception):  # whatever it raises: nobody asked for this batch
+            return self.probe(samples)
+        return None
+
+    def limit(self, *gradients: Tensor) -> float:
+        """What is rounding, beside gradients of this size."""
+        largest = max(float(_lengths(g).max()) for g in (self.base.gradient, *gradients))
+        return tolerance(self.base) * largest
+
+    def same(self, one: Outcome) -> bool:
+        """Whether an outcome is that of the batch as given."""
+        limit = self.limit(one.gradient)
+        rounding = limit + tolerance(self.base) * float(self.base.value.abs())
+        moved = _lengths(one.gradient - self.base.gradient)
+        return (
+            float((one.value - self.base.value).abs()) <= rounding and float(moved.max()) <= limit
+        )
+
+
+def measure(probe: Probe) -> Evidence:
+    """Try the loss on the batch, on batches with one sample changed, and on parts of it."""
+    trial = _begun(probe)
+    samples, base = trial.samples, trial.base
+    shapes = (tuple(samples.input.shape), tuple(samples.target.shape))
+    if not (probe.steady and base.finite):
+        nothing = torch.full((samples.size, samples.size), torch.nan)
+        unknown = Influence(nothing, nothing, False)
+        return Evidence(*shapes, unknown, unknown, steady=probe.steady, finite=base.finite)
+    by_target = _influence(trial, _with_other_targets(samples))
+    by_input = _influence(trial, _with_moved_inputs(samples))
+    alone = _alone(trial)
+    return Evidence(
+        *shapes,
+        by_target,
+        by_input,
+        flat=not (base.gradient.any() or by_target.full.any() or by_input.full.any()),
+        shared=samples.axis is None and not _is_ignored(trial),
+        alone=alone,
+        pairs=by_target.mixes and _scores_all_pairs(trial),
+        unpaired=by_target.mixes and _is_unpaired(trial),
+        read=frozenset(_read_axes(trial)),
+        class_axes=class_axes(samples),
+        curve=tuple(_curve(trial, alone)),
+    )
+
+
+def _begun(probe: Probe) -> _Trial:
+    """The batch as given; or, if no gradient is left there, with its targets moved on by one."""
+    samples = probe.samples
+    trial = _Trial(probe, samples, probe(samples))
+    if not trial.base.gradient.any():  # say, of targets that equal their inputs
+        rolled = _rolled(samples)
+        other = trial.on(rolled)
+        if other is not None and other.finite and other.gradient.any():
+            return _Trial(probe, rolled, other)
+    return trial
+
+
+def _rolled(samples: Samples) -> Samples:
+    rows = list(range(samples.size))
+    return samples.take(rows, rows[1:] + rows[:1])
+
+
+def _with_other_targets(samples: Samples) -> Iterator[tuple[int, Samples]]:
+    """Sample j with the target of another sample, which is always a legal one."""
+    if samples.axis is None:
+        return
+    targets, rows = samples.targets(), list(range(samples.size))
+    for j in rows:
+        k = _partner(targets, j)
+        if k is not None:
+            yield j, samples.take(rows, [*rows[:j], k, *rows[j + 1 :]])
+
+
+def _with_moved_inputs(samples: Samples) -> Iterator[tuple[int, Samples]]:
+    """Sample j with its input halfway to that of another: probabilities remain probabilities."""
+    for j in range(samples.size):
+        k = _partner(samples.input, j)
+        if k is not None:
+            moved = samples.input.clone()
+            moved[j] = (moved[j] + moved[k]) / 2
+            yield j, samples._replace(input=moved)
+
+
+def _partner(rows: Tensor, j: int) -> int | None:
+    """The next row that differs from row j."""
+    n = len(rows)
+    return next((k % n for k in range(j + 1, j + n) if not rows[k % n].equal(rows[j])), None)
+
+
+def another(target: Tensor) -> Tensor:
+    """Other targets that are legal for most losses, where the batch itself shows no two."""
+    if target.dim() and not (rolled := target.roll(1, -1)).equal(target):
+        return rolled
+    if target.dtype == torch.bool:
+        return ~target
+    if target.is_floating_point():
+        return torch.where(target == 0.5, 0.25, 1 - target)
+    return torch.where(target > 0, target - 1, torch.where(target == 0, 1, -target))
+
+
+def _influence(trial: _Trial, changes: Iterator[tuple[int, Samples]]) -> Influence:
+    """What every change does to the gradient of every sample."""
+    base, n = trial.base.gradient, trial.samples.size
+    full, bent = (base.new_zeros(n, n, dtype=torch.float64) for _ in range(2))
+    share = trial.samples.input.to(base.dtype).softmax(0)
+    crossed = {axis for axis in range(1, base.dim()) if base.shape[axis] == n}
+    matters, proportional, refused, limit = False, n > 2, 0, trial.limit()
+    for j, changed in changes:
+        outcome = trial.on(changed)
+        if outcome is None or not outcome.finite:
+            refused += 1
+            continue
+        moved = outcome.gradient - base
+        others = torch.arange(n, device=base.device) != j
+        full[:, j] = _lengths(moved)
+        bent[:, j] = _lengths(outcome.gradient - _factor(base, outcome.gradient, others) * base)
+        limit = max(limit, trial.limit(outcome.gradient))
+        matters = matters or not trial.same(outcome)
+        index = torch.tensor(j, device=base.device)
+        crossed = {a for a in crossed if _lengths(moved.index_fill(a, index, 0)).max() <= limit}
+        proportional = proportional and _is_share(moved[others], share[others], limit)
+    for matrix in (full, bent):
+        matrix[matrix <= limit] = 0
+    return Influence(full.cpu(), bent.cpu(), matters, bool(crossed), proportional, refused)
+
+
+def _factor(base: Tensor, changed: Tensor, rows: Tensor) -> Tensor:
+    """By how much the gradients of some samples were scaled, as near as one factor can say."""
+    square = base[rows].square().sum()
+    product = (changed[rows] * base[rows]).sum()
+    return torch.where(square > 0, product / square, torch.ones_like(square))
+
+
+def _is_share(moved: Tensor, share: Tensor, limit: float) -> bool:
+    """Whether samples moved in proportion to their share, each column by a factor of its own."""
+    factor = moved.sum(0, keepdim=True) / share.sum(0, keepdim=True)
+    return float((moved - factor * share).abs().max()) <= limit
+
+
+def _alone(trial: _Trial) -> Alone | None:
+    """Every sample alone, unless the loss does not take a batch of one."""
+    n, base = trial.samples.size, trial.base
+    outcomes = [trial.on(trial.samples.take([i])) for i in range(n)]
+    taken = [outcome for outcome in outcomes if outcome is not None]
+    if len(taken) < n:
+        return None
+    # A sample whose every target is ignored is NaN alone, and nothing beside others.
+    losses = torch.stack([outcome.value for outcome in taken]).nan_to_num(0, 0, 0)
+    gradients = torch.cat([outcome.gradient for outcome in taken]).nan_to_num(0, 0, 0)
+    rows, together = gradients.reshape(n, -1), base.gradient.reshape(n, -1)
+    squares = rows.square().sum(1)
+    shares = torch.where(squares > 0, (rows * together).sum(1) / squares, 0)
+    limit, rounding = trial.limit(gradients), tolerance(base)
+
+    def adds_up(weights: Tensor) -> bool:
+        scale = max(float(base.value.abs()), float(losses.abs().max()))
+        value = (weights * losses).sum()
+        return (
+            float(_lengths(together - weights[:, None] * rows).max()) <= limit
+            and float((value - base.value).abs()) <= rounding * scale
+        )
+
+    parallel = float(_lengths(together - shares[:, None] * rows).max()) <= limit
+    parallel = parallel and bool((shares >= -rounding).all())
+    total = float(shares.sum())  # less than 1 where a sample that has no gradient has a share
+    whole = total <= 1 + rounding if bool((squares == 0).any()) else abs(total - 1) <= rounding
+    reduction = None
+    if adds_up(torch.full_like(losses, 1 / n)):
+        reduction = "mean"
+    elif adds_up(torch.ones_like(losses)):
+        reduction = "sum"
+    elif parallel and whole and adds_up(shares):
+        reduction = "weighted mean"
+    return Alone(losses, gradients, parallel, reduction)
+
+
+def _scores_all_pairs(trial: _Trial) -> bool:
+    """Whether the gradients are those of the mean over every input with every target."""
+    m = min(trial.samples.size, MOST_PAIRED)
+    part = trial.on(trial.samples.take(list(range(m))))
+    if part is None:
+        return False
+    pairs = torch.zeros_like(part.gradient)
+    for i in range(m):
+        for j in range(m):
+            outcome = trial.on(trial.samples.take([i], [j]))
+            if outcome is None:
+                return False
+            pairs[i] += outcome.gradient[0]
+    rows = torch.ones(m, dtype=torch.bool, device=pairs.device)
+    factor = _factor(pairs, part.gradient, rows)
+    left = float(_lengths(part.gradient - factor * pairs).max())
+    return bool(pairs.any()) and float(factor) > 0 and left <= trial.limit(part.gradient)
+
+
+def _is_ignored(trial: _Trial) -> bool:
+    """Whether the target makes no difference at all."""
+    other = trial.on(trial.samples._replace(target=another(trial.samples.target)))
+    return other is not None and trial.same(other)
+
+
+def _is_unpaired(trial: _Trial) -> bool:
+    rolled = trial.on(_rolled(trial.samples))
+    return rolled is not None and trial.same(rolled)
+
+
+def _read_axes(trial: _Trial) -> set[int]:
+    """The axes along which only differences count, as those of a softmax; else the axis along
+    which an index picks."""
+    scores = trial.samples.input
+    generator = torch.Generator().manual_seed(0)
+    axes = set()
+    for axis, size in enumerate(scores.shape):
+        if size > 1:
+            shape = [*scores.shape[:axis], 1, *scores.shape[axis + 1 :]]
+            shift = torch.randn(shape, generator=generator, dtype=torch.float64)
+            shifted = scores + shift.to(scores)
+            outcome = trial.on(trial.samples._replace(input=shifted))
+            if outcome is not None and trial.same(outcome):
+                axes.add(axis)
+    return axes or _picked_axes(trial)
+
+
+def _picked_axes(trial: _Trial) -> set[int]:
+    """The axis along which another class index picks another score."""
+    target = trial.samples.target.clone()
+    if target.is_floating_point() or not class_axes(trial.samples):
+        return set()
+    first = target.view(-1)[:1]
+    first.copy_(another(first))
+    outcome = trial.on(trial.samples._replace(target=target))
+    if outcome is None:
+        return set()
+    places = (outcome.gradient - trial.base.gradient).nonzero()
+    axes = {axis for axis, index in enumerate(places.unbind(1)) if len(index.unique()) > 1}
+    return axes if len(axes) == 1 else set()
+
+
+def class_axes(samples: Samples) -> frozenset[int]:
+    """The axes that indices leave out, or along which probabilities sum to 1."""
+    shape, target = samples.input.shape, samples.target
+    if not target.is_floating_point():
+        left_out = [(*shape[:axis], *shape[axis + 1 :]) for axis in range(len(shape))]
+        return frozenset(a for a, left in enumerate(left_out) if a and left == target.shape)
+    if target.shape != shape or bool((target < 0).any()):
+        return frozenset()
+    sums = [target.sum(axis) for axis in range(len(shape))]
+    whole = [torch.allclose(total, torch.ones_like(total), atol=1e-3) for total in sums]
+    return frozenset(axis for axis, is_whole in enumerate(whole) if axis and is_whole)
+
+
+def _curve(trial: _Trial, alone: Alone | None) -> Iterator[Point]:
+    """The loss on the first 1, 2, 4, ... samples, and on all."""
+    n = trial.samples.size
+    for size in [*(2**k for k in range(n.bit_length()) if 2**k < n), n]:
+        outcome = trial.on(trial.samples.take(list(range(size))))
+        if outcome is None:
+            continue
+        loss, norm = float(outcome.value), float(outcome.gradient.norm())
+        if alone is None or not alone.gradients.any():
+            yield Point(size, loss, norm, None, None)
+        else:
+            divisor = 1 if alone.reduction == "sum" else size
+            total, length = alone.losses[:size].sum(), alone.gradients[:size].norm()
+            yield Point(size, loss, norm, float(total) / divisor, float(length) / divisor)
+
+
+def _lengths(gradients: Tensor) -> Tensor:
+    """The length of every sample's gradient, in double precision."""
+    return gradients.reshape(len(gradients), -1).norm(dim=1, dtype=torch.float64)
+
+
+def _others(influence: Tensor) -> Tensor:
+    """Where a sample has influence on another."""
+    return influence.clone().fill_diagonal_(0) != 0
