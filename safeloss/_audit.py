@@ -26,7 +26,7 @@ from safeloss.errors import Argument
 _MOST_SAMPLES = 64  # each is changed twice, at one backward pass a time
 _FEWEST_SAMPLES = 4  # of a large batch, however large each of them is
 _MOST_NUMBERS = 2**22  # of input, in those passes together
-_FEWEST_TO_TELL = 4  # samples: of fewer, different kinds of coupling look alike
+_FEWEST_TO_TELL = 4  # samples: of fewer, one kind of coupling looks like another
 _GROWS = 0.5  # the power of the batch size from which a loss is said to outgrow its samples
 
 
@@ -190,8 +190,8 @@ def _notes(evidence: Evidence, probe: Probe, given: Samples) -> Iterator[str]:
         yield "It draws random numbers: every call here began from the same state."
     if not (probe.steady and evidence.finite):
         return
-    if evidence.mixes and n < _FEWEST_TO_TELL:
-        yield f"{n} samples are too few to tell one kind of coupling from another."
+    if n < _FEWEST_TO_TELL:
+        yield f"{n} samples show little: give 8 or more."
     if by_target.refused:
         yield f"It failed with the targets of {by_target.refused} samples exchanged."
     if not (by_target.matters or evidence.shared):

@@ -55,6 +55,7 @@ class Alone(NamedTuple):
     losses: Tensor
     gradients: Tensor
     parallel: bool  # every gradient in the batch is a multiple of that alone
+    adds_up: bool  # ... and the loss is the sum of theirs, each multiplied alike
     reduction: str | None  # the batch is the "mean", "sum" or "weighted mean" of these
 
 
@@ -91,7 +92,7 @@ class Evidence(NamedTuple):
         if self.by_target.bends or self.by_target.only_scales or self.by_input.bends:
             return False
         # With two samples, "all others" is one, and always a multiple of itself.
-        return self.input[0] > 2 or self.alone.reduction is not None
+        return self.input[0] > 2 or self.alone.adds_up
 
     @property
     def growth(self) -> float | None:
@@ -268,17 +269,16 @@ def _alone(trial: _Trial) -> Alone | None:
     squares = rows.square().sum(1)
     shares = torch.where(squares > 0, (rows * together).sum(1) / squares, 0)
     limit, rounding = trial.limit(gradients), tolerance(base)
+    most = max(float(base.value.abs()), float(losses.abs().max()))
+
+    def fits(weights: Tensor) -> bool:
+        return float(_lengths(together - weights[:, None] * rows).max()) <= limit
 
     def adds_up(weights: Tensor) -> bool:
-        scale = max(float(base.value.abs()), float(losses.abs().max()))
-        value = (weights * losses).sum()
-        return (
-            float(_lengths(together - weights[:, None] * rows).max()) <= limit
-            and float((value - base.value).abs()) <= rounding * scale
-        )
+        rest = (weights * losses).sum() - base.value
+        return fits(weights) and float(rest.abs()) <= rounding * most
 
-    parallel = float(_lengths(together - shares[:, None] * rows).max()) <= limit
-    parallel = parallel and bool((shares >= -rounding).all())
+    parallel = fits(shares) and bool((shares >= -rounding).all())
     total = float(shares.sum())  # less than 1 where a sample that has no gradient has a share
     whole = total <= 1 + rounding if bool((squares == 0).any()) else abs(total - 1) <= rounding
     reduction = None
@@ -288,7 +288,7 @@ def _alone(trial: _Trial) -> Alone | None:
         reduction = "sum"
     elif parallel and whole and adds_up(shares):
         reduction = "weighted mean"
-    return Alone(losses, gradients, parallel, reduction)
+    return Alone(losses, gradients, parallel, parallel and adds_up(shares), reduction)
 
 
 def _scores_all_pairs(trial: _Trial) -> bool:

@@ -239,9 +239,10 @@ def _chart(curve: Curve) -> str:
 
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     marks = [
-        *(f'<text x="{100 * across(b):.1f}" y="112" text-anchor="middle">{b}</text>' for b in curve.sizes),
+        *(f'<text x="{100 * across(b):.1f}" y="112" text-anchor="middle">{b}</text>'
+          for b in curve.sizes),
         *(f'<text x="-4" y="{103 - 100 * up(v):.1f}" text-anchor="end">{v:.2g}</text>'
-          for v in {min(finite), max(finite)}),
+          for v in sorted({min(finite), max(finite)})),
     ]  # fmt: skip
     lines = line("healthy", curve.healthy) + line("loss", curve.values)
     return (

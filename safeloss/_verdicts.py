@@ -59,13 +59,14 @@ _ON_PURPOSE = (
 
 
 def _is_stretched(evidence: Evidence) -> bool:
-    """Whether inputs meet every target but not one another, and shapes differ as if to broadcast.
+    """Whether inputs meet every target but not one another, and the target stretches the input.
 
     For what is more than a mean, such as its root; the shapes tell it from a distance of sets.
     """
-    sizes = zip(reversed(evidence.input), reversed(evidence.target))
-    differ = len(evidence.input) != len(evidence.target) or any(a != b for a, b in sizes)
-    return evidence.unpaired and differ and not evidence.by_input.bends
+    reversed_shapes = (evidence.input[::-1], evidence.target[::-1])
+    sizes = list(itertools.zip_longest(*reversed_shapes, fillvalue=1))
+    fit = all(a == b or 1 in (a, b) for a, b in sizes) and any(a < b for a, b in sizes)
+    return fit and evidence.unpaired and not evidence.by_input.bends
 
 
 def _competes(evidence: Evidence) -> bool:
