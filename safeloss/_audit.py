@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from safeloss import _pictures
-from safeloss._evidence import Evidence, Point, another
+from safeloss._evidence import Evidence, Point
+from safeloss._experiments import another
 from safeloss._probing import (
     AnyLoss,
     Generators,
@@ -166,8 +167,8 @@ def _varied(probe: Probe) -> Iterator[str]:
             yield "All inputs were alike: noise was added to them."
     samples = probe.samples
     if samples.axis is not None and _all_alike(samples.targets()):
-        targets = samples.targets().clone()
-        targets[1::2] = another(targets[1::2])
+        targets, others = samples.targets().clone(), another(samples).movedim(samples.axis, 0)
+        targets[1::2] = others[1::2]
         if probe.takes(samples._replace(target=targets.movedim(0, samples.axis))):
             yield "All targets were alike: every other one was changed."
 

@@ -42,10 +42,11 @@ class Samples(NamedTuple):
         index = torch.tensor(inputs, device=self.input.device)
         return Samples(self.input.index_select(0, index), target, self.axis)
 
-    def to(self, dtype: torch.dtype) -> "Samples":
-        """The same in another precision; indices remain what they are."""
-        target = self.target.to(dtype) if self.target.is_floating_point() else self.target
-        return Samples(self.input.to(dtype), target, self.axis)
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Samples":
+        """The same elsewhere and in another precision; indices remain what they are."""
+        target = self.target.to(device)
+        target = target.to(dtype) if target.is_floating_point() else target
+        return Samples(self.input.to(device, dtype), target, self.axis)
 
     def targets(self) -> Tensor:
         """The targets, one row per sample."""
@@ -111,10 +112,7 @@ class Probe:
     def __init__(self, loss: AnyLoss, samples: Samples, generators: Generators) -> None:
         self._generators = generators
         self._fresh = False
-        try:
-            first = self._begin(loss, samples, torch.float64)
-        except Exception:  # of a loss that holds tensors of another precision, say
-            first = self._begin(loss, samples, samples.input.dtype)
+        first = self._first(loss, samples)
         self.draws = generators.moved()
         self.steady = _same(first, self(self.samples))
         if not self.steady:  # a state of its own that calls change: begin each from the first
@@ -133,9 +131,24 @@ class Probe:
         gradient = torch.zeros_like(leaf) if gradient is None else gradient
         return Outcome(value.detach(), gradient)
 
-    def _begin(self, loss: AnyLoss, samples: Samples, dtype: torch.dtype) -> Outcome:
-        self.samples = samples.to(dtype)
-        self._pristine = _copied(loss, dtype if dtype != samples.input.dtype else None)
+    def _first(self, loss: AnyLoss, samples: Samples) -> Outcome:
+        """The first outcome, in double precision and off the GPU if the loss can be moved so."""
+        device, dtype = samples.input.device, samples.input.dtype
+        double = torch.float64
+        *better, given = dict.fromkeys(
+            ((torch.device("cpu"), double), (device, double), (device, dtype))
+        )
+        for place in better:
+            with contextlib.suppress(Exception):  # of a loss that holds other tensors, say
+                return self._begin(loss, samples, *place)
+        return self._begin(loss, samples, *given)
+
+    def _begin(
+        self, loss: AnyLoss, samples: Samples, device: torch.device, dtype: torch.dtype
+    ) -> Outcome:
+        self.samples = samples.to(device, dtype)
+        same = (device, dtype) == (samples.input.device, samples.input.dtype)
+        self._pristine = _copied(loss, *(() if same else (device, dtype)))
         self.loss = _copied(self._pristine)
         return self(self.samples)
 
@@ -220,13 +233,16 @@ def table(input: Any, target: Any) -> tuple[Argument, ...]:
     )
 
 
-def _copied(loss: AnyLoss, dtype: torch.dtype | None = None) -> AnyLoss:
+def _copied(loss: AnyLoss, *place: torch.device | torch.dtype) -> AnyLoss:
     """A copy, so that the original sees no call; itself, where it cannot be copied."""
     try:
         copied = copy.deepcopy(loss)
     except Exception:  # of locks, of tensors inside a graph, ...: nobody says what they raise
         return loss
-    return copied.to(dtype) if dtype is not None and isinstance(copied, nn.Module) else copied
+    if isinstance(copied, nn.Module):
+        for each in place:
+            copied.to(each)
+    return copied
 
 
 def _differ(one: Any, other: Any) -> bool:

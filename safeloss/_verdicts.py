@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safeloss import functional
-from safeloss._evidence import Evidence, measure
+from safeloss._evidence import Evidence
+from safeloss._experiments import measure
 from safeloss._probing import AnyLoss, Probe
 from safeloss._repairs import evaluate
 from safeloss.losses import SAFE

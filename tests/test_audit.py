@@ -53,6 +53,10 @@ def gaussian(x: Tensor, t: Tensor) -> Tensor:
     return F.gaussian_nll_loss(x, t, torch.ones_like(x))
 
 
+def alike(x: Tensor, t: Tensor) -> Tensor:
+    return F.cosine_embedding_loss(x, t, torch.ones(len(x)))
+
+
 def focal(x: Tensor, t: Tensor) -> Tensor:
     each = F.binary_cross_entropy_with_logits(x, t, reduction="none")
     return (each * (1 - (-each).exp()) ** 2).mean()
@@ -181,7 +185,7 @@ BUGS = {
         (F.cross_entropy,              scores(B, C), torch.full((B,), -100)),
     ],
     "shared target": [
-        (lambda x, t: F.cosine_embedding_loss(x, t, x.new_ones(len(x))), scores(B, C), scores(1, C)),
+        (alike, scores(B, C), scores(1, C)),
         (lambda x, t: F.triplet_margin_loss(x, t, -x), scores(B, C), scores(1, C)),
     ],
 }  # fmt: skip
