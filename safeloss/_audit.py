@@ -21,6 +21,7 @@ from safeloss._probing import (
     table,
     unnoticed,
 )
+from safeloss._torch import readable
 from safeloss._verdicts import Kind, fixes_for, verdict_on
 from safeloss.errors import Argument
 
@@ -89,6 +90,7 @@ def audit(loss: AnyLoss, input: Tensor, target: Tensor, *, class_dim: int | None
         SafeLossError: the loss fails on these tensors (its own error is the cause), or there
             are fewer than 2 samples.
         ArgumentTypeError: an argument that is no tensor.
+        ValueError: a `class_dim` that `input` does not have.
 
     >>> import torch.nn.functional as F
     >>> report = audit(F.multilabel_soft_margin_loss, torch.randn(8, 1), torch.rand(8))
@@ -100,10 +102,14 @@ def audit(loss: AnyLoss, input: Tensor, target: Tensor, *, class_dim: int | None
     name = name_of(loss)
     if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
         raise refused(name, "an audit takes two tensors.", input, target)
+    if not readable((input, target)):
+        raise refused(name, "there are no numbers to look at.", input, target)
     if not input.is_floating_point():
         raise refused(name, "only a floating `input` has gradients to look at.", input, target)
     if not input.dim() or len(input) < 2:
         raise refused(name, "an audit takes at least 2 samples, on axis 0.", input, target)
+    if class_dim is not None and not -input.dim() <= class_dim < input.dim():
+        raise ValueError(f"`class_dim` is {class_dim}, and `input` has {input.dim()} axes")
     generators = Generators(input.device)
     with unnoticed(generators) as warned:
         given = _as_given(input.detach(), target.detach())
@@ -161,7 +167,7 @@ def _varied(probe: Probe) -> Iterator[str]:
     samples = probe.samples
     if _all_alike(samples.input):
         generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(samples.input.shape, generator=generator, dtype=torch.float64)
+        noise = torch.rand(samples.input.shape, generator=generator, device="cpu")
         noisy = samples.input + (noise / 5 - 0.1).to(samples.input)
         if probe.takes(samples._replace(input=noisy)):
             yield "All inputs were alike: noise was added to them."

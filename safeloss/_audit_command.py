@@ -67,7 +67,7 @@ def loss_at(place: str) -> Callable[..., Any]:
                 f"{name} cannot be made without arguments ({error}): {advice}"
             ) from None
     if not callable(found):
-        raise ValueError(f"{place} is a {type(found).__name__}, which cannot be called")
+        raise ValueError(f"{place} cannot be called: it is of type {type(found).__name__}")
     return found
 
 
@@ -135,7 +135,7 @@ def run(
     except (SafeLossError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return NO_VERDICT
-    except Exception:  # of the user's file, which may raise whatever it likes
+    except (Exception, SystemExit):  # of the user's file, which may raise whatever it likes
         traceback.print_exc()
         return NO_VERDICT
     print(report)

@@ -49,7 +49,7 @@ class Alone(NamedTuple):
     losses: Tensor
     gradients: Tensor
     parallel: bool  # every gradient in the batch is a multiple of that alone
-    adds_up: bool  # ... and the loss is the sum of theirs, each multiplied alike
+    adds_up: bool  # ... and the loss is the sum of theirs by the same multiples
     reduction: str | None  # the batch is the "mean", "sum" or "weighted mean" of these
 
 

@@ -113,10 +113,7 @@ def _partner(rows: Tensor, j: int) -> int | None:
 
 
 def another(samples: Samples) -> Tensor:
-    """Other targets that are legal too, for where the batch does not show two of them.
-
-    An index past the classes would be the end of a process that runs on a GPU.
-    """
+    """Other targets that are legal too, for where the batch does not show two of them."""
     target = samples.target
     if target.dim() and not (rolled := target.roll(1, -1)).equal(target):
         return rolled
@@ -126,9 +123,9 @@ def another(samples: Samples) -> Tensor:
         return torch.where(target == 0.5, 0.25, 1 - target)
     if bool((target.abs() == 1).all()):
         return -target if bool((target < 0).any()) else target - 1
-    sizes = [samples.input.shape[axis] for axis in class_axes(samples)]
-    up = torch.where(target == 0, 1 if 1 not in sizes else 0, target)
-    return torch.where(target > 0, target - 1, up)
+    # An index past the classes is an exception on a CPU, and the end of the process on a GPU.
+    one_class = target.is_cuda and any(samples.input.shape[a] == 1 for a in class_axes(samples))
+    return torch.where(target > 0, target - 1, target if one_class else (target == 0) + target)
 
 
 def _influence(trial: _Trial, changes: Iterator[tuple[int, Samples]]) -> Influence:
@@ -255,9 +252,9 @@ def _shift(scores: Tensor, axis: int) -> Tensor:
     lowest, highest = scores.amin(axis, keepdim=True), scores.amax(axis, keepdim=True)
     generator = torch.Generator().manual_seed(0)
     if bool((scores >= 0).all()) and bool((scores <= 1).all()):
-        part = torch.rand(lowest.shape, generator=generator, dtype=torch.float64).to(scores)
+        part = torch.rand(lowest.shape, generator=generator, device="cpu").to(scores)
         return part * (1 - highest) - (1 - part) * lowest
-    return torch.randn(lowest.shape, generator=generator, dtype=torch.float64).to(scores)
+    return torch.randn(lowest.shape, generator=generator, device="cpu").to(scores)
 
 
 def _picked_axes(trial: _Trial) -> set[int]:

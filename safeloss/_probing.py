@@ -74,7 +74,7 @@ class Generators:
     """The state of every random generator that a loss is likely to draw from."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._module: Any = None if device.type == "cpu" else torch.get_device_module(device)
         self._numpy: Any = getattr(sys.modules.get("numpy"), "random", None)
         self._states = self._read()
@@ -82,7 +82,7 @@ class Generators:
     def _read(self) -> tuple[Any, ...]:
         return (
             torch.get_rng_state(),
-            self._module and self._module.get_rng_state(self._device),
+            self._module and self._module.get_rng_state(self.device),
             self._numpy and self._numpy.get_state(),
             random.getstate(),
         )
@@ -92,7 +92,7 @@ class Generators:
         ours, accelerator, arrays, python = self._states
         torch.set_rng_state(ours)
         if self._module:
-            self._module.set_rng_state(accelerator, self._device)
+            self._module.set_rng_state(accelerator, self.device)
         if self._numpy:
             self._numpy.set_state(arrays)
         random.setstate(python)
@@ -111,17 +111,17 @@ class Probe:
 
     def __init__(self, loss: AnyLoss, samples: Samples, generators: Generators) -> None:
         self._generators = generators
-        self._fresh = False
+        self._stateful = False
         first = self._first(loss, samples)
         self.draws = generators.moved()
         self.steady = _same(first, self(self.samples))
         if not self.steady:  # a state of its own that calls change: begin each from the first
-            self._fresh = True
+            self._stateful = True
             self.steady = _same(self(self.samples), self(self.samples))
 
     def __call__(self, samples: Samples) -> Outcome:
         """The value, and its gradient of the input alone: no other tensor gets one."""
-        result, leaf = self._run(self._next(), samples)
+        result, leaf = self._run(self.fresh(), samples)
         if not isinstance(result, Tensor):
             raise ArgumentTypeError(f"it returned a {type(result).__name__}, not a tensor")
         value = result.mean() if result.dim() else result
@@ -149,7 +149,7 @@ class Probe:
         self.samples = samples.to(device, dtype)
         same = (device, dtype) == (samples.input.device, samples.input.dtype)
         self._pristine = _copied(loss, *(() if same else (device, dtype)))
-        self.loss = _copied(self._pristine)
+        self._loss = _copied(self._pristine)
         return self(self.samples)
 
     def of(self, loss: AnyLoss) -> "Probe":
@@ -167,7 +167,7 @@ class Probe:
     def unreduced(self) -> tuple[int, ...] | None:
         """The shape of one loss per sample: that of `reduction="none"` where there is one, else
         that which the last mean or sum was taken over."""
-        loss, samples = self._next(), self.samples
+        loss, samples = self.fresh(), self.samples
         with contextlib.suppress(Exception):  # whatever it raises, there is no such shape
             if isinstance(loss, nn.Module) and isinstance(getattr(loss, "reduction", None), str):
                 loss = copy.copy(loss)
@@ -178,8 +178,9 @@ class Probe:
         result, _ = self._run(loss, samples)
         return tuple(result.shape) or _reduced(result)
 
-    def _next(self) -> AnyLoss:
-        return _copied(self._pristine) if self._fresh else self.loss
+    def fresh(self) -> AnyLoss:
+        """The loss as it was before any call, if calls change it."""
+        return _copied(self._pristine) if self._stateful else self._loss
 
     def _run(self, loss: AnyLoss, samples: Samples, **options: str) -> tuple[Any, Tensor]:
         self._generators.restore()
@@ -191,10 +192,11 @@ class Probe:
 @contextlib.contextmanager
 def unnoticed(generators: Generators) -> Iterator[list[warnings.WarningMessage]]:
     """Whatever the caller has switched off or on; gives what PyTorch and the loss warn of."""
-    device = generators._device.type
+    device = generators.device.type
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
         torch.autocast(device, enabled=False),
         warnings.catch_warnings(record=True) as caught,
     ):

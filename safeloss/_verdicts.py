@@ -219,7 +219,7 @@ def fixes_for(
 
 def _mends(fix: str, probe: Probe, class_dim: int | None) -> bool:
     def fixed(input: Tensor, target: Tensor) -> object:
-        return evaluate(fix, {"loss": probe.loss, "input": input, "target": target})
+        return evaluate(fix, {"loss": probe.fresh(), "input": input, "target": target})
 
     with contextlib.suppress(Exception):  # whatever it raises, it is no fix
         verdict, _ = verdict_on(probe.of(fixed), class_dim)

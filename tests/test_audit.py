@@ -157,6 +157,7 @@ BUGS = {
         (gaussian,                      scores(B, 1),        chances(B)),
         (F.multilabel_soft_margin_loss, scores(B, 1),        chances(B)),
         (handwritten_bce,               scores(B, 1),        classes(B, of=2)),
+        (handwritten_bce,               scores(B, 1),        torch.zeros(B).long()),
         (lambda x, t: squared(x, t.float()), scores(B, 1),   chances(B) > 0.5),
         (squared,                       scores(B, 1).half(), chances(B).half()),
         (squared,                       torch.zeros(B, 1),   torch.ones(B)),
@@ -293,6 +294,11 @@ def test_who_knows_the_class_axis_may_say_so(class_dim: int, kind: str) -> None:
     assert report.kind == kind
 
 
+def test_a_class_axis_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="`class_dim` is 2, and `input` has 2 axes"):
+        audit(F.cross_entropy, scores(B, C), classes(B), class_dim=2)
+
+
 SHAPES = [
     # loss,                        input,         target,        shape
     (F.mse_loss,                   scores(B, 1),  chances(B),    (B, B)),
@@ -378,6 +384,17 @@ def test_a_module_is_audited_on_copies() -> None:
     assert module.seen == 0
     assert module.training
     assert module.scale.dtype == torch.float32
+    assert (
+        "loss(input, safeloss.align(target, like=input))"
+        in audit(module, scores(B, 1), chances(B)).fixes
+    )
+
+
+def test_what_was_made_in_inference_mode_can_be_audited() -> None:
+    with torch.inference_mode():
+        x, target = scores(B, 1).double() + 1, chances(B).double() + 1
+        assert audit(squared, x, target).kind == "broadcast"
+    assert audit(squared, x, target).kind == "broadcast"
 
 
 NOTES = [
@@ -428,6 +445,7 @@ REFUSED = [
     (squared,                 scores(1, C),    chances(1, C),  "at least 2 samples"),
     (squared,                 scores(),        chances(),      "at least 2 samples"),
     (squared,                 classes(B),      chances(B),     "only a floating `input`"),
+    (squared,                 scores(B).to("meta"), chances(B), "no numbers to look at"),
     (squared,                 [1.0, 2.0],      chances(2),     "takes two tensors"),
     (lambda x, t: 0.0,        scores(B),       chances(B),     "not a tensor"),
     (lambda x, t: t.mean(),   scores(B),       chances(B),     "no gradient"),
@@ -529,6 +547,7 @@ if __name__ == "__main__":
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "neighbour.py").write_text("def power(x):\n    return x ** 2\n")
+    (tmp_path / "script.py").write_text("raise SystemExit('trained')\n")
     (tmp_path / "broken.py").write_text("import no_such_package\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -559,11 +578,12 @@ LINES = {
         ("torch.nn:BCELoss", "float32[8] bool[8] --activation sigmoid", "it cannot be audited"),
         ("train.py:lost", "float32[8] float32[8]", "train.py has no 'lost', only"),
         ("train.py:Needs", "float32[8] float32[8]", "cannot be made without arguments"),
-        ("train.py:number", "float32[8] float32[8]", "is a int, which cannot be called"),
+        ("train.py:number", "float32[8] float32[8]", "cannot be called: it is of type int"),
         ("train.py", "float32[8] float32[8]", "is no PATH.py:FUNCTION"),
         ("no.py:loss", "float32[8] float32[8]", "there is no file 'no.py'"),
         ("no.such:loss", "float32[8] float32[8]", "there is no module 'no.such'"),
         ("broken.py:loss", "float32[8] float32[8]", "No module named 'no_such_package'"),
+        ("script.py:loss", "float32[8] float32[8]", "SystemExit: trained"),
     ],
 }
 
