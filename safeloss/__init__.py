@@ -2,6 +2,7 @@
 
 from safeloss import functional, layouts, losses
 from safeloss._align import align
+from safeloss._audit import Audit, audit
 from safeloss._typed import typed
 from safeloss._version import __version__
 from safeloss.errors import (
@@ -46,6 +47,7 @@ __all__ = [
     "SAFE",
     "AmbiguousLayoutError",
     "ArgumentTypeError",
+    "Audit",
     "DTypeError",
     "DeviceError",
     "LayoutError",
@@ -78,6 +80,7 @@ __all__ = [
     "ValueRangeError",
     "__version__",
     "align",
+    "audit",
     "functional",
     "layouts",
     "typed",

@@ -73,6 +73,58 @@ def hazards(options: argparse.Namespace) -> int:
     return _hazards.run(options.losses, options.form)
 
 
+def report_to_write(text: str) -> Path:
+    """A file for a report: a page or a picture."""
+    if not text.endswith((".html", ".png")):
+        raise argparse.ArgumentTypeError(f"{text!r} ends neither in .html nor in .png")
+    return file_to_write(text)
+
+
+def tensor_to_draw(text: str) -> object:
+    """A dtype and a shape, such as float32[8,1]."""
+    from safeloss import _audit_command
+
+    try:
+        return _audit_command.spec(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def audit_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `audit`."""
+    add = parser.add_argument
+    add("loss", metavar="PATH.py:FUNCTION",
+        help="a function, a module class or an instance; also package.module:FUNCTION")  # fmt: skip
+    add("--input", type=tensor_to_draw, required=True, metavar="SPEC",
+        help='what the model gives, such as "float32[8,1]": the batch comes first')  # fmt: skip
+    add("--target", type=tensor_to_draw, required=True, metavar="SPEC",
+        help='what the loader gives, such as "int64[8]"')  # fmt: skip
+    add("--classes", type=positive, metavar="N",
+        help="integer targets are below N (default: size of the class axis, or 2)")  # fmt: skip
+    add("--class-dim", type=int, metavar="AXIS",
+        help="the axis of the input that holds the classes")  # fmt: skip
+    add("--activation", choices=("none", "sigmoid", "softmax", "log_softmax"), default="none",
+        help="what the model ends in (default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, metavar="N", help="of the tensors (default: %(default)s)")
+    add("--output", type=report_to_write, metavar="FILE", help="also write it: .html or .png")
+
+
+def audit(options: argparse.Namespace) -> int:
+    """Draw tensors, audit and print: see `safeloss._audit_command`."""
+    from safeloss import _audit_command
+
+    return _audit_command.run(
+        options.loss,
+        options.input,
+        options.target,
+        classes=options.classes,
+        class_dim=options.class_dim,
+        activation=options.activation,
+        seed=options.seed,
+        output=options.output,
+    )
+
+
 COMMANDS = {
     "demo": Command(
         "train one classifier with four losses and see which ones learn",
@@ -93,6 +145,20 @@ COMMANDS = {
         "Exits with 1 if a loss of safeloss computes a wrong number and says nothing.",
         hazards_options,
         hazards,
+    ),
+    "audit": Command(
+        "find out whether a loss mixes the samples of a batch",
+        "Draws tensors of the shapes that your model and your loader give, calls the loss on them\n"
+        "and on batches with one sample changed, and says what a sample does to the others: no\n"
+        "harm, a broadcast to [B, B], a softmax over the batch, a wrong class axis, or a coupling\n"
+        "that may be meant. With train.py as\n\n"
+        "    def loss(logits, labels):\n"
+        "        return ((logits - labels) ** 2).mean()\n\n"
+        'python -m safeloss audit train.py:loss --input "float32[8,1]" --target "float32[8]"\n'
+        "finds the broadcast and names the fix. The file is imported, not run as a script.\n\n"
+        "Exit code: 0 without a bug, 1 with one, 2 if there is no verdict.",
+        audit_options,
+        audit,
     ),
 }
 

@@ -85,7 +85,7 @@ def as_tensor(name: str, value: Any) -> str:
     return ""
 
 
-def evaluate(fix: str, tensors: Mapping[str, Tensor]) -> Any:
+def evaluate(fix: str, tensors: Mapping[str, Any]) -> Any:
     """What `fix` gives, read as a user would run it: with `safeloss` and `torch` imported."""
     safeloss = sys.modules["safeloss"]
     # The text is ours, never the caller's: one of the expressions above or in a table.

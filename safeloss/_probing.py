@@ -1,0 +1,274 @@
+"""A loss as an experiment: called on copies, from one state of the generators, unnoticed."""
+
+import contextlib
+import copy
+import inspect
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from safeloss._explaining import describe
+from safeloss.errors import Argument, ArgumentTypeError, SafeLossError
+
+AnyLoss: TypeAlias = Callable[..., Any]
+
+# What may stand between a scalar loss and the mean or sum that made it a scalar.
+_ON_SCALARS = ("Neg", "Mul", "Div", "Add", "Sub", "Sqrt", "Log", "Pow", "Squeeze", "View")
+
+
+class Samples(NamedTuple):
+    """A batch: the input counts its samples along axis 0, the target along `axis`."""
+
+    input: Tensor
+    target: Tensor
+    axis: int | None  # None: one target for all
+
+    @property
+    def size(self) -> int:
+        """The number of samples."""
+        return len(self.input)
+
+    def take(self, inputs: list[int], targets: list[int] | None = None) -> "Samples":
+        """Those samples; or those inputs, each with the target of another sample."""
+        target = self.target
+        if self.axis is not None:
+            index = torch.tensor(inputs if targets is None else targets, device=target.device)
+            target = target.index_select(self.axis, index)
+        index = torch.tensor(inputs, device=self.input.device)
+        return Samples(self.input.index_select(0, index), target, self.axis)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Samples":
+        """The same elsewhere and in another precision; indices remain what they are."""
+        target = self.target.to(device)
+        target = target.to(dtype) if target.is_floating_point() else target
+        return Samples(self.input.to(device, dtype), target, self.axis)
+
+    def targets(self) -> Tensor:
+        """The targets, one row per sample."""
+        return self.target.unsqueeze(0) if self.axis is None else self.target.movedim(self.axis, 0)
+
+
+class Outcome(NamedTuple):
+    """What one call of the loss came to."""
+
+    value: Tensor  # what an optimiser would lower: the mean, if the loss gives several numbers
+    gradient: Tensor  # of the input
+
+    @property
+    def finite(self) -> bool:
+        return bool(self.value.isfinite()) and bool(self.gradient.isfinite().all())
+
+
+def tolerance(outcome: Outcome) -> float:
+    """The share of a gradient that may be rounding, in the precision that the loss worked in."""
+    dtype = outcome.value.dtype
+    return 1e-6 if dtype == torch.float64 else float(torch.finfo(dtype).eps ** 0.5)
+
+
+class Generators:
+    """The state of every random generator that a loss is likely to draw from."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._module: Any = None if device.type == "cpu" else torch.get_device_module(device)
+        self._numpy: Any = getattr(sys.modules.get("numpy"), "random", None)
+        self._states = self._read()
+
+    def _read(self) -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state(),
+            self._module and self._module.get_rng_state(self.device),
+            self._numpy and self._numpy.get_state(),
+            random.getstate(),
+        )
+
+    def restore(self) -> None:
+        """Set them back to where they were."""
+        ours, accelerator, arrays, python = self._states
+        torch.set_rng_state(ours)
+        if self._module:
+            self._module.set_rng_state(accelerator, self.device)
+        if self._numpy:
+            self._numpy.set_state(arrays)
+        random.setstate(python)
+
+    def moved(self) -> bool:
+        """Whether anything was drawn since."""
+        return any(_differ(a, b) for a, b in zip(self._read(), self._states))
+
+
+class Probe:
+    """A loss that may be called as often as we like, in double precision where it can.
+
+    `samples` are those given in that precision, `draws` says whether the loss draws random
+    numbers, and `steady` whether it gives the same twice from the same state of the generators.
+    """
+
+    def __init__(self, loss: AnyLoss, samples: Samples, generators: Generators) -> None:
+        self._generators = generators
+        self._stateful = False
+        first = self._first(loss, samples)
+        self.draws = generators.moved()
+        self.steady = _same(first, self(self.samples))
+        if not self.steady:  # a state of its own that calls change: begin each from the first
+            self._stateful = True
+            self.steady = _same(self(self.samples), self(self.samples))
+
+    def __call__(self, samples: Samples) -> Outcome:
+        """The value, and its gradient of the input alone: no other tensor gets one."""
+        result, leaf = self._run(self.fresh(), samples)
+        if not isinstance(result, Tensor):
+            raise ArgumentTypeError(f"it returned a {type(result).__name__}, not a tensor")
+        value = result.mean() if result.dim() else result
+        if not value.requires_grad:
+            raise ArgumentTypeError("what it returned has no gradient")
+        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
+        gradient = torch.zeros_like(leaf) if gradient is None else gradient
+        return Outcome(value.detach(), gradient)
+
+    def _first(self, loss: AnyLoss, samples: Samples) -> Outcome:
+        """The first outcome, in double precision and off the GPU if the loss can be moved so."""
+        device, dtype = samples.input.device, samples.input.dtype
+        double = torch.float64
+        *better, given = dict.fromkeys(
+            ((torch.device("cpu"), double), (device, double), (device, dtype))
+        )
+        for place in better:
+            with contextlib.suppress(Exception):  # of a loss that holds other tensors, say
+                return self._begin(loss, samples, *place)
+        return self._begin(loss, samples, *given)
+
+    def _begin(
+        self, loss: AnyLoss, samples: Samples, device: torch.device, dtype: torch.dtype
+    ) -> Outcome:
+        self.samples = samples.to(device, dtype)
+        same = (device, dtype) == (samples.input.device, samples.input.dtype)
+        self._pristine = _copied(loss, *(() if same else (device, dtype)))
+        self._loss = _copied(self._pristine)
+        return self(self.samples)
+
+    def of(self, loss: AnyLoss) -> "Probe":
+        """Another loss on the same samples."""
+        return Probe(loss, self.samples, self._generators)
+
+    def takes(self, samples: Samples) -> bool:
+        """Go on with other samples, if the loss takes them."""
+        with contextlib.suppress(Exception):  # whatever it raises: it goes on with those it has
+            if self(samples).finite:
+                self.samples = samples
+                return True
+        return False
+
+    def unreduced(self) -> tuple[int, ...] | None:
+        """The shape of one loss per sample: that of `reduction="none"` where there is one, else
+        that which the last mean or sum was taken over."""
+        loss, samples = self.fresh(), self.samples
+        with contextlib.suppress(Exception):  # whatever it raises, there is no such shape
+            if isinstance(loss, nn.Module) and isinstance(getattr(loss, "reduction", None), str):
+                loss = copy.copy(loss)
+                loss.reduction = "none"  # type: ignore[assignment]
+                return tuple(self._run(loss, samples)[0].shape)
+            if "reduction" in inspect.signature(loss).parameters:
+                return tuple(self._run(loss, samples, reduction="none")[0].shape)
+        result, _ = self._run(loss, samples)
+        return tuple(result.shape) or _reduced(result)
+
+    def fresh(self) -> AnyLoss:
+        """The loss as it was before any call, if calls change it."""
+        return _copied(self._pristine) if self._stateful else self._loss
+
+    def _run(self, loss: AnyLoss, samples: Samples, **options: str) -> tuple[Any, Tensor]:
+        self._generators.restore()
+        leaf = samples.input.clone().requires_grad_()
+        target = samples.target.clone(memory_format=torch.contiguous_format)
+        return loss(leaf.clone(), target, **options), leaf  # clones may be changed in place
+
+
+@contextlib.contextmanager
+def unnoticed(generators: Generators) -> Iterator[list[warnings.WarningMessage]]:
+    """Whatever the caller has switched off or on; gives what PyTorch and the loss warn of."""
+    device = generators.device.type
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast(device, enabled=False),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
+        try:
+            yield caught
+        finally:
+            generators.restore()
+
+
+def name_of(loss: AnyLoss) -> str:
+    """What a user calls it."""
+    function = getattr(loss, "func", loss)  # of a partial
+    name: str = getattr(function, "__name__", type(function).__name__)
+    return name
+
+
+def refused(name: str, rule: str, input: Any, target: Any) -> SafeLossError:
+    """The error for a loss or inputs that cannot be audited."""
+    wrong_type = not (isinstance(input, Tensor) and isinstance(target, Tensor))
+    kind: type[SafeLossError] = ArgumentTypeError if wrong_type else SafeLossError
+    return kind.about(name, rule, arguments=table(input, target))
+
+
+def table(input: Any, target: Any) -> tuple[Argument, ...]:
+    """What came."""
+    return tuple(
+        Argument(
+            name,
+            describe(value.dtype, value.shape)
+            if isinstance(value, Tensor)
+            else type(value).__name__,
+            "",
+        )
+        for name, value in (("input", input), ("target", target))
+    )
+
+
+def _copied(loss: AnyLoss, *place: torch.device | torch.dtype) -> AnyLoss:
+    """A copy, so that the original sees no call; itself, where it cannot be copied."""
+    try:
+        copied = copy.deepcopy(loss)
+    except Exception:  # of locks, of tensors inside a graph, ...: nobody says what they raise
+        return loss
+    if isinstance(copied, nn.Module):
+        for each in place:
+            copied.to(each)
+    return copied
+
+
+def _differ(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return not torch.equal(one, other)
+    if isinstance(one, tuple):
+        return any(_differ(a, b) for a, b in zip(one, other))
+    return bool(one != other) if not hasattr(one, "tolist") else one.tolist() != other.tolist()
+
+
+def _same(one: Outcome, other: Outcome) -> bool:
+    pairs = ((one.value, other.value), (one.gradient, other.gradient))
+    rtol = tolerance(one)
+    return all(torch.allclose(a, b, rtol=rtol, atol=0, equal_nan=True) for a, b in pairs)
+
+
+def _reduced(result: Tensor) -> tuple[int, ...] | None:
+    """The shape that the last mean or sum was taken over, as the graph remembers it."""
+    node: Any = result.grad_fn
+    while node is not None:
+        name = node.name()
+        if name.startswith(("MeanBackward", "SumBackward")):
+            return tuple(int(size) for size in node._saved_self_sym_sizes)
+        if not name.startswith(_ON_SCALARS):
+            return None
+        node = next((n for n, _ in node.next_functions if n is not None), None)
+    return None
