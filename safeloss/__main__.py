@@ -82,10 +82,10 @@ def report_to_write(text: str) -> Path:
 
 def tensor_to_draw(text: str) -> object:
     """A dtype and a shape, such as float32[8,1]."""
-    from safeloss import _audit_command
+    from safeloss._audit import command
 
     try:
-        return _audit_command.spec(text)
+        return command.spec(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -110,10 +110,10 @@ def audit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def audit(options: argparse.Namespace) -> int:
-    """Draw tensors, audit and print: see `safeloss._audit_command`."""
-    from safeloss import _audit_command
+    """Draw tensors, audit and print: see `safeloss._audit.command`."""
+    from safeloss._audit import command
 
-    return _audit_command.run(
+    return command.run(
         options.loss,
         options.input,
         options.target,

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_nn: Any = torch._C._nn
+_C: Any = torch._C  # whose stubs leave most of it out
+_nn = _C._nn
 
 NUMBERS = {"none": 0, "mean": 1, "sum": 2, "batchmean": 3}  # the last is not torch's
 

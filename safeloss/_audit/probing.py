@@ -122,6 +122,7 @@ class Probe:
     def __call__(self, samples: Samples) -> Outcome:
         """The value, and its gradient of the input alone: no other tensor gets one."""
         result, leaf = self._run(self.fresh(), samples)
+        result = getattr(result, "loss", result)  # torch's adaptive softmax gives two tensors
         if not isinstance(result, Tensor):
             raise ArgumentTypeError(f"it returned a {type(result).__name__}, not a tensor")
         value = result.mean() if result.dim() else result

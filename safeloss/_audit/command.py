@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from safeloss._audit import audit
-from safeloss._pictures import MISSING, writer
+from safeloss._audit.pictures import MISSING, writer
 from safeloss.errors import SafeLossError
 
 NO_VERDICT = 2  # the exit code, as for a command line that is wrong

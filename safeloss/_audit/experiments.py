@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from safeloss._evidence import Alone, Evidence, Influence, Point
-from safeloss._probing import Outcome, Probe, Samples, tolerance
+from safeloss._audit.evidence import Alone, Evidence, Influence, Point
+from safeloss._audit.probing import Outcome, Probe, Samples, tolerance
 
 _MOST_PAIRED = 8  # samples of which every input meets every target: as many calls, squared
 

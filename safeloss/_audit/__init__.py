@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from safeloss import _pictures
-from safeloss._evidence import Evidence, Point
-from safeloss._experiments import another
-from safeloss._probing import (
+from safeloss._audit import pictures
+from safeloss._audit.evidence import Evidence, Point
+from safeloss._audit.experiments import another
+from safeloss._audit.probing import (
     AnyLoss,
     Generators,
     Probe,
@@ -21,8 +21,8 @@ from safeloss._probing import (
     table,
     unnoticed,
 )
+from safeloss._audit.verdicts import Kind, fixes_for, verdict_on
 from safeloss._torch import readable
-from safeloss._verdicts import Kind, fixes_for, verdict_on
 from safeloss.errors import Argument
 
 _MOST_SAMPLES = 64  # each is changed twice, at one backward pass a time
@@ -62,10 +62,10 @@ class Audit:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return _pictures.text(self)
+        return pictures.text(self)
 
     def _repr_html_(self) -> str:
-        return _pictures.fragment(self)
+        return pictures.fragment(self)
 
     def save(self, path: str | Path) -> None:
         """Write the report as one self-contained page (`.html`) or as a picture (`.png`).
@@ -74,7 +74,7 @@ class Audit:
             ValueError: a path that ends otherwise.
             ModuleNotFoundError: a picture, and matplotlib is not installed.
         """
-        _pictures.writer(Path(path))(self, Path(path))
+        pictures.writer(Path(path))(self, Path(path))
 
 
 def audit(loss: AnyLoss, input: Tensor, target: Tensor, *, class_dim: int | None = None) -> Audit:

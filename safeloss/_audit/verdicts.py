@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safeloss import functional
-from safeloss._evidence import Evidence
-from safeloss._experiments import measure
-from safeloss._probing import AnyLoss, Probe
+from safeloss._audit.evidence import Evidence
+from safeloss._audit.experiments import measure
+from safeloss._audit.probing import AnyLoss, Probe
 from safeloss._repairs import evaluate
 from safeloss.losses import SAFE
 
@@ -232,7 +232,7 @@ def _safe_form(loss: AnyLoss) -> str:
     name = getattr(loss, "__name__", "")
     if name and getattr(F, name, None) is loss and hasattr(functional, name):
         return f"safeloss.functional.{name}"
-    if not isinstance(loss, nn.Module) or type(loss) not in SAFE or list(loss.buffers()):
+    if not isinstance(loss, nn.Module) or type(loss) not in SAFE or loss.state_dict():
         return ""
     default = SAFE[type(loss)]()
     constants: list[str] = getattr(loss, "__constants__", [])
