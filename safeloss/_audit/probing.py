@@ -122,7 +122,6 @@ class Probe:
     def __call__(self, samples: Samples) -> Outcome:
         """The value, and its gradient of the input alone: no other tensor gets one."""
         result, leaf = self._run(self.fresh(), samples)
-        result = getattr(result, "loss", result)  # torch's adaptive softmax gives two tensors
         if not isinstance(result, Tensor):
             raise ArgumentTypeError(f"it returned a {type(result).__name__}, not a tensor")
         value = result.mean() if result.dim() else result
@@ -187,7 +186,8 @@ class Probe:
         self._generators.restore()
         leaf = samples.input.clone().requires_grad_()
         target = samples.target.clone(memory_format=torch.contiguous_format)
-        return loss(leaf.clone(), target, **options), leaf  # clones may be changed in place
+        result: Any = loss(leaf.clone(), target, **options)  # clones may be changed in place
+        return getattr(result, "loss", result), leaf  # torch's adaptive softmax gives two tensors
 
 
 @contextlib.contextmanager
