@@ -8,6 +8,7 @@ be one more thing that it guards on at every call.
 
 import ast
 import enum
+import functools
 import re
 import types
 import typing
@@ -204,7 +205,8 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
         text = f"[{', '.join(words)}]"
         free = any(not dim.name and dim.size is None for dim in dims)
         pinned = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
-        dtypes = _parse_dtypes(hint.dtypes)
+        listed = isinstance(hint.dtypes, (list, tuple))  # jaxtyping has a marker for "any"
+        dtypes = _parse_dtypes(tuple(hint.dtypes)) if listed else None
         variadic = any(dim.variadic for dim in dims)
         kind = hint.dtype.__name__
         return (Pattern(hint, text, kind, dtypes, dims, variadic, free, pinned),)
@@ -221,9 +223,8 @@ def _noted(pattern: Pattern, note: Any) -> Pattern:
     return pattern._replace(rules=(*pattern.rules, note))
 
 
-def _parse_dtypes(names: Any) -> tuple[torch.dtype, ...] | None:
-    if not isinstance(names, (list, tuple)):  # jaxtyping's marker for "any"
-        return None
+@functools.cache
+def _parse_dtypes(names: tuple[str | re.Pattern[str], ...]) -> tuple[torch.dtype, ...]:
     return tuple(
         dtype
         for dtype in _DTYPES
