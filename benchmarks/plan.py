@@ -19,15 +19,17 @@ class Plan(NamedTuple):
     threads: tuple[int, ...]
     rounds: int
     most_s: float  # for the rounds of one comparison
+    shapes: int  # that never repeat, for the memory
 
 
-QUICK = Plan((1, 4096, 262144), (4096,), (1,), rounds=31, most_s=1.0)
+QUICK = Plan((1, 4096, 262144), (4096,), (1,), rounds=31, most_s=1.0, shapes=10**5)
 FULL = Plan(
     (1, 16, 256, 4096, 65536, 262144, 2**20, 2**22),
     (1, 4096, 262144),
     tuple(sorted({1, os.cpu_count() or 1})),
     rounds=101,
     most_s=8.0,
+    shapes=10**6,
 )
 
 

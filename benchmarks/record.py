@@ -62,6 +62,7 @@ class Record:
     cuda: dict[str, Any]
     others: dict[str, bool]  # libraries, and whether they are installed
     rows: list[Row] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,8 @@ def page(record: Record) -> str:
     missing = [name for name, there in record.others.items() if not there]
     if missing:
         parts += [f"Not installed, and so not measured: {', '.join(missing)}."]
+    if record.memory:
+        parts += ["## Memory, where no shape repeats", _memory(record)]
     parts += ["## GPU", _gpu(record)]
     return "\n\n".join(parts) + "\n"
 
@@ -70,6 +72,11 @@ def _by_size(record: Record, threads: int) -> str:
 
 def _ratio(row: Row) -> str:
     return "failed" if row.ratio is None else f"{row.ratio.median:.3f}"
+
+
+def _memory(record: Record) -> str:
+    headings = ("shapes seen by one loss", *(f"{seen:,}" for seen in record.memory["shapes"]))
+    return _markdown(headings, [("MiB of the process", *map(str, record.memory["mib"]))])
 
 
 def _gpu(record: Record) -> str:

@@ -55,6 +55,8 @@ def show(record: Record) -> None:
     """Every row of `record`, a table for each section."""
     for section, rows in sections(record):
         _table(section, HEADINGS, [cells_of(row) for row in rows])
+    if record.memory:
+        print(f"MiB after {record.memory['shapes']} shapes: {record.memory['mib']}")
     for name, there in record.others.items():
         if not there:
             print(f"{name}: not installed, so not measured")
