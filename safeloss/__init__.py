@@ -2,6 +2,7 @@
 
 from safeloss import functional, layouts
 from safeloss._align import align
+from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__
 from safeloss.errors import (
@@ -78,5 +79,6 @@ __all__ = [
     "align",
     "functional",
     "layouts",
+    "trace",
     "typed",
 ]

@@ -17,6 +17,7 @@ from safeloss.errors import SuspiciousInputWarning
 
 _OURS = (str(Path(__file__).parent), "<safeloss")
 _TORCH = str(Path(torch.__file__).parent)
+_WRITTEN = "<eval_with_key>"  # the code that torch.fx writes, and runs when compiled
 _CHECKERS = (beartype.__path__[0], jaxtyping.__path__[0])
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
 _INSTALLED = ("site-packages", "dist-packages")
@@ -56,7 +57,7 @@ def users_line() -> Line | None:
 @functools.lru_cache(4096)
 def is_users(filename: str) -> bool:
     """Whether a file is neither ours, nor torch's, nor of what stands between."""
-    if filename.startswith((*_OURS, _TORCH, *_CHECKERS)):
+    if filename.startswith((*_OURS, _TORCH, _WRITTEN, *_CHECKERS)):
         return False
     installed = any(folder in filename for folder in _INSTALLED)
     return installed or not filename.startswith(_STANDARD)

@@ -9,9 +9,12 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 _C: Any = torch._C  # whose stubs leave most of it out
+
+unhandled = _C.DisableTorchFunction  # a context: no mode and no subclass sees torch's functions
 
 
 def transformed() -> bool:
@@ -31,6 +34,29 @@ def constant_while_compiling(function: Any) -> Any:
 constant_while_compiling(transformed)  # Dynamo itself guards on the stack of transforms
 
 
+def traced() -> bool:
+    """Whether a compiler or a tracer records the running call."""
+    proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
+    state = _C._get_tracing_state()
+    return state is not None or proxies is not None or torch.compiler.is_compiling()
+
+
+def active_modes() -> list[TorchFunctionMode]:
+    """Those that see the calls of torch's functions in this thread, the outermost first."""
+    return [_C._get_function_stack_at(depth) for depth in range(_C._len_torch_function_stack())]
+
+
+def leave(mode: TorchFunctionMode) -> None:
+    """Exit `mode`, be it not the innermost: a generator that entered it may outlive others."""
+    active = active_modes()
+    if mode in active:
+        above = active[len(active) - active[::-1].index(mode) :]
+        for _ in (mode, *above):
+            _C._pop_torch_function_stack()
+        for other in above:
+            _C._push_on_torch_function_stack(other)
+
+
 @contextlib.contextmanager
 def unobserved() -> Iterator[bool]:
     """While we look at a call nobody looks at us: no mode, no tensor subclass, no trace.
@@ -38,13 +64,11 @@ def unobserved() -> Iterator[bool]:
     They would be shown operations of ours, and `torch.jit.trace` turns sizes into tensors.
     Gives whether the call is traced, so that its numbers must not be read.
     """
-    state = _C._get_tracing_state()
-    proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
-    traced = state is not None or proxies is not None or torch.compiler.is_compiling()
-    with _C.DisableTorchFunction(), _disable_current_modes():
+    state, watched = _C._get_tracing_state(), traced()
+    with unhandled(), _disable_current_modes():
         _C._set_tracing_state(None)
         try:
-            yield traced
+            yield watched
         finally:
             _C._set_tracing_state(state)
 
