@@ -17,7 +17,8 @@ from safeloss.errors import SuspiciousInputWarning
 
 _OURS = (str(Path(__file__).parent), "<safeloss")
 _TORCH = str(Path(torch.__file__).parent)
-_WRITTEN = "<eval_with_key>"  # the code that torch.fx writes, and runs when compiled
+_WRITTEN = "<eval_with_key>"  # code that torch.fx has written
+_COMPILED = "torch._inductor"  # the modules that it writes are in files anywhere
 _CHECKERS = (beartype.__path__[0], jaxtyping.__path__[0])
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
 _INSTALLED = ("site-packages", "dist-packages")
@@ -43,7 +44,10 @@ class Line(NamedTuple):
 def users_frame() -> FrameType | None:
     """The innermost frame of the user's, who may be a library; None if all are torch's or ours."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_users(frame.f_code.co_filename):
+    while frame is not None and (
+        not is_users(frame.f_code.co_filename)
+        or str(frame.f_globals.get("__name__")).startswith(_COMPILED)
+    ):
         frame = frame.f_back
     return frame
 

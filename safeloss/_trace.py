@@ -22,7 +22,6 @@ MOST_TENSORS = 16_384  # that one trace follows; past that those made first are 
 _FIRST = {torch.where: 1, torch.addmm: 1, torch.baddbmm: 1}
 # Every result goes back to an argument of its own.
 _EACH = (torch.broadcast_tensors, torch.meshgrid)
-_LISTS = (list, tuple)
 
 _Error = TypeVar("_Error", bound=SafeLossError)
 
@@ -110,9 +109,9 @@ def history(tensor: object) -> tuple[Step, ...]:
 
 
 def with_history(refusal: _Error, named: Mapping[str, object]) -> _Error:
-    """`refusal` of the arguments `named`, with what is known of them inside a `trace`."""
-    known = [Past(name, history(value)) for name, value in named.items()]
-    refusal.history = tuple(past for past in known if past.steps)
+    """`refusal` of the arguments `named`, with what active traces know of them."""
+    pasts = [Past(row.name, history(named.get(row.name))) for row in refusal.arguments]
+    refusal.history = tuple(past for past in pasts if past.steps)
     return refusal
 
 
@@ -186,7 +185,7 @@ def _sources(
         return [_Source(tensor, _kind(tensor), 1) for tensor in _tensors(given)]
     scalar = _Source(None, None, 1)
     for value in given:
-        first, of = (value[0], len(value)) if type(value) in _LISTS and value else (value, 1)
+        first, of = (value[0], len(value)) if type(value) in (list, tuple) and value else (value, 1)
         if isinstance(first, Tensor):
             source = _Source(first, _kind(first), of)
             if source.kind is None or source.kind.shape:
@@ -222,4 +221,5 @@ def _name(func: Callable[..., Any]) -> str:
         return getattr(func, "__self__", func).__name__
     if name == "__getitem__":
         return "indexing"
-    return f"{name.partition('.')[0]}()"  # `squeeze.dim` is `squeeze`
+    name = name.partition(".")[0]  # `squeeze.dim` is `squeeze`
+    return f"{name[2:-2] if name.startswith('__') else name}()"
