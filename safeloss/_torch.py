@@ -34,13 +34,6 @@ def constant_while_compiling(function: Any) -> Any:
 constant_while_compiling(transformed)  # Dynamo itself guards on the stack of transforms
 
 
-def traced() -> bool:
-    """Whether a compiler or a tracer records the running call."""
-    proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
-    state = _C._get_tracing_state()
-    return state is not None or proxies is not None or torch.compiler.is_compiling()
-
-
 def active_modes() -> list[TorchFunctionMode]:
     """Those that see the calls of torch's functions in this thread, the outermost first."""
     return [_C._get_function_stack_at(depth) for depth in range(_C._len_torch_function_stack())]
@@ -64,11 +57,13 @@ def unobserved() -> Iterator[bool]:
     They would be shown operations of ours, and `torch.jit.trace` turns sizes into tensors.
     Gives whether the call is traced, so that its numbers must not be read.
     """
-    state, watched = _C._get_tracing_state(), traced()
-    with unhandled(), _disable_current_modes():
+    state = _C._get_tracing_state()
+    proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
+    traced = state is not None or proxies is not None or torch.compiler.is_compiling()
+    with _C.DisableTorchFunction(), _disable_current_modes():
         _C._set_tracing_state(None)
         try:
-            yield watched
+            yield traced
         finally:
             _C._set_tracing_state(state)
 

@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from safeloss._explaining import describe
 from safeloss._frames import Line, users_line
-from safeloss._torch import active_modes, leave, traced, unhandled
+from safeloss._torch import active_modes, leave, unhandled
 from safeloss.errors import Past, SafeLossError
 
 MOST_STEPS = 16  # of one tensor; past that the oldest are forgotten
@@ -142,7 +142,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         # Dynamo inlines this line, and compiles what it would without us. Of a trace that was
         # entered twice the outer one records.
-        if is_dynamo_compiling() or traced() or self in active_modes():
+        if is_dynamo_compiling() or self in active_modes():
             return func(*args, **kwargs)
         with unhandled():
             sources = _sources(func, args, kwargs)

@@ -515,6 +515,13 @@ def test_strange_tensors_pass(make) -> None:
     assert type(made) is type(make()) or type(made).__name__ == "Mine"
 
 
+def test_code_that_torch_has_written_is_not_the_users() -> None:
+    module = torch.fx.symbolic_trace(nn.Flatten(0))
+    with safeloss.trace() as t:
+        (step,) = t.history(module(SCORES))
+    assert step.line.text == "(step,) = t.history(module(SCORES))"
+
+
 @pytest.mark.slow
 def test_tracers_record_what_they_would_record_without() -> None:
     from torch.fx.experimental.proxy_tensor import make_fx
