@@ -1,6 +1,6 @@
 """Losses that score every prediction against its own target, or say why they cannot."""
 
-from safeloss import functional, layouts
+from safeloss import functional, layouts, losses
 from safeloss._align import align
 from safeloss._trace import trace
 from safeloss._typed import typed
@@ -18,6 +18,7 @@ from safeloss.errors import (
 from safeloss.losses import (
     SAFE,
     MultiLabelBCE,
+    SafeAdaptiveLogSoftmaxWithLoss,
     SafeBCELoss,
     SafeBCEWithLogitsLoss,
     SafeCosineEmbeddingLoss,
@@ -50,6 +51,7 @@ __all__ = [
     "DeviceError",
     "LayoutError",
     "MultiLabelBCE",
+    "SafeAdaptiveLogSoftmaxWithLoss",
     "SafeBCELoss",
     "SafeBCEWithLogitsLoss",
     "SafeCTCLoss",
@@ -82,3 +84,8 @@ __all__ = [
     "trace",
     "typed",
 ]
+
+if hasattr(losses, "SafeLinearCrossEntropyLoss"):
+    from safeloss.losses import SafeLinearCrossEntropyLoss
+
+    __all__ += ["SafeLinearCrossEntropyLoss"]
