@@ -1,4 +1,4 @@
-"""The module that is a layer too: features in, class scores never seen."""
+"""Modules with a layer inside: features in, class scores never seen."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,7 @@
-"""Cross entropy with the last layer inside. Imported only where torch has it: since 2.13."""
+"""Modules with a layer inside, for cross entropy.
+
+Imported only where torch has it: since 2.13.
+"""
 
 from typing import Any
 
