@@ -21,8 +21,9 @@ lint: .venv/lint     ## format, lint and types
 	.venv/bin/mypy
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
-bench: .venv/demo    ## times and instruction counts against native
-	.venv/bin/python -m benchmarks
+bench: .venv/bench   ## times and instruction counts against native; QUICK=--quick for fewer
+	.venv/bin/python -m benchmarks $(QUICK)
+	.venv/bin/python -m benchmarks.instructions
 
 test-oldest: .venv-oldest/test ## the suite on the oldest torch, jaxtyping and beartype
 	.venv-oldest/bin/python -m pytest
@@ -40,6 +41,10 @@ clean:
 .venv/demo: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	.venv/bin/$(PIP) install --constraint constraints.txt --editable ".[demo]"
+	touch $@
+
+.venv/bench: .venv/demo
+	.venv/bin/$(PIP) install --constraint constraints.txt --editable ".[bench]"
 	touch $@
 
 .venv/test: .venv/demo

@@ -3,6 +3,7 @@
 from safeloss import functional, layouts, losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
+from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__
 from safeloss.errors import (
@@ -83,6 +84,7 @@ __all__ = [
     "audit",
     "functional",
     "layouts",
+    "trace",
     "typed",
 ]
 

@@ -43,6 +43,7 @@ from safeloss._signature import (
     validate_integers,
 )
 from safeloss._torch import outside_compiler, readable, transformed, unobserved
+from safeloss._trace import with_history
 from safeloss._values import Rule, Seen, first_broken, suspicions
 from safeloss.errors import ArgumentTypeError, LayoutError, SafeLossError
 
@@ -186,7 +187,7 @@ def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...], key: 
         with unobserved() as traced:
             plan = _plan(signature, owner, arguments, key, traced)
     except SafeLossError as refusal:
-        raise refusal.with_traceback(None) from None  # it ends where the loss was called
+        raise _told(refusal, signature, arguments) from None
     try:
         return plan(owner, arguments)
     except Exception as error:
@@ -194,7 +195,15 @@ def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...], key: 
             explained = None if traced else _explained(signature, owner, plan, arguments, error)
         if explained is None:
             raise
-        raise explained.with_traceback(None) from None
+        raise _told(explained, signature, arguments) from None
+
+
+def _told(
+    refusal: SafeLossError, signature: Signature, arguments: tuple[Any, ...]
+) -> SafeLossError:
+    """`refusal` as the user gets it: with histories, and ending where the loss was called."""
+    told = with_history(refusal, dict(zip(signature.names, arguments)))
+    return told.with_traceback(None)
 
 
 def _plan(

@@ -17,6 +17,8 @@ from safeloss.errors import SuspiciousInputWarning
 
 _OURS = (str(Path(__file__).parent), "<safeloss")
 _TORCH = str(Path(torch.__file__).parent)
+_WRITTEN = "<eval_with_key>"  # code that torch.fx has written
+_COMPILED = "torch._inductor"  # the modules that it writes are in files anywhere
 _CHECKERS = (beartype.__path__[0], jaxtyping.__path__[0])
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
 _INSTALLED = ("site-packages", "dist-packages")
@@ -42,7 +44,10 @@ class Line(NamedTuple):
 def users_frame() -> FrameType | None:
     """The innermost frame of the user's, who may be a library; None if all are torch's or ours."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_users(frame.f_code.co_filename):
+    while frame is not None and (
+        not is_users(frame.f_code.co_filename)
+        or str(frame.f_globals.get("__name__")).startswith(_COMPILED)
+    ):
         frame = frame.f_back
     return frame
 
@@ -56,7 +61,7 @@ def users_line() -> Line | None:
 @functools.lru_cache(4096)
 def is_users(filename: str) -> bool:
     """Whether a file is neither ours, nor torch's, nor of what stands between."""
-    if filename.startswith((*_OURS, _TORCH, *_CHECKERS)):
+    if filename.startswith((*_OURS, _TORCH, _WRITTEN, *_CHECKERS)):
         return False
     installed = any(folder in filename for folder in _INSTALLED)
     return installed or not filename.startswith(_STANDARD)

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 _C: Any = torch._C  # whose stubs leave most of it out
+
+unhandled = _C.DisableTorchFunction  # a context: no mode and no subclass sees torch's functions
 
 
 def transformed() -> bool:
@@ -31,6 +34,22 @@ def constant_while_compiling(function: Any) -> Any:
 
 
 constant_while_compiling(transformed)  # Dynamo itself guards on the stack of transforms
+
+
+def active_modes() -> list[TorchFunctionMode]:
+    """Those that see the calls of torch's functions in this thread, the outermost first."""
+    return [_C._get_function_stack_at(depth) for depth in range(_C._len_torch_function_stack())]
+
+
+def leave(mode: TorchFunctionMode) -> None:
+    """Exit `mode`, be it not the innermost: a generator that entered it may outlive others."""
+    active = active_modes()
+    if mode in active:
+        above = active[len(active) - active[::-1].index(mode) :]
+        for _ in (mode, *above):
+            _C._pop_torch_function_stack()
+        for other in above:
+            _C._push_on_torch_function_stack(other)
 
 
 @contextlib.contextmanager

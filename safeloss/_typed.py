@@ -18,6 +18,7 @@ from torch.fx import Proxy
 from safeloss._explaining import declared, describe
 from safeloss._matching import Axes, Pattern, parse
 from safeloss._torch import constant_while_compiling, outside_compiler
+from safeloss._trace import with_history
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -139,7 +140,7 @@ def _verify(owner: str, hints: dict[str, _Hint], given: dict[str, Any], names: l
     for name in names:
         if name in hints and not is_bearable(given[name], hints[name].hint):
             refusal = _refusal(owner, hints, given, name)
-            raise refusal.with_traceback(None) from None
+            raise with_history(refusal, given).with_traceback(None) from None
 
 
 def _match(

@@ -20,6 +20,7 @@ __all__ = [
     "DTypeError",
     "DeviceError",
     "LayoutError",
+    "Past",
     "SafeLossError",
     "SuspiciousInputWarning",
     "ValueRangeError",
@@ -37,6 +38,13 @@ class Argument(NamedTuple):
     declared: str  # "Float [*shape]"
 
 
+class Past(NamedTuple):
+    """What made one argument of a refused call what it is, as seen by `safeloss.trace`."""
+
+    name: str
+    steps: tuple[Any, ...]  # newest first; each is a line of text, and the same as data
+
+
 class SafeLossError(ValueError):
     """A loss refused its inputs; the root of every error of this library.
 
@@ -44,7 +52,8 @@ class SafeLossError(ValueError):
     that was broken, the `arguments` as they came, what PyTorch itself does with them
     (`native`), `advice` in words, and `fixes`: Python expressions over the names of the
     arguments. A fix either edits one argument (`target.float()`), and then begins with its
-    name, or is the whole call (`SafeCrossEntropyLoss()(input, target)`).
+    name, or is the whole call (`SafeCrossEntropyLoss()(input, target)`). Inside
+    `safeloss.trace`, `history` says which operations made the arguments what they are.
     """
 
     # Attributes rather than an `__init__`: under `torch.compile` an exception is made from one
@@ -55,6 +64,7 @@ class SafeLossError(ValueError):
     native: str = ""
     advice: str = ""
     fixes: tuple[str, ...] = ()
+    history: tuple[Past, ...] = ()
 
     @classmethod
     def about(cls: type[_Error], loss: str, rule: str, **data: Any) -> _Error:
@@ -75,6 +85,13 @@ class SafeLossError(ValueError):
         if self.advice:
             lines.append(self.advice)
         lines.extend(f"Fix: {fix}" for fix in self.fixes)
+        if self.history:
+            lines.append("History, newest first:")
+        for name, steps in self.history:
+            lines += [
+                f"    {'' if older else name:<{name_width}}   {step}"
+                for older, step in enumerate(steps)
+            ]
         return "\n".join(lines)
 
 
@@ -107,5 +124,5 @@ class SuspiciousInputWarning(UserWarning):
 
 
 for _name in __all__:
-    if _name != "Argument":
+    if _name not in ("Argument", "Past"):
         globals()[_name].__module__ = "safeloss"  # where users import them from
