@@ -2,6 +2,8 @@
 
 from safeloss import functional, layouts
 from safeloss._align import align
+from safeloss._findings import Finding
+from safeloss._guard import allow, guard
 from safeloss._typed import typed
 from safeloss._version import __version__
 from safeloss.errors import (
@@ -47,6 +49,7 @@ __all__ = [
     "ArgumentTypeError",
     "DTypeError",
     "DeviceError",
+    "Finding",
     "LayoutError",
     "MultiLabelBCE",
     "SafeBCELoss",
@@ -76,7 +79,9 @@ __all__ = [
     "ValueRangeError",
     "__version__",
     "align",
+    "allow",
     "functional",
+    "guard",
     "layouts",
     "typed",
 ]

@@ -2,6 +2,7 @@
 
 import functools
 import linecache
+import os
 import sys
 import sysconfig
 import warnings
@@ -15,10 +16,12 @@ import torch
 
 from safeloss.errors import SuspiciousInputWarning
 
-_OURS = (str(Path(__file__).parent), "<safeloss")
-_TORCH = str(Path(torch.__file__).parent)
-_CHECKERS = (beartype.__path__[0], jaxtyping.__path__[0])
+# Folders, with the separator at the end: torchvision is not torch.
+_OURS = (os.path.join(Path(__file__).parent, ""), "<safeloss")
+_TORCH = os.path.join(Path(torch.__file__).parent, "")
+_CHECKERS = tuple(os.path.join(p.__path__[0], "") for p in (beartype, jaxtyping))
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
+_GENERATED = "<eval_with_key>"  # by torch.fx
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -56,7 +59,7 @@ def users_line() -> Line | None:
 @functools.lru_cache(4096)
 def is_users(filename: str) -> bool:
     """Whether a file is neither ours, nor torch's, nor of what stands between."""
-    if filename.startswith((*_OURS, _TORCH, *_CHECKERS)):
+    if filename.startswith((*_OURS, _TORCH, *_CHECKERS, _GENERATED)):
         return False
     installed = any(folder in filename for folder in _INSTALLED)
     return installed or not filename.startswith(_STANDARD)
