@@ -35,9 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    arithmetic = config.getoption("safeloss_guard_arithmetic")
-    if config.getoption("safeloss_guard") or arithmetic:
-        allow = config.getoption("safeloss_guard_allow")
+    arithmetic = bool(config.getoption("safeloss_guard_arithmetic"))
+    if arithmetic or config.getoption("safeloss_guard"):
+        allow = [str(pattern) for pattern in config.getoption("safeloss_guard_allow") or ()]
         config.pluginmanager.register(_Guarded(arithmetic, allow), "safeloss_guarded")
 
 
@@ -45,7 +45,8 @@ class _Guarded:
     """The plugin while it is on: each test runs under a guard of its own."""
 
     def __init__(self, arithmetic: bool, allow: list[str]) -> None:
-        self.options = {"arithmetic": arithmetic, "allow": allow}
+        self.arithmetic = arithmetic
+        self.allow = allow
         self.calls = 0
         self.found: dict[str, list[Finding]] = {}  # by test
 
@@ -53,7 +54,7 @@ class _Guarded:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         from safeloss import guard
 
-        with guard(on="log", **self.options) as findings:  # it shall run as it does without us
+        with guard("log", self.arithmetic, self.allow) as findings:  # the test runs to its end
             try:
                 outcome = yield
             finally:

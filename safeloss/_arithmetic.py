@@ -101,10 +101,11 @@ def _statement(line: Line) -> Iterator[ast.AST]:
     around = [
         node
         for node in ast.walk(_parsed(line.file))
-        if isinstance(node, ast.stmt) and node.lineno <= line.number <= (node.end_lineno or 0)
+        if isinstance(node, (ast.stmt, ast.Lambda))
+        and node.lineno <= line.number <= (node.end_lineno or 0)
     ]
     if around:
-        innermost = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+        innermost = max(around, key=lambda node: (node.lineno, node.col_offset))
         for child in ast.iter_child_nodes(innermost):
             if not isinstance(child, ast.stmt):
                 yield from ast.walk(child)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from safeloss import _arithmetic, functional
 from safeloss._call import Call, Reading, Refusal
 from safeloss._explaining import explain
-from safeloss._repairs import Face
+from safeloss._repairs import Face, whole_call
 from safeloss._signature import Named, Signature
 from safeloss._torch import tracing, transformed
 from safeloss.errors import LayoutError, SafeLossError
@@ -56,7 +56,7 @@ def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
             return Refusal(
                 LayoutError,
                 f"`{first}` and `{name}` differ by axes of size 1, and broadcasting repeats both.",
-                fixes=(f"{name}.view_as({first})", "{loss}()"),
+                fixes=(f"{name}.view_as({first})",),
             )
     return reading
 
@@ -74,4 +74,8 @@ def explained(signature: Signature, face: Face, call: Call, refusal: Refusal) ->
     def accepts(other: Call) -> bool:
         return isinstance(verdict(signature, other), Reading)
 
-    return explain(face, signature.reader.inputs, call, refusal, accepts)
+    inputs = signature.reader.inputs
+    error = explain(face, inputs, call, refusal, accepts)
+    if isinstance(signature.reader.read(call), Reading):  # ours would align it
+        error.fixes = (*error.fixes, whole_call(face, "", inputs, call))
+    return error

@@ -27,9 +27,8 @@ def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequenc
     finally:
         for finding in findings:
             print(f"\n{finding}")
-        print(
-            f"\nsafeloss: {findings.calls} calls of native losses seen, {len(findings)} findings."
-        )
+        calls = f"{findings.calls} calls of native losses seen"
+        print(f"\n{calls}, {len(findings)} finding{'' if len(findings) == 1 else 's'}.")
     return 1 if findings else 0
 
 
