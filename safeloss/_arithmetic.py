@@ -91,24 +91,41 @@ def explain(operator: str, pair: Mapping[str, Tensor]) -> SafeLossError:
     )
 
 
+@functools.lru_cache(1024)
 def on_purpose(line: Line) -> bool:
-    """Whether the statement at `line` itself makes an axis of size 1, or expands."""
-    return any(_inserts(node) for node in _statement(line))
+    """Whether the statement at `line` itself makes an axis of size 1, or expands.
 
-
-def _statement(line: Line) -> Iterator[ast.AST]:
-    """The expressions of the innermost statement there; nothing if the source is not to be had."""
+    A sum that keeps its axis counts also under a name of the same function: squared distances are
+    `(x * x).sum(1, keepdim=True) + (y * y).sum(1)`, mostly on two lines.
+    """
     around = [
         node
         for node in ast.walk(_parsed(line.file))
         if isinstance(node, (ast.stmt, ast.Lambda))
         and node.lineno <= line.number <= (node.end_lineno or 0)
     ]
-    if around:
-        innermost = max(around, key=lambda node: (node.lineno, node.col_offset))
-        for child in ast.iter_child_nodes(innermost):
-            if not isinstance(child, ast.stmt):
-                yield from ast.walk(child)
+    if not around:
+        return False
+    around.sort(key=lambda node: (node.lineno, node.col_offset))
+    own = list(_expressions(around[-1]))
+    names = {node.id for node in own if isinstance(node, ast.Name)}
+    functions = [node for node in around if isinstance(node, ast.FunctionDef)]
+    kept = any(_keeps(node) for node in _assigned(names, functions[-1])) if functions else False
+    return kept or any(_inserts(node) for node in own)
+
+
+def _assigned(names: set[str], function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """The expressions that `function` gives any of `names`."""
+    for statement in ast.walk(function):
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if names & {target.id for target in targets if isinstance(target, ast.Name)}:
+            yield from _expressions(statement)
+
+
+def _expressions(statement: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(statement):
+        if not isinstance(child, ast.stmt):
+            yield from ast.walk(child)
 
 
 @functools.lru_cache(64)
@@ -125,8 +142,11 @@ def _inserts(node: ast.AST) -> bool:
         return any(ast.unparse(part).endswith(("None", "newaxis")) for part in index)
     if not isinstance(node, ast.Call):
         return False
-    if any(word.arg == "keepdim" and ast.unparse(word.value) == "True" for word in node.keywords):
-        return True
     called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    sizes = [ast.unparse(argument) for argument in node.args]
-    return called in _INSERTING or (called in _RESHAPING and "1" in sizes)
+    ones = [argument for argument in node.args if ast.unparse(argument) == "1"]
+    return called in _INSERTING or (called in _RESHAPING and bool(ones)) or _keeps(node)
+
+
+def _keeps(node: ast.AST) -> bool:
+    words = node.keywords if isinstance(node, ast.Call) else []
+    return any(word.arg == "keepdim" and ast.unparse(word.value) == "True" for word in words)
