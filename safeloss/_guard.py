@@ -100,7 +100,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
         super().__init__()
         self.on = on
-        self.arithmetic = arithmetic
+        self.watched = {*_native.SIGNATURES, *(_arithmetic.OPERATORS if arithmetic else ())}
         self.allow = allow
         self.findings = Findings()
         self.fine: set[Hashable] = set()  # what was looked at before
@@ -110,12 +110,10 @@ class _Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        suspect = None
-        if not is_dynamo_compiling():
-            if func in _native.SIGNATURES:
-                suspect = self._loss(func, args, given)
-            elif self.arithmetic and func in _arithmetic.OPERATORS:
-                suspect = self._operator(func, args, given)
+        if is_dynamo_compiling() or func not in self.watched:
+            return func(*args, **given)
+        look = self._loss if func in _native.SIGNATURES else self._operator
+        suspect = look(func, args, given)
         if suspect is None:
             return func(*args, **given)
         try:

@@ -377,6 +377,17 @@ def test_compiled_code_runs_as_ever_and_is_not_seen(fullgraph) -> None:
         compiled(*BROADCAST)
 
 
+@pytest.mark.slow
+def test_a_guard_entered_in_compiled_code_sees_nothing() -> None:
+    def guarded(x, y):
+        with guard():
+            return F.poisson_nll_loss(x, y)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(guarded, backend="aot_eager")
+    assert torch.equal(compiled(*BROADCAST), poisson(*BROADCAST))
+
+
 # Operators ---------------------------------------------------------------------------------------
 
 x, y = BROADCAST
