@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage test-oldest lint bench golden clean
+.PHONY: demo test coverage test-oldest lint bench docs golden clean
 
 demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
 	.venv/bin/python -m safeloss demo
@@ -26,6 +26,9 @@ bench: .venv/demo    ## times and instruction counts against native
 
 test-oldest: .venv-oldest/test ## the suite on the oldest torch, jaxtyping and beartype
 	.venv-oldest/bin/python -m pytest
+
+docs: .venv/test     ## rewrite what is generated in the pages
+	.venv/bin/python docs/pages.py
 
 golden: .venv/test   ## rewrite the golden messages
 	.venv/bin/python -m pytest tests/test_errors.py --golden

@@ -1,11 +1,10 @@
-"""Measures the tables of `why.md`: `python docs/why.py` writes them anew.
+"""Measures the tables of `why.md`.
 
 What native does is asked of the installed PyTorch; the training run is small and seeded.
 """
 
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from safeloss import SafeBCEWithLogitsLoss
 
-PAGE = Path(__file__).parent / "why.md"
 BATCHES = (1, 8, 32, 128)
 
 
@@ -167,22 +165,3 @@ def native() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {"training": training, "native": native}
-
-
-def between(page: str, name: str) -> tuple[str, str, str]:
-    """The page before, in and after the table `name`."""
-    before, rest = page.split(f"<!-- {name} -->\n")
-    table, after = rest.split(f"<!-- end of {name} -->")
-    return before, table.rstrip("\n"), after
-
-
-def main() -> None:
-    page = PAGE.read_text()
-    for name, measure in TABLES.items():
-        before, _, after = between(page, name)
-        page = f"{before}<!-- {name} -->\n{measure()}\n<!-- end of {name} -->{after}"
-    PAGE.write_text(page)
-
-
-if __name__ == "__main__":
-    main()

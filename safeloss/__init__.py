@@ -1,6 +1,6 @@
 """Losses that score every prediction against its own target, or say why they cannot."""
 
-from safeloss import functional, layouts
+from safeloss import functional, layouts, losses
 from safeloss._align import align
 from safeloss._findings import Finding
 from safeloss._guard import allow, guard
@@ -19,6 +19,7 @@ from safeloss.errors import (
 from safeloss.losses import (
     SAFE,
     MultiLabelBCE,
+    SafeAdaptiveLogSoftmaxWithLoss,
     SafeBCELoss,
     SafeBCEWithLogitsLoss,
     SafeCosineEmbeddingLoss,
@@ -52,6 +53,7 @@ __all__ = [
     "Finding",
     "LayoutError",
     "MultiLabelBCE",
+    "SafeAdaptiveLogSoftmaxWithLoss",
     "SafeBCELoss",
     "SafeBCEWithLogitsLoss",
     "SafeCTCLoss",
@@ -85,3 +87,8 @@ __all__ = [
     "layouts",
     "typed",
 ]
+
+if hasattr(losses, "SafeLinearCrossEntropyLoss"):
+    from safeloss.losses import SafeLinearCrossEntropyLoss
+
+    __all__ += ["SafeLinearCrossEntropyLoss"]

@@ -55,6 +55,32 @@ def demo(options: argparse.Namespace) -> int:
     return _demo.run(options.output, options.epochs, options.quick)
 
 
+def loss_name(text: str) -> str:
+    """The name of a loss, with or without `Safe`."""
+    from safeloss._hazards import LOSSES
+
+    for name in (text, f"Safe{text}"):
+        if name in LOSSES:
+            return name
+    raise argparse.ArgumentTypeError(f"{text!r} is no loss; choose from {', '.join(LOSSES)}")
+
+
+def hazards_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `hazards`."""
+    parser.add_argument("losses", nargs="*", type=loss_name, metavar="LOSS", help="default: all")
+    forms = parser.add_mutually_exclusive_group()
+    for form, what in (("json", "everything, for machines"), ("markdown", "as in docs/hazards.md")):
+        forms.add_argument(f"--{form}", action="store_const", dest="form", const=form, help=what)
+    parser.set_defaults(form="text")
+
+
+def hazards(options: argparse.Namespace) -> int:
+    """Ask native and safe: see `safeloss._hazards`."""
+    from safeloss import _hazards
+
+    return _hazards.run(options.losses, options.form)
+
+
 def guard_options(parser: argparse.ArgumentParser) -> None:
     """The options of `guard`."""
     add = parser.add_argument
@@ -84,6 +110,15 @@ COMMANDS = {
         'It needs the packages of the extra: pip install "safeloss[demo]"',
         demo_options,
         demo,
+    ),
+    "hazards": Command(
+        "what PyTorch does with loose layouts and numbers, and what the losses here do",
+        "Every loss is called with layouts that do not fit, with weights along other axes and\n"
+        "with numbers in other conventions, natively and safely, on the installed PyTorch. What\n"
+        "is right is what native gives for the samples one by one, each with its own target.\n"
+        "Exits with 1 if a loss of safeloss computes a wrong number and says nothing.",
+        hazards_options,
+        hazards,
     ),
     "guard": Command(
         "run a script and list the lines where native losses broadcast",

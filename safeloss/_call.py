@@ -1,8 +1,11 @@
 """The nouns of a call: what comes, what it is read as, and why it may be refused."""
 
+import inspect
 import itertools
+import operator
+import typing
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +16,16 @@ from safeloss._torch import constant_while_compiling, transformed
 from safeloss.errors import LayoutError, SafeLossError
 
 # The options that are not torch's.
-OURS = ("class_dim", "num_classes", "check_values", "empty")
+OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
+SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
+
+
+def decides(parameter: inspect.Parameter) -> bool:
+    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
+    hint = parameter.annotation
+    members = (hint, *typing.get_args(hint))
+    return any(kind in (int, bool) or typing.get_origin(kind) is typing.Literal for kind in members)
+
 
 _memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
 _keys = itertools.count()
@@ -77,34 +89,43 @@ class Edit(NamedTuple):
     weight: bool = False  # which autocast promotes by itself
 
     def apply(self, tensor: Tensor) -> Tensor:
-        if self.shape is not None:
-            tensor = self._viewed(tensor, tuple(self.shape))
-        if self.classes_to_second:
-            tensor = tensor.movedim(-1, 1)
+        for method, arguments in self.moves(tensor.shape):
+            tensor = getattr(tensor, method)(*arguments)
         if self.dtype is None or (self.weight and torch.is_autocast_enabled(tensor.device.type)):
             return tensor
         return tensor.to(self.dtype)
 
-    def _viewed(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def steps(self, shape: Shape) -> list[Callable[[Tensor], Tensor]]:
+        """The same for tensors of one shape, decided once."""
+        if self.weight:
+            return [self.apply]
+        moves = self.moves(shape) + ([] if self.dtype is None else [("to", (self.dtype,))])
+        return [operator.methodcaller(method, *arguments) for method, arguments in moves]
+
+    def moves(self, shape: Shape) -> list[tuple[str, tuple[Any, ...]]]:
+        """The methods that give a tensor of `shape` its axes."""
+        moves = [] if self.shape is None else [self._view(shape, tuple(self.shape))]
+        return [*moves, ("movedim", (-1, 1))] if self.classes_to_second else moves
+
+    def _view(self, before: Shape, after: Shape) -> tuple[str, tuple[Any, ...]]:
         """Axes of size 1 inserted or left out, without naming the size of the batch, so that a
         trace of the call holds for every one."""
-        before = tensor.shape
-        spare = len(before) - len(shape)
+        spare = len(before) - len(after)
         if spare not in (1, -1):
-            return tensor.view(self._open(shape))
-        longer, shorter = (before, shape) if spare == 1 else (shape, before)
+            return "view", (self._open(after),)
+        longer, shorter = (before, after) if spare == 1 else (after, before)
         axis = 0
         while axis < len(shorter) and longer[axis] == shorter[axis]:
             axis += 1
-        return tensor.squeeze(axis) if spare == 1 else tensor.unsqueeze(axis)
+        return ("squeeze" if spare == 1 else "unsqueeze"), (axis,)
 
-    def _open(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _open(self, shape: Shape) -> tuple[int, ...]:
         """`shape` with its first size that is not 1 left open, where the others determine it."""
         if all([size != 0 for size in shape]):
             for axis, size in enumerate(shape):
                 if size != 1:
                     return (*shape[:axis], -1, *shape[axis + 1 :])
-        return shape
+        return (*shape,)
 
 
 class Reading(NamedTuple):
@@ -115,6 +136,9 @@ class Reading(NamedTuple):
     edits: Mapping[str, Edit]  # of those arguments that need one
     exact: bool
     settles: bool = False  # proves which axis holds the classes
+
+    def binding(self, axes: Axes) -> "Reading":
+        return Reading(axes, self.patterns, self.edits, self.exact, self.settles)
 
     def settling(self) -> "Reading":
         return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)
@@ -149,6 +173,12 @@ class Mistake(NamedTuple):
 
     def made(self, call: Call, last: bool) -> bool:
         """Whether `call` is this mistake."""
+        if self.option is not None and call.options[self.option[0]] != self.option[1]:
+            return False
+        if self.given is not None:
+            name, default = self.given
+            if call.options[name] == default or call.options[name] >= 0:
+                return False
         axes: Axes = {}
         for name, patterns in self.layouts_last if last else self.layouts:
             if name not in call.shapes:
@@ -163,12 +193,6 @@ class Mistake(NamedTuple):
         if self.classes is not None:
             least, most = self.classes
             if axes["classes"] < least or axes["classes"] > most:
-                return False
-        if self.option is not None and call.options[self.option[0]] != self.option[1]:
-            return False
-        if self.given is not None:
-            name, default = self.given
-            if call.options[name] == default or call.options[name] >= 0:
                 return False
         return not (self.batched and transformed())
 

@@ -16,9 +16,10 @@ from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 from torch import Tensor
 from torch.fx import Proxy
+from torch.overrides import has_torch_function
 
 from safeloss import _faces
-from safeloss._call import Call, Edit, Memory, Reading, Refusal, settle
+from safeloss._call import Call, Memory, Reading, Refusal, settle
 from safeloss._explaining import (
     Where,
     brief,
@@ -36,6 +37,7 @@ from safeloss._signature import (
     Named,
     Signature,
     Total,
+    averaged,
     signature_of,
     validate,
     validate_integers,
@@ -56,21 +58,28 @@ class Plan(NamedTuple):
     reading: Reading
     zero: str
     values: bool  # read them on every call
-    edits: tuple[tuple[int, Edit], ...]  # those of the reading, by position
+    number: int | None  # torch's, of the reduction, where the operator alone will do
+    steps: tuple[tuple[int, Callable[[Tensor], Tensor]], ...]  # views and casts, by position
 
     def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
-        if not (self.values or self.zero or self.signature.by_name):  # the short way: views, casts
+        signature = self.signature
+        if not (self.values or self.zero or signature.by_name):  # the short way: views, casts
             moved = list(arguments)
-            for position, edit in self.edits:
-                moved[position] = edit.apply(moved[position])
-            return self.signature.kernel(*[moved[i] for i in self.signature.slots])
-        signature, named = self.signature, dict(zip(self.signature.names, arguments))
+            for position, step in self.steps:
+                moved[position] = step(moved[position])
+            operator = signature.operator
+            if operator is not None and self.number is not None and not has_torch_function(moved):
+                return operator(*[moved[i] for i in signature.taken], self.number)
+            return signature.kernel(*[moved[i] for i in signature.slots])
+        named = dict(zip(signature.names, arguments))
         if self.values:
             with unobserved() as traced:
                 if not traced:
                     _verify_values(signature, owner, self.reading, named)
         edited = signature.edited(self.reading, named)
-        return signature.run(signature.kernel, signature.total, self.zero, edited)
+        given, by_name = signature.given(self.zero, edited)
+        loss = signature.kernel(*given, **by_name)
+        return averaged(loss, signature.total, self.zero, edited) if self.zero else loss
 
 
 # At import ---------------------------------------------------------------------------------------
@@ -96,10 +105,11 @@ def forward_of(function: Any, **renamed: str | None) -> Any:
     """`forward` for a module: what the kernel requires; the rest are attributes of the module.
 
     Attributes have the names of the parameters, as torch's do; `renamed` gives what torch's module
-    calls otherwise, an attribute or a required parameter, and by None what it lacks.
+    calls otherwise, an attribute or a required parameter, and by None what it lacks. What it
+    holds although the kernel requires it is given as an expression, which begins with "self".
     """
     signature = function.signature
-    names = {p.name: p.name for p in signature.parameters if p.default is not p.empty}
+    names = {name: name for name in signature.names}
     attributes = {
         name: attribute
         for name, attribute in {**names, **renamed}.items()
@@ -154,20 +164,27 @@ def traced_call(
         raise zero.error(brief(name, signature.reader.inputs, call, zero))
     if reading.settles and memory is not None:
         settle(memory.key)
-    return signature.run(kernel, total, zero, signature.edited(reading, named))
+    named = signature.edited(reading, named)
+    given, by_name = signature.given(zero, named)
+    # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
+    loss = kernel(*given, **by_name)
+    return averaged(loss, total, zero, named) if zero else loss
 
 
 # The long way ------------------------------------------------------------------------------------
 
 
 @outside_compiler
-def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
-    """A call of a signature that was not seen before, or that native refused."""
+def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...], key: Any) -> Tensor:
+    """A call of a signature that was not seen before, or that native refused.
+
+    `key` is what its face looks it up by; None where there is none.
+    """
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
     try:
         with unobserved() as traced:
-            plan = _plan(signature, owner, arguments, traced)
+            plan = _plan(signature, owner, arguments, key, traced)
     except SafeLossError as refusal:
         raise refusal.with_traceback(None) from None  # it ends where the loss was called
     try:
@@ -180,7 +197,9 @@ def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Te
         raise explained.with_traceback(None) from None
 
 
-def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: bool) -> Plan:
+def _plan(
+    signature: Signature, owner: Any, arguments: tuple[Any, ...], key: Any, traced: bool
+) -> Plan:
     """What the call needs, verified, and remembered where it means the same the next time."""
     name = _name(signature, owner)
     memory = signature.memory if owner is None else owner._memory
@@ -207,28 +226,20 @@ def _plan(signature: Signature, owner: Any, arguments: tuple[Any, ...], traced: 
         memory.unread = unread = False
     if reading.settles and owner is not None:
         memory.settled = True
-    edits = tuple((signature.names.index(key), edit) for key, edit in reading.edits.items())
-    plan = Plan(signature, reading, zero, always, edits)
-    if not (unread or symbolic or transformed()):
+    steps = tuple(
+        (signature.names.index(name), step)
+        for name, edit in reading.edits.items()
+        for step in edit.steps(call.shapes[name])
+    )
+    number = None if zero or always else signature.number(call)
+    plan = Plan(signature, reading, zero, always, number, steps)
+    if not (key is None or unread or symbolic or transformed()):
         if len(memory.plans) >= MOST_PLANS:
             memory.plans.clear()
         plain = not (reading.edits or zero or always)
         with contextlib.suppress(TypeError):  # an option without a hash: read on every call
-            memory.plans[_key(signature, arguments)] = None if plain else plan
+            memory.plans[key] = number if plain else plan
     return plan
-
-
-def _key(signature: Signature, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The key that the faces spell out: see `_faces._key`."""
-    key: list[Any] = []
-    weights = {entry.name for entry in signature.reader.inputs if entry.weight}
-    for parameter, value in zip(signature.parameters, arguments):
-        if isinstance(value, Tensor) and parameter.name in signature.tensors:
-            pair = (value.shape, value.dtype)
-            key += [pair] if parameter.name in weights else pair
-        elif parameter.annotation is not float:
-            key.append(value)
-    return tuple(key)
 
 
 def _name(signature: Signature, owner: Any) -> str:
@@ -257,9 +268,12 @@ def _verify_hints(
         for entry in inputs:
             tensor = named[entry.name]
             if isinstance(tensor, Tensor):
-                if reading.patterns[entry.name].broadcast:
+                pattern = reading.patterns[entry.name]
+                if pattern.broadcast:
                     tensor = tensor.expand(call.shapes[inputs[0].name])
-                if not is_bearable(tensor, entry.hint):
+                # A cast makes of a bool layout a real one, which the hint declares as well.
+                hint = entry.hint if entry.name in reading.edits else pattern.hint
+                if not is_bearable(tensor, hint):
                     refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
                     raise _refused(signature, owner, call, refusal)
 
@@ -350,10 +364,12 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
     """`torch.fx` traces into what is not torch's: be a leaf, as native is, and keep the check."""
     proxies = [argument for argument in arguments if isinstance(argument, Proxy)]
     tracer: Any = proxies[0].tracer
-    required = len([p for p in signature.parameters if p.default is p.empty])
     if owner is not None and owner is not tracer.root:
         path = tracer.path_of_module(owner)
-        return tracer.create_proxy("call_module", path, arguments[:required], {})
+        named = dict(zip(signature.names, arguments))
+        inputs = tuple(named[name] for name in owner.forward.inputs)
+        return tracer.create_proxy("call_module", path, inputs, {})
+    required = len([p for p in signature.parameters if p.default is p.empty])
     options = {
         # "first" is the modules' alone; a proxy cannot be compared.
         p.name: "never" if isinstance(value, str) and value == "first" else value
@@ -364,4 +380,4 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
     return tracer.create_proxy("call_function", function, arguments[:required], options)
 
 
-_LONG_WAYS = {"new_call": new_call, "traced_call": traced_call}
+_LONG_WAYS = {"new_call": new_call, "traced_call": traced_call, "Plan": Plan}

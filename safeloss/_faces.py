@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
+from torch.overrides import has_torch_function_variadic
 
-from safeloss._call import OURS
+from safeloss._call import OURS, decides
 from safeloss._torch import constant_while_compiling
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
@@ -20,16 +21,18 @@ from safeloss._torch import constant_while_compiling
 _TEMPLATE = """\
 def make({names}):
     def {name}({parameters}):
+        {held}
         if is_dynamo_compiling():
             return traced_call(constant, kernel, total, {owner}, ({everything},))
+        key = None
         try:
             {prepare}
-            plan = {plans}[{key}]
-            return kernel({native}) if plan is None else plan({owner}, ({arguments},))
+            key = {key}
+            plan = {plans}[key]
+            {native}
         except Exception:
             pass
-        arguments = ({everything},)
-        return new_call(signature, {owner}, arguments)
+        return new_call(signature, {owner}, ({everything},), key)
     return {name}
 """
 
@@ -48,39 +51,42 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
         parameters=str(inspect.Signature(bare))[1:-1],
         owner="None",
         everything=", ".join(arguments),
+        held="pass",
         prepare="pass",
         plans="memory.plans",
         key=_key(signature, arguments),
-        native=_native(signature, arguments),
-        arguments=", ".join(arguments),
+        native=_native(signature, "None", arguments),
     )
 
 
 def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, Any]) -> Any:
     """The face with the required parameters; the rest are `attributes` of the module.
 
-    `attributes` also renames a required one that torch's module calls otherwise.
+    `attributes` also renames a required one that torch's module calls otherwise. One that begins
+    with "self" is an expression, for what the module holds although the kernel requires it.
     """
-    required = [p for p in signature.parameters if p.default is p.empty]
-    given = {p.name: attributes.get(p.name, p.name) for p in required}
+    held = [name for name, attribute in attributes.items() if attribute.startswith("self")]
+    required = [p for p in signature.parameters if p.default is p.empty and p.name not in held]
+    given = {p.name: attributes[p.name] for p in required}
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     weights = {entry.name for entry in signature.reader.inputs if entry.weight}
-    everything, quick = {}, {}
+    everything, quick = dict(given), {}
     for parameter in signature.parameters:
         name = parameter.name
-        if name in given:
-            everything[name] = given[name]
-        elif name in attributes:
+        if name in held:
+            everything[name] = name
+        elif name not in attributes:
+            everything[name] = repr(parameter.default)  # the legacy `size_average` and `reduce`
+        elif name not in given:
             everything[name] = f"self.{attributes[name]}"
             # `self.weight` would go through `Module.__getattr__`, which is slow.
             buffer = f'buffers["{attributes[name]}"]'
             if name not in given.values():
                 quick[name] = buffer if name in weights else everything[name]
-        else:
-            everything[name] = repr(parameter.default)  # the legacy `size_average` and `reduce`
+    everything = {name: everything[name] for name in signature.names}
     arguments = {name: name if name in quick else source for name, source in everything.items()}
     prepare = [f"{name} = {source}" for name, source in quick.items()]
-    return _write(
+    written = _write(
         signature,
         names,
         inspect.Signature(
@@ -90,12 +96,14 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         parameters=", ".join(["self", *given.values()]),
         owner="self",
         everything=", ".join(everything.values()),
+        held="; ".join(f"{name} = {attributes[name]}" for name in held) or "pass",
         prepare="; ".join(["buffers = self._buffers", *prepare]),
         plans="self._memory.plans",
         key=_key(signature, arguments),
-        native=_native(signature, arguments),
-        arguments=", ".join(arguments.values()),
+        native=_native(signature, "self", arguments),
     )
+    written.inputs = tuple(given)  # the parameters of the kernel that it takes
+    return written
 
 
 def _key(signature: Any, arguments: Mapping[str, str]) -> str:
@@ -105,7 +113,7 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if parameter.annotation is not float:
+            if decides(parameter) and source.isidentifier():  # not what never changes
                 parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
@@ -114,13 +122,24 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def _native(signature: Any, arguments: Mapping[str, str]) -> str:
-    """The arguments that are torch's, as the kernel takes them."""
-    return ", ".join(
+def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
+    """What a hit runs: the plan if there is one, or else the kernel, or its operator alone."""
+    planned = f"plan({owner}, ({', '.join(arguments.values())},))"
+    given = ", ".join(
         f"{p.name}={arguments[p.name]}" if p.kind is p.KEYWORD_ONLY else arguments[p.name]
         for p in signature.parameters
         if p.name not in OURS
     )
+    if signature.operator is None:
+        return f"return kernel({given}) if plan is None else {planned}"
+    taken = [signature.names[position] for position in signature.taken]
+    watched = ", ".join(arguments[name] for name in taken if name in signature.tensors)
+    operands = ", ".join([*(arguments[name] for name in taken), "plan"])
+    return f"""if plan.__class__ is Plan:
+                return {planned}
+            if plan is None or has_torch_function({watched}):
+                return kernel({given})
+            return operator({operands})"""
 
 
 def _write(
@@ -141,6 +160,8 @@ def _write(
         "signature": signature,
         "kernel": signature.kernel,
         "total": signature.total,
+        "operator": signature.operator,
+        "has_torch_function": has_torch_function_variadic,
         "is_dynamo_compiling": is_dynamo_compiling,
     }
     source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)

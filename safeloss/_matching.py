@@ -29,6 +29,7 @@ class Reads(enum.Enum):
     AS_TARGETS = "a float64 wider than the scores is cast to their dtype"
     AS_SCORES = "any floating dtype is cast to that of the scores"
     BROADCAST = "may be smaller than spelled, where native broadcasts it without enlarging"
+    BINDS = "binds axes that the first argument lacks, and is not aligned"
 
 
 class Dim(NamedTuple):
@@ -45,14 +46,17 @@ class Dim(NamedTuple):
 class Pattern(NamedTuple):
     """One array hint: element types and axes, and what `Annotated` adds to them."""
 
+    hint: Any  # Integer[Tensor, "batch *space"]
     text: str  # "[batch, *space]"
     kind: str  # "Integer"
     dtypes: tuple[torch.dtype, ...] | None  # None: any
     dims: tuple[Dim, ...]
+    variadic: bool  # has an axis that stands for several
     free: bool  # has an axis without a name, which takes any size and is not aligned
     pinned: bool  # begins with the batch, and lacks the classes
     reads: str = ""  # the name of a `Reads`
     broadcast: bool = False  # `Reads.BROADCAST`
+    binds: bool = False  # `Reads.BINDS`
     rules: tuple[Any, ...] = ()  # of `_values`
 
     def has(self, axis: str) -> bool:
@@ -81,8 +85,7 @@ class Pattern(NamedTuple):
     def match(self, shape: Shape, axes: Axes) -> Axes | None:
         """`axes` and those that `shape` binds; None if `shape` does not have this layout."""
         spare = len(shape) - len(self.dims)
-        variadic = any([dim.variadic for dim in self.dims])
-        if spare < -1 if variadic else spare != 0:
+        if spare < -1 if self.variadic else spare != 0:
             return None
         bound = dict(axes)
         position = 0
@@ -202,13 +205,17 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
         free = any(not dim.name and dim.size is None for dim in dims)
         pinned = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
         dtypes = _parse_dtypes(hint.dtypes)
-        return (Pattern(text, hint.dtype.__name__, dtypes, dims, free, pinned),)
+        variadic = any(dim.variadic for dim in dims)
+        kind = hint.dtype.__name__
+        return (Pattern(hint, text, kind, dtypes, dims, variadic, free, pinned),)
     return ()
 
 
 def _noted(pattern: Pattern, note: Any) -> Pattern:
     if note is Reads.BROADCAST:
         return pattern._replace(broadcast=True)
+    if note is Reads.BINDS:
+        return pattern._replace(binds=True)
     if isinstance(note, Reads):
         return pattern._replace(reads=note.name)
     return pattern._replace(rules=(*pattern.rules, note))

@@ -17,6 +17,7 @@ from safeloss.errors import DTypeError
 _LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
 _MULTILABEL = ("multilabel_binary_cross_entropy",)
 _SOFTMAX = ("cross_entropy",)
+_LINEAR = ("linear_cross_entropy",)
 _INDEXED = ("cross_entropy", "nll_loss")
 
 
@@ -64,6 +65,54 @@ MISTAKES = (
             "target.float()",
             "MultiLabelBCE()(input, target)",
         ),
+    ),
+    _row(
+        _LINEAR,
+        "`linear_weight` has one class, and the softmax of one class is 1 whatever its score.",
+        on={"linear_weight": Float[Tensor, "classes *space features"]},
+        classes=(0, 1),
+        always=True,
+        advice="One score per sample answers a yes/no question, and that takes a sigmoid: "
+        "a layer of its own, and SafeBCEWithLogitsLoss.",
+    ),
+    _row(
+        _LINEAR,
+        "`target` has one number per class, as class probabilities, and those are floating.",
+        on={
+            "input": Float[Tensor, "batch features"],
+            "linear_weight": Float[Tensor, "classes *space features"],
+            "target": Integer[Tensor, "batch classes *space"]
+            | Bool[Tensor, "batch classes *space"],
+        },
+        always=True,
+        error=DTypeError,
+        advice="If one class is right (one-hot), give its index, or the same as floats.",
+        fixes=("target.int().argmax(1)", "target.float()"),
+    ),
+    _row(
+        _LINEAR,
+        "`target` is bool, and can name only two of the classes.",
+        on={
+            "linear_weight": Float[Tensor, "classes *space features"],
+            "target": Bool[Tensor, "..."],
+        },
+        classes=(3, sys.maxsize),
+        always=True,
+        error=DTypeError,
+        advice="If classes 0 and 1 are meant, say so.",
+        fixes=("target.long()",),
+    ),
+    _row(
+        _LINEAR,
+        "`target` has the shape of class indices, and those are integers.",
+        on={
+            "input": Float[Tensor, "batch features"],
+            "linear_weight": Float[Tensor, "classes *space features"],
+            "target": Float[Tensor, "batch *space"],
+        },
+        error=DTypeError,
+        advice="If these are class indices, say so. A share or a score is no class.",
+        fixes=("target.long()",),
     ),
     _row(
         _INDEXED,
@@ -144,6 +193,24 @@ MISTAKES = (
         advice="One-hot rows: take the index. Probabilities: SafeKLDivLoss, "
         "or SafeCrossEntropyLoss on scores without an activation.",
         fixes=("target.int().argmax({axis})",),
+    ),
+    # Margins.
+    _row(
+        ("multi_margin_loss",),
+        "`input` has one class, and there is no other that it could win against.",
+        on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+        classes=(0, 1),
+        always=True,
+        advice="One score per sample answers a yes/no question: SafeHingeEmbeddingLoss, "
+        "SafeSoftMarginLoss or SafeBCEWithLogitsLoss.",
+    ),
+    _row(
+        ("multilabel_margin_loss",),
+        "`input` has one axis, and that may be the batch or the classes.",
+        on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
+        batched=True,
+        always=True,
+        advice="One score per sample is one yes/no question: SafeBCEWithLogitsLoss.",
     ),
     # Divergences.
     _row(

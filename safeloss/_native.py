@@ -1,5 +1,6 @@
 """A call of a native loss, read by the signature of ours: does native compute what ours would?"""
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from safeloss import _arithmetic, functional
 from safeloss._call import Call, Reading, Refusal
 from safeloss._explaining import explain
+from safeloss._matching import Shape
 from safeloss._repairs import Face, whole_call
 from safeloss._signature import Named, Signature
 from safeloss._torch import tracing, transformed
@@ -51,14 +53,23 @@ def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
     if isinstance(reading, Refusal):
         return reading if issubclass(reading.error, LayoutError) else None
     first = signature.reader.inputs[0].name
-    for name, edit in reading.edits.items():
-        if edit.shape is not None and _arithmetic.repeats(call.shapes[name], edit.shape):
-            return Refusal(
-                LayoutError,
-                f"`{first}` and `{name}` differ by axes of size 1, and broadcasting repeats both.",
-                fixes=(f"{name}.view_as({first})",),
-            )
+    for name in reading.edits:
+        if rule := _misread(first, name, reading, call.shapes[name]):
+            return Refusal(LayoutError, rule, fixes=(f"{name}.view_as({first})",))
     return reading
+
+
+def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
+    """What native makes of an argument that ours would align; empty if it makes the same."""
+    spelled = reading.edits[name].shape
+    if spelled is None:
+        return ""
+    if _arithmetic.repeats(came, spelled):
+        return f"`{first}` and `{name}` differ by axes of size 1, and broadcasting repeats both."
+    by_class = all(reading.patterns[key].has("classes") for key in (first, name))
+    if by_class and len(came) > len(spelled) and math.prod(came) > 1:
+        return f"`{name}` has more axes than `{first}`, by which PyTorch counts to the classes."
+    return ""
 
 
 def face(signature: Signature, module: Any) -> Face:

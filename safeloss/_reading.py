@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from safeloss._call import Call, Edit, Input, Mistake, Reading, Refusal, settled
+from safeloss._call import SIZED, Call, Edit, Input, Mistake, Reading, Refusal, settled
 from safeloss._matching import Axes, Pattern, Shape
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
@@ -16,6 +16,7 @@ class Reader(NamedTuple):
     """Reads the calls of one kernel."""
 
     inputs: tuple[Input, ...]
+    target: str  # the first input that is matched against the axes of others
     mistakes: tuple[Mistake, ...]
 
     def read(self, call: Call) -> Reading | Refusal:
@@ -46,7 +47,7 @@ class Reader(NamedTuple):
             return reading
         if not readings and not rivals:
             return self._unsupported(call, last)
-        first, target = f"`{self.inputs[0].name}`", f"`{self.inputs[1].name}`"
+        first, target = f"`{self.inputs[0].name}`", f"`{self.target}`"
         if readings:
             if call.memory is not None and settled(call.memory.key):
                 return readings[0]
@@ -80,20 +81,18 @@ class Reader(NamedTuple):
         Targets that have the axis themselves (class probabilities) fit wherever it is, so for
         them torch's convention holds.
         """
-        first, target = self.inputs[0].name, self.inputs[1].name
+        first = self.inputs[0].name
         return (
             len(call.shapes[first]) >= 3
             and reading.patterns[first].has("classes")
-            and not reading.patterns[target].has("classes")
+            and not reading.patterns[self.target].has("classes")
         )
 
     def _readings(self, call: Call, last: bool, typed: bool) -> list[Reading]:
         first = self.inputs[0]
-        known = call.options.get("num_classes")
-        axes: Axes = {} if known is None else {"classes": known}
-        found = []
+        found, sized = [], self._sized(call)
         for pattern in first.patterns_last if last else first.patterns:
-            bound = pattern.match(call.shapes[first.name], axes)
+            bound = pattern.match(call.shapes[first.name], sized)
             if bound is not None and (not typed or pattern.takes(call.dtypes[first.name])):
                 reading = Reading(bound, {first.name: pattern}, {}, exact=True)
                 reading = self._edited(reading, first.name, pattern, call, None, last)
@@ -101,6 +100,11 @@ class Reader(NamedTuple):
                 if complete is not None:
                     found.append(complete)
         return found
+
+    def _sized(self, call: Call) -> Axes:
+        """The axes whose size an option says."""
+        sizes = [(axis, call.options.get(option)) for axis, option in SIZED]
+        return {axis: size for axis, size in sizes if size is not None}
 
     def _completed(self, reading: Reading, call: Call, last: bool, typed: bool) -> Reading | None:
         """`reading` with every other input read under its axes; None where one has no reading."""
@@ -114,8 +118,11 @@ class Reader(NamedTuple):
                     continue
                 spelled = pattern.spell(reading.axes)
                 if spelled is None:
-                    if pattern.free and pattern.match(shape, reading.axes) is not None:
-                        best = self._edited(reading, entry.name, pattern, call, None, last)
+                    bound = pattern.match(shape, reading.axes)
+                    if bound is not None and (pattern.free or pattern.binds):
+                        axes = bound if pattern.binds else reading.axes
+                        best = reading.binding(axes)
+                        best = self._edited(best, entry.name, pattern, call, None, last)
                         break
                 elif self._batched(reading) and not pattern.has("batch"):
                     continue  # all have a batch axis, or none has
@@ -153,7 +160,7 @@ class Reader(NamedTuple):
         moved = last and rank > 2 and pattern.has("classes")
         dtype = self._cast(pattern, call.dtypes[name], call.dtypes[self.inputs[0].name])
         if pattern.reads == "AS_SCORES":
-            indexed = reading.patterns[self.inputs[1].name].reads == "AS_INDICES"
+            indexed = reading.patterns[self.target].reads == "AS_INDICES"
             dtype = dtype if indexed else None  # with probabilities native promotes
         patterns, edits = dict(reading.patterns), dict(reading.edits)
         patterns[name] = pattern
@@ -261,12 +268,12 @@ class Reader(NamedTuple):
         matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
         if not matched:
             return Refusal(LayoutError, f"`{first.name}` has no layout that is declared.")
-        known = call.options.get("num_classes")
-        if known is not None:
-            counted = [pattern.match(shape, {"classes": known}) for pattern in matched]
-            if all([bound is None for bound in counted]):
-                rule = f"`{first.name}` does not have as many classes as `num_classes` says."
-                return Refusal(LayoutError, rule)
+        for axis, option in SIZED:
+            if call.options.get(option) is not None:
+                axes: Axes = {axis: call.options[option]}
+                if all([pattern.match(shape, axes) is None for pattern in matched]):
+                    rule = f"`{first.name}` does not have as many {axis} as `{option}` says."
+                    return Refusal(LayoutError, rule)
         refusal = self._ill_typed(call, last)
         if refusal is None:
             refusal = self._unbatched(call, last)

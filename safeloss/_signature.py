@@ -1,17 +1,20 @@
 """A kernel's `def` line, read once: what a call of it depends on, and how native is run."""
 
 import inspect
-import operator
 import typing
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss._call import OURS, Call, Input, Memory, Reading, Refusal
+from safeloss import _operators
+from safeloss._call import OURS, SIZED, Call, Input, Memory, Reading, Refusal
 from safeloss._matching import parse
 from safeloss._mistakes import MISTAKES
+from safeloss._operators import NUMBERS
 from safeloss._reading import Reader
 from safeloss._torch import is_zero
 from safeloss.errors import LayoutError
@@ -34,9 +37,13 @@ class Signature(NamedTuple):
     positional: tuple[str, ...]  # those that torch takes by position
     by_name: tuple[str, ...]  # those that torch takes by name
     slots: tuple[int, ...]  # where the positional ones stand among all
+    native: Kernel | None  # of `torch.nn.functional`
+    operator: Kernel | None  # that native ends in, if it is a single one
+    taken: tuple[int, ...]  # by the operator, before torch's number of the reduction
     tensors: tuple[str, ...]  # those that are declared as tensors
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
+    integers: tuple[tuple[str, bool], ...]  # the options that are, and whether None will do
     has_total: bool
     memory: Memory  # of the function; modules have their own
 
@@ -55,8 +62,10 @@ class Signature(NamedTuple):
 
     def zero(self, reading: Reading, call: Call) -> str | Refusal:
         """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
-        reduction = call.options.get("reduction")
-        first, target = self.reader.inputs[0].name, self.reader.inputs[1].name
+        if "empty" not in call.options:
+            return ""
+        reduction = call.options.get("reduction", "mean")
+        first, target = self.reader.inputs[0].name, self.reader.target
         if reduction == "sum" and ("empty", ("raise", "zero")) in self.choices:
             # Where native's mean of nothing is what memory holds, its sum may be too.
             return "sum" if any([is_zero(size) for size in call.shapes[first]]) else ""
@@ -71,6 +80,20 @@ class Signature(NamedTuple):
         by_total = self.has_total and not reading.patterns[target].has("classes")
         return "total" if empty == "zero" and by_total else ""
 
+    def number(self, call: Call) -> int | None:
+        """torch's number of the reduction, where the operator alone does what the kernel does."""
+        if self.operator is None or self.native is None:
+            return None
+        if vars(F).get(self.native.__name__) is not self.native:
+            return None  # somebody has put something else in its place
+        for position, parameter in enumerate(self.parameters):
+            name = parameter.name
+            if position in self.taken or name in (*OURS, "reduction"):
+                continue
+            if name in call.shapes or call.options[name] is not parameter.default:
+                return None
+        return NUMBERS.get(call.options["reduction"])
+
     def edited(self, reading: Reading, named: Named) -> Named:
         """The arguments as native must get them."""
         return {
@@ -78,21 +101,23 @@ class Signature(NamedTuple):
             for name, value in named.items()
         }
 
-    def run(self, kernel: Kernel, total: Total | None, zero: str, named: Named) -> Tensor:
-        """The kernel; where a mean may be over nothing, its sum over a total that is not 0."""
+    def given(self, zero: str, named: Named) -> tuple[list[Any], Named]:
+        """The arguments that torch takes, by position and by name; for `zero`, of a sum."""
         if zero:
             given = {name: None if name in LEGACY else value for name, value in named.items()}
             named = {**given, "reduction": "none" if zero == "sum" else "sum"}
-        loss = kernel(
-            *[named[name] for name in self.positional],
-            **{name: named[name] for name in self.by_name},
+        return (
+            [named[name] for name in self.positional],
+            {name: named[name] for name in self.by_name},
         )
-        if zero == "sum":
-            return loss.sum()
-        if zero != "total" or total is None:
-            return loss
-        weight = total(named)
-        return loss / torch.where(weight == 0, 1, weight)
+
+
+def averaged(loss: Tensor, total: Total | None, zero: str, named: Named) -> Tensor:
+    """The mean that is 0 over nothing, from what `Signature.given` asked for."""
+    if zero == "sum" or total is None:
+        return loss.sum()
+    weight = total(named)
+    return loss / torch.where(weight == 0, 1, weight)
 
 
 def signature_of(kernel: Kernel, total: Total | None) -> Signature:
@@ -112,6 +137,9 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         elif listed := _choices(parameter.annotation):
             choices.append((name, listed))
     mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
+    target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
+    operator = getattr(_operators, kernel.__name__, None)
+    taken = [] if operator is None else list(inspect.signature(operator).parameters)
     native = [p for p in parameters.values() if p.name not in OURS]
     return Signature(
         kernel.__name__.lstrip("_"),
@@ -122,9 +150,17 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
         tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
         tuple(list(parameters).index(p.name) for p in native if p.kind is not p.KEYWORD_ONLY),
+        next((getattr(F, x) for x in kernel.__code__.co_names if hasattr(F, x)), None),
+        operator,
+        tuple(list(parameters).index(name) for name in taken[:-1]),
         tuple(entry.name for entry in inputs),
-        Reader(tuple(inputs), mistakes),
+        Reader(tuple(inputs), target, mistakes),
         tuple(choices),
+        tuple(
+            (name, parameter.annotation is not int)
+            for name, parameter in parameters.items()
+            if parameter.annotation in (int, int | None)
+        ),
         total is not None,
         Memory(unread=False),
     )
@@ -159,15 +195,13 @@ def validate(
 
 def validate_integers(name: str, signature: Signature, options: Mapping[str, Any]) -> None:
     """A plain `ValueError` for what must be an integer and is none."""
-    for parameter in signature.parameters:
-        value: Any = options.get(parameter.name)
-        optional = parameter.annotation == (int | None)
-        if parameter.annotation is int or (optional and value is not None):
-            try:
-                counted = operator.index(value)
-            except TypeError:
-                raise ValueError(
-                    f"{name}: {parameter.name} must be an integer; it is {value!r}."
-                ) from None
-            if optional and (counted < 1 or isinstance(value, bool)):
-                raise ValueError(f"{name}: {parameter.name} must count something; it is {value!r}.")
+    for option, optional in signature.integers:
+        value: Any = options[option]
+        if optional and value is None:
+            continue
+        try:
+            counted = index(value)
+        except TypeError:
+            raise ValueError(f"{name}: {option} must be an integer; it is {value!r}.") from None
+        if option in dict(SIZED).values() and (counted < 1 or isinstance(value, bool)):
+            raise ValueError(f"{name}: {option} must count something; it is {value!r}.")

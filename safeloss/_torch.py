@@ -4,10 +4,12 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
@@ -46,7 +48,11 @@ def unobserved() -> Iterator[bool]:
     state = _C._get_tracing_state()
     proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
     traced = state is not None or proxies is not None or torch.compiler.is_compiling()
-    with _C.DisableTorchFunction(), _disable_current_modes():
+    modes = _C._len_torch_dispatch_stack() or _len_torch_dispatch_stack_pre_dispatch()
+    with _C.DisableTorchFunction(), _disable_current_modes() if modes else nullcontext():
+        if state is None:
+            yield traced
+            return
         _C._set_tracing_state(None)
         try:
             yield traced
@@ -59,9 +65,11 @@ def readable(tensors: Iterable[Tensor]) -> bool:
     if transformed():
         return False
     for tensor in tensors:
-        if tensor.is_meta or isinstance(tensor, FakeTensor):
+        if tensor.is_meta:
             return False
-        if is_traceable_wrapper_subclass(tensor):
+        if type(tensor) is not Tensor and (
+            isinstance(tensor, FakeTensor) or is_traceable_wrapper_subclass(tensor)
+        ):
             return False
         if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
             return False

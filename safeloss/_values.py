@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._options import ignored_index
+
 
 class Seen(NamedTuple):
     """The call whose values are read: its arguments as native gets them, and all that is known."""
@@ -19,6 +21,10 @@ class Seen(NamedTuple):
     arguments: Mapping[str, Any]
     options: Mapping[str, Any]
     axes: Mapping[str, Any]
+
+    @property
+    def ignored(self) -> int | None:
+        return ignored_index(self.options)
 
     @property
     def mean(self) -> bool:
@@ -174,8 +180,7 @@ class ClassIndex(Rule):
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         outside = (values < 0) | (values >= seen.axes["classes"])
-        ignored = seen.options.get("ignore_index")
-        return outside if ignored is None else outside & (values != ignored)
+        return outside if seen.ignored is None else outside & (values != seen.ignored)
 
 
 @dataclass(frozen=True)
@@ -186,8 +191,8 @@ class SomeCounted(Rule):
         return "is `ignore_index` throughout, and a mean over nothing has no value"
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        if seen.mean and seen.options["empty"] == "raise":
-            return (values == seen.options["ignore_index"]).all()
+        if seen.mean and seen.options["empty"] == "raise" and seen.ignored is not None:
+            return (values == seen.ignored).all()
         return values.new_zeros((), dtype=torch.bool)
 
 
@@ -240,6 +245,19 @@ class NotSoftmax(Suspicion):
 
 
 @dataclass(frozen=True)
+class NotMultiHot(Suspicion):
+    def __str__(self) -> str:
+        return (
+            "holds nothing but 0 and 1, as multi-hot labels do. This loss takes the indices of "
+            "the classes, and then -1"
+        )
+
+    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+        # Of three classes and more, 0 and 1 cannot fill a row unless one of them stands twice.
+        return ((values == 0) | (values == 1)).all() & torch.tensor(seen.axes["classes"] > 2)
+
+
+@dataclass(frozen=True)
 class SomeWeight(Suspicion):
     least = 1
 
@@ -250,8 +268,7 @@ class SomeWeight(Suspicion):
         target = seen.arguments["target"]
         if not seen.mean or target.is_floating_point() or seen.options["empty"] != "raise":
             return values.new_zeros((), dtype=torch.bool)
-        ignored = seen.options.get("ignore_index")
-        counted = target.flatten() if ignored is None else target[target != ignored]
+        counted = target.flatten() if seen.ignored is None else target[target != seen.ignored]
         return (values[counted] == 0).all() & torch.tensor(counted.numel() > 0)
 
 

@@ -20,6 +20,7 @@ from safeloss._values import (
     ClassSet,
     Labelling,
     LogProbability,
+    NotMultiHot,
     NotNaN,
     NotNegative,
     NotProbabilities,
@@ -98,10 +99,13 @@ ClassLogProbabilities: TypeAlias = Annotated[
     Float[Tensor, "batch classes *space"], LogProbability()
 ]
 MarginScores: TypeAlias = Float[Tensor, "batch classes"]  # only their differences count
-MarginClasses: TypeAlias = Annotated[
+RowClasses: TypeAlias = Annotated[
     Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex()
 ]
-ClassSets: TypeAlias = Annotated[Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet()]
+MarginWeights: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES]
+ClassSets: TypeAlias = Annotated[
+    Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
+]
 
 # Several yes/no questions, on the last axis.
 LabelScores: TypeAlias = Annotated[Float[Tensor, "*batch classes"], NotProbabilities()]
@@ -116,6 +120,11 @@ LabelWeights: TypeAlias = Annotated[Float[Tensor, "*batch classes"], Reads.BROAD
 Embeddings: TypeAlias = Float[Tensor, "batch features"]
 EmbeddingSigns: TypeAlias = Annotated[Shaped[Tensor, " batch"], Reads.AS_TARGETS, Sign()]
 Points: TypeAlias = Float[Tensor, "*batch features"]
+
+# What a layer of one row of weights per class (and place) turns into class scores.
+Features: TypeAlias = Float[Tensor, "batch features"]
+LinearWeight: TypeAlias = Annotated[Float[Tensor, "classes *space features"], Reads.BINDS]
+LinearBias: TypeAlias = Float[Tensor, "classes *space"]
 
 # Sequences, of which the time axis comes first. Labels are one row for each sample, padded, or
 # all of them joined; `_` is any size.
@@ -144,10 +153,13 @@ SampleClassProbabilities: TypeAlias = Annotated[
     Float[Tensor, " classes"], Reads.AS_TARGETS, SumToOne()
 ]
 SampleClassLogProbabilities: TypeAlias = Annotated[Float[Tensor, " classes"], LogProbability()]
+SampleFeatures: TypeAlias = Float[Tensor, " features"]
 SampleMarginScores: TypeAlias = Float[Tensor, " classes"]
-SampleMarginClass: TypeAlias = Annotated[
+SampleRowClass: TypeAlias = Annotated[
     Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
-SampleClassSet: TypeAlias = Annotated[Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet()]
+SampleClassSet: TypeAlias = Annotated[
+    Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
+]
 Embedding: TypeAlias = Float[Tensor, " features"]
 EmbeddingSign: TypeAlias = Annotated[Shaped[Tensor, ""], Reads.AS_TARGETS, Sign()]

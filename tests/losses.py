@@ -4,6 +4,7 @@ A row says what is native, and draws inputs that native accepts: so a loss that 
 table is covered by every law.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,8 +33,8 @@ class Drawn:
 class Loss:
     safe: type[nn.Module]
     native: type[nn.Module]
-    kernel: Callable[..., Tensor]
-    native_kernel: Callable[..., Tensor]
+    kernel: Callable[..., Tensor] | None  # on the same inputs, where there is one
+    native_kernel: Callable[..., Tensor] | None
     draw: Callable[[st.DrawFn, torch.dtype], Drawn]
     batch: Callable[[int], list[Tensor]]  # plain inputs of so many samples, with fine values
     pinned: bool = False  # a size-1 axis before the batch is refused
@@ -199,6 +200,24 @@ def _sequences(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
     return Drawn(
         [log_probs, labels.flatten() if draw(st.booleans()) else labels, *lengths], options
     )
+
+
+def _frequent_classes(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    batch, features, classes = draw(st.integers(1, 5)), draw(st.integers(4, 6)), 8
+    options = {"in_features": features, "n_classes": classes, "cutoffs": [2, 4], "div_value": 2.0}
+    options |= {"head_bias": draw(st.booleans()), "dtype": dtype}
+    scores = _scores(draw, [batch, features], dtype)
+    return Drawn([scores, _indices(draw, [batch], classes)], options)
+
+
+def _linear_classes(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    drawn = _classes(draw, dtype)
+    batch, classes, *space = drawn.inputs[0].shape
+    features = draw(st.integers(1, 4))
+    options = {"in_features": features, "num_classes": classes, "out_features": tuple(space)}
+    drawn.options.pop("class_dim", None)
+    options |= {"bias": draw(st.booleans()), "dtype": dtype, **drawn.options}
+    return Drawn([_scores(draw, [batch, features], dtype), drawn.inputs[1]], options)
 
 
 def _signed(n: int) -> Tensor:
@@ -387,7 +406,31 @@ LOSSES = [
         _sequence_batch,
         loose=1,
     ),
+    Loss(
+        safeloss.SafeAdaptiveLogSoftmaxWithLoss,
+        nn.AdaptiveLogSoftmaxWithLoss,
+        None,
+        None,
+        _frequent_classes,
+        lambda n: [torch.randn(n, 5), torch.randint(8, (n,))],
+        pinned=True,
+        options={"in_features": 5, "n_classes": 8, "cutoffs": [2, 4], "div_value": 2.0},
+    ),
 ]
+if "SafeLinearCrossEntropyLoss" in vars(safeloss):  # since torch 2.13
+    LOSSES.append(
+        Loss(
+            safeloss.SafeLinearCrossEntropyLoss,
+            nn.LinearCrossEntropyLoss,
+            None,
+            None,
+            _linear_classes,
+            lambda n: [torch.randn(n, 5), torch.randint(3, (n,))],
+            pinned=True,
+            options={"in_features": 5, "num_classes": 3},
+        )
+    )
+WITH_FUNCTIONS = [loss for loss in LOSSES if loss.kernel is not None]
 OURS = ("class_dim", "num_classes", "check_values", "empty")
 
 
@@ -405,21 +448,36 @@ def calls(draw: st.DrawFn, loss: Loss, dtypes: tuple[torch.dtype, ...] = DTYPES)
 
 def build(loss: Loss, drawn: Drawn) -> tuple[nn.Module, nn.Module]:
     """The safe module and the native one, with the same options."""
-    native = {name: value for name, value in drawn.options.items() if name not in OURS}
-    return loss.safe(**drawn.options), loss.native(**native)
+    known = inspect.signature(loss.native).parameters
+    safe = loss.safe(**drawn.options)
+    native = loss.native(**{k: value for k, value in drawn.options.items() if k in known})
+    native.load_state_dict(safe.state_dict())
+    return safe, native
 
 
 def run(
     module: Callable[..., Tensor], inputs: list[Tensor], differentiable: int = 9
 ) -> list[Tensor]:
-    """The value and the gradients of all floating inputs."""
+    """The values and the gradients of all floating inputs, parameters of a layer among them."""
     leaves = [x.detach().clone() for x in inputs]
     for leaf in leaves[:differentiable]:
         leaf.requires_grad_(leaf.is_floating_point())
-    value = module(*leaves)
+    values = several(module(*leaves))
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    grads = torch.autograd.grad(value.sum(), wanted, allow_unused=True)
-    return [value.detach(), *[g for g in grads if g is not None]]
+    wanted += module.parameters() if isinstance(module, nn.Module) else []
+    total = sum(value.sum() for value in values)
+    grads = torch.autograd.grad(total, wanted, allow_unused=True)
+    return [*[value.detach() for value in values], *[g for g in grads if g is not None]]
+
+
+def several(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The tensors of an output, of which a layer gives two."""
+    return output if isinstance(output, tuple) else (output,)
+
+
+def equal(one: Tensor | tuple[Tensor, ...], other: Tensor | tuple[Tensor, ...]) -> bool:
+    """Equal, tensor by tensor."""
+    return all(torch.equal(a, b) for a, b in zip(several(one), several(other), strict=True))
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:

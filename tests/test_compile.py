@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from losses import LOSSES, Loss
+from losses import LOSSES, Drawn, Loss, build, equal
 from test_rulings import ACCEPTED, REFUSED
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -15,9 +15,9 @@ from safeloss import SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 pytestmark = pytest.mark.slow
 
 
-# Native reads the variance, and the lengths, on the host: neither compiles in one graph. What ours
-# makes of the variance is in test_whole_torch.py.
-READ_ON_THE_HOST = (nn.GaussianNLLLoss, nn.CTCLoss)
+# Native reads the variance, the lengths and the classes on the host: none compiles in one graph.
+# What ours makes of the variance is in test_whole_torch.py.
+READ_ON_THE_HOST = (nn.GaussianNLLLoss, nn.CTCLoss, nn.AdaptiveLogSoftmaxWithLoss)
 over_compiled = pytest.mark.parametrize(
     "loss", [loss for loss in LOSSES if loss.native not in READ_ON_THE_HOST], ids=str
 )
@@ -44,10 +44,25 @@ def graphs(module: nn.Module, batches: list[list[torch.Tensor]]) -> list[list[tu
 @over_compiled
 def test_the_same_graphs_as_native_over_a_varying_batch(loss: Loss) -> None:
     batches = [loss.batch(n) for n in (4, 9, 6, 17)]
-    ours = graphs(loss.safe(**loss.options), batches)
-    native = graphs(loss.native(**loss.options), batches)
+    safe, native = build(loss, Drawn([], loss.options))
+    ours = graphs(safe, batches)
+    native = graphs(native, batches)
     assert ours == native
     assert len(ours) == 2, "one static, one dynamic"
+
+
+@pytest.mark.parametrize(
+    "loss", [loss for loss in LOSSES if loss.native in READ_ON_THE_HOST], ids=str
+)
+def test_where_native_breaks_the_graph_so_may_ours(loss: Loss) -> None:
+    safe, native = build(loss, Drawn([], loss.options))
+    compiled = torch.compile(safe, backend="eager")
+    for n in (4, 9):
+        inputs = loss.batch(n)
+        assert equal(compiled(*inputs), native(*inputs))
+    inputs[1] = torch.zeros(99, 98, 97, dtype=inputs[1].dtype)
+    with pytest.raises(safeloss.LayoutError):
+        compiled(*inputs)
 
 
 def test_a_normalised_input_is_one_view_more() -> None:
@@ -61,7 +76,7 @@ def test_a_normalised_input_is_one_view_more() -> None:
 
 @over_compiled
 def test_marked_dynamic_and_inductor(loss: Loss) -> None:
-    safe, native = loss.safe(**loss.options), loss.native(**loss.options)
+    safe, native = build(loss, Drawn([], loss.options))
     inputs = loss.batch(6)
     for x in inputs:
         torch._dynamo.mark_dynamic(x, 0)

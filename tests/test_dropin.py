@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from losses import LOSSES, OURS, Loss
+from losses import LOSSES, OURS, WITH_FUNCTIONS, Drawn, Loss, build, equal, several
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import safeloss
 
 over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
+over_functions = pytest.mark.parametrize("loss", WITH_FUNCTIONS, ids=str)
 
 
 def pair(loss: Loss, n: int = 4) -> tuple[nn.Module, nn.Module, list[Tensor]]:
-    return loss.safe(**loss.options), loss.native(**loss.options), loss.batch(n)
+    return *build(loss, Drawn([], loss.options)), loss.batch(n)
 
 
 def natively(call: Callable[[], Any]) -> Any:
@@ -40,27 +41,31 @@ def test_is_torchs_own_module(loss: Loss) -> None:
     safe, native, _ = pair(loss)
     assert isinstance(safe, loss.native)
     assert repr(safe) == repr(native).replace(loss.native.__name__, loss.safe.__name__)
-    assert safe.state_dict() == native.state_dict()
+    assert list(safe.state_dict()) == list(native.state_dict())
     assert list(safe.buffers()) == list(native.buffers())
 
 
 @over_losses
-@pytest.mark.parametrize("face", ["constructor", "forward", "function"])
+@pytest.mark.parametrize("face", ["__init__", "forward"])
 def test_signatures_are_torchs_and_then_ours(loss: Loss, face: str) -> None:
-    ours, native = {
-        "constructor": (loss.safe.__init__, loss.native.__init__),
-        "forward": (loss.safe.forward, loss.native.forward),
-        "function": (loss.kernel, loss.native_kernel),
-    }[face]
-    parameters = inspect.signature(ours).parameters
-    extra = [p for p in parameters.values() if p.name in OURS]
-    assert all(p.kind is p.KEYWORD_ONLY for p in extra)
-    shared = [(p.name, p.kind, p.default) for p in parameters.values() if p.name not in OURS]
-    expected = inspect.signature(native).parameters.values()
-    assert shared == [(p.name, p.kind, p.default) for p in expected]
+    check_signature(getattr(loss.safe, face), getattr(loss.native, face))
 
 
-@over_losses
+@over_functions
+def test_signatures_of_functions_are_torchs_and_then_ours(loss: Loss) -> None:
+    check_signature(loss.kernel, loss.native_kernel)
+
+
+def check_signature(ours: Callable[..., Any], native: Callable[..., Any]) -> None:
+    parameters = inspect.signature(ours).parameters.values()
+    expected = inspect.signature(native).parameters
+    extra = [p for p in parameters if p.name not in expected]
+    assert all(p.kind is p.KEYWORD_ONLY and p.name in OURS for p in extra)
+    shared = [(p.name, p.kind, p.default) for p in parameters if p.name in expected]
+    assert shared == [(p.name, p.kind, p.default) for p in expected.values()]
+
+
+@over_functions
 def test_the_module_has_the_kernels_layouts(loss: Loss) -> None:
     forward = inspect.signature(loss.safe.forward).parameters
     kernel = inspect.signature(loss.kernel).parameters
@@ -81,7 +86,7 @@ def test_copies_and_pickles(loss: Loss) -> None:
         torch.load(stored, weights_only=False),
     ]
     for module in copies:
-        assert torch.equal(module(*inputs), native(*inputs))
+        assert equal(module(*inputs), native(*inputs))
         with pytest.raises(safeloss.SafeLossError):
             module(*wrong(inputs))
 
@@ -89,9 +94,12 @@ def test_copies_and_pickles(loss: Loss) -> None:
 @over_losses
 def test_reduction_is_mutable(loss: Loss) -> None:
     safe, native, inputs = pair(loss)
-    for reduction in ("batchmean",) if loss.options else ("mean", "sum", "none", "mean"):
+    if "reduction" not in vars(native):
+        pytest.skip("torch has no reduction here")
+    batchmean = "reduction" in loss.options
+    for reduction in ("batchmean",) if batchmean else ("mean", "sum", "none", "mean"):
         safe.reduction = native.reduction = reduction
-        assert torch.equal(safe(*inputs), native(*inputs))
+        assert equal(safe(*inputs), native(*inputs))
 
 
 @over_losses
@@ -99,7 +107,7 @@ def test_called_by_keyword(loss: Loss) -> None:
     safe, native, inputs = pair(loss)
     names = list(inspect.signature(loss.native.forward).parameters)[1:]
     named = dict(zip(names, inputs))
-    assert torch.equal(safe(**named), native(**named))
+    assert equal(safe(**named), native(**named))
     with pytest.raises(TypeError, match=r"missing .* required positional argument"):
         safe(inputs[0])
 
@@ -112,9 +120,9 @@ def test_legacy_reduction(loss: Loss) -> None:
     for arguments in ({"size_average": False}, {"reduce": False}):
         with pytest.warns(UserWarning, match="deprecated"):
             safe, native = loss.safe(**arguments), loss.native(**arguments)
-        assert torch.equal(safe(*inputs), native(*inputs))
+        assert equal(safe(*inputs), native(*inputs))
         with pytest.warns(UserWarning, match="deprecated"):
-            assert torch.equal(loss.kernel(*inputs, **arguments), native(*inputs))
+            assert equal(loss.kernel(*inputs, **arguments), native(*inputs))
 
 
 @over_losses
@@ -123,7 +131,7 @@ def test_hooks(loss: Loss) -> None:
     seen = []
     safe.register_forward_hook(lambda module, args, output: seen.append((len(args), output)))
     safe.register_full_backward_hook(lambda *_: seen.append("backward"))
-    safe(inputs[0].requires_grad_(), *inputs[1:]).backward()
+    several(safe(inputs[0].requires_grad_(), *inputs[1:]))[-1].backward()
     assert seen[0][0] == len(inputs)
     assert seen[-1] == "backward"
 
@@ -137,7 +145,7 @@ def test_autocast(loss: Loss, dtype: torch.dtype) -> None:
         layer = nn.Linear(inputs[0].shape[-1], inputs[0].shape[-1])
         scores = layer(inputs[0])
         for _ in range(2):
-            assert torch.equal(safe(scores, *inputs[1:]), native(scores, *inputs[1:]))
+            assert equal(safe(scores, *inputs[1:]), native(scores, *inputs[1:]))
 
 
 @over_losses
@@ -145,10 +153,11 @@ def test_meta_and_fake_tensors(loss: Loss) -> None:
     safe, native, inputs = pair(loss)
     meta = [x.to("meta") for x in inputs]
     expected = natively(lambda: native(*meta))
-    assert safe(*meta).shape == expected.shape
+    assert [x.shape for x in several(safe(*meta))] == [x.shape for x in several(expected)]
     with torch._subclasses.FakeTensorMode() as mode:
         fakes = [mode.from_tensor(x) for x in inputs]
-        assert safe(*fakes).shape == native(*fakes).shape
+        expected = natively(lambda: native(*fakes))
+        assert safe(*fakes).shape == expected.shape
 
 
 TRANSFORMS = {
@@ -169,7 +178,9 @@ TRANSFORMS = {
 def test_func_transforms(loss: Loss, name: str) -> None:
     safe, native, inputs = pair(loss)
     expected = natively(lambda: TRANSFORMS[name](native, *inputs))
-    assert torch.allclose(TRANSFORMS[name](safe, *inputs), expected, equal_nan=True)
+    given = several(TRANSFORMS[name](safe, *inputs))
+    for ours, theirs in zip(given, several(expected), strict=True):
+        assert torch.allclose(ours, theirs, equal_nan=True)
 
 
 def nodes(graph: torch.fx.Graph) -> list[tuple[str, str]]:
@@ -185,7 +196,7 @@ def test_make_fx(loss: Loss, mode: str) -> None:
     assert nodes(ours.graph) == nodes(theirs.graph)
     if mode == "symbolic":
         other = loss.batch(9)
-        assert torch.equal(ours(*other), native(*other))
+        assert equal(ours(*other), native(*other))
 
 
 @over_losses
@@ -202,7 +213,7 @@ def test_export(loss: Loss, strict: bool, dynamic: bool) -> None:
         )
     program = torch.export.export(safe, tuple(inputs), dynamic_shapes=shapes, strict=strict)
     other = loss.batch(9) if dynamic else inputs
-    assert torch.equal(program.module()(*other), native(*other))
+    assert equal(program.module()(*other), native(*other))
 
 
 @over_losses
@@ -221,11 +232,15 @@ def test_symbolic_trace_keeps_the_check(loss: Loss) -> None:
 
     traced = torch.fx.symbolic_trace(Model())
     assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["loss"]
-    scope = {"kernel": loss.kernel, "options": loss.options}
-    kernel = torch.fx.symbolic_trace(eval(f"lambda {names}: kernel({names}, **options)", scope))
-    alone = torch.fx.symbolic_trace(safe)
-    for module in (traced, kernel, alone):
-        assert torch.equal(module(*inputs), native(*inputs))
+    modules = [traced]
+    if not issubclass(loss.native, nn.AdaptiveLogSoftmaxWithLoss):  # which native cannot do
+        modules.append(torch.fx.symbolic_trace(safe))
+    if loss.kernel is not None:
+        scope = {"kernel": loss.kernel, "options": loss.options}
+        kernel = eval(f"lambda {names}: kernel({names}, **options)", scope)
+        modules.append(torch.fx.symbolic_trace(kernel))
+    for module in modules:
+        assert equal(module(*inputs), native(*inputs))
         with pytest.raises(safeloss.SafeLossError):
             module(*wrong(inputs))
 
@@ -234,10 +249,12 @@ def test_symbolic_trace_keeps_the_check(loss: Loss) -> None:
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # native compares sizes
 def test_jit_trace(loss: Loss) -> None:
     safe, native, inputs = pair(loss)
+    if issubclass(loss.native, nn.AdaptiveLogSoftmaxWithLoss):
+        pytest.skip("a trace of native's holds for the very targets that it has seen")
     traced = torch.jit.trace(safe, tuple(inputs))
-    assert torch.equal(traced(*loss.batch(4)).isfinite(), torch.tensor(True))
+    assert several(traced(*loss.batch(4)))[-1].isfinite()
     other = loss.batch(9)
-    assert torch.equal(traced(*other), native(*other))
+    assert equal(traced(*other), native(*other))
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # native compares sizes
@@ -246,7 +263,7 @@ def test_jit_trace_of_a_normalised_call_holds_for_every_batch() -> None:
         safeloss.SafeBCEWithLogitsLoss(), (torch.randn(4, 1), torch.ones(4).long())
     )
     x, y = torch.randn(9, 1), torch.ones(9).long()
-    assert torch.equal(traced(x, y), nn.BCEWithLogitsLoss()(x, y.float().view(9, 1)))
+    assert equal(traced(x, y), nn.BCEWithLogitsLoss()(x, y.float().view(9, 1)))
 
 
 @over_losses
@@ -258,9 +275,9 @@ def test_torch_function_modes_and_subclasses(loss: Loss) -> None:
 
     wrapped = [x.as_subclass(Mine) for x in inputs]
     for _ in range(2):
-        value = safe(*wrapped)
-        assert type(value) is Mine
-        assert torch.equal(value.as_subclass(Tensor), native(*inputs))
+        values = several(safe(*wrapped))
+        assert all(type(value) is Mine for value in values)
+        assert equal(tuple(value.as_subclass(Tensor) for value in values), native(*inputs))
 
     class Calls(torch.overrides.TorchFunctionMode):
         def __init__(self) -> None:
@@ -273,9 +290,9 @@ def test_torch_function_modes_and_subclasses(loss: Loss) -> None:
 
     with Calls() as mode:
         safe(*inputs)
-    assert loss.native_kernel in mode.functions
+    assert loss.native_kernel in (None, *mode.functions)
     with torch.device("cpu"):
-        assert torch.equal(safe(*inputs), native(*inputs))
+        assert equal(safe(*inputs), native(*inputs))
 
 
 def test_the_canonical_name() -> None:

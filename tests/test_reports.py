@@ -227,3 +227,28 @@ def test_a_trace_with_several_axes_of_one_holds_for_every_batch(shape, other) ->
     smaller = [[5 if size == 8 else size for size in sizes] for sizes in (shape, other)]
     x, y = scores(smaller[0]), torch.rand(smaller[1])
     assert torch.equal(traced(x, y), F.binary_cross_entropy_with_logits(x, y.reshape(x.shape)))
+
+
+def test_a_margin_over_no_other_class_is_refused() -> None:
+    for target in (long(6), long(6, 1)):
+        with pytest.raises(safeloss.LayoutError, match="one class"):
+            safeloss.SafeMultiMarginLoss()(scores(6, 1), target)
+
+
+def test_squeezed_scores_are_no_sample_of_as_many_classes() -> None:
+    """Native raises."""
+    with pytest.raises(safeloss.LayoutError, match="batch or the classes"):
+        safeloss.SafeMultiLabelMarginLoss()(scores(6), long(6, 1))
+    assert safeloss.SafeMultiLabelMarginLoss()(scores(6), long(1, 6)).isfinite()
+
+
+def test_multi_hot_labels_are_no_class_indices() -> None:
+    loss, labels = safeloss.SafeMultiLabelMarginLoss(), torch.tensor([[0, 1, 1]] * 6)
+    with pytest.warns(safeloss.SuspiciousInputWarning, match="multi-hot"):
+        loss(scores(6, 3), labels)
+    assert safeloss.SafeMultiLabelMarginLoss()(scores(6, 2), labels[:, :2]).isfinite()
+
+
+def test_margins_are_not_averaged_over_weights() -> None:
+    """A weight of zeros is a loss of 0, and no 0 / 0 to be warned of."""
+    assert safeloss.SafeMultiMarginLoss(weight=torch.zeros(3))(scores(6, 3), long(6)) == 0

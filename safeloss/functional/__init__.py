@@ -10,6 +10,8 @@ the classes (1, torch's convention, or -1); `check_values="always"` reads the nu
 ("zero"), or torch's NaN ("nan").
 """
 
+import torch.nn.functional as _F
+
 from safeloss.functional.binary import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -67,3 +69,8 @@ __all__ = [
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 ]
+
+if hasattr(_F, "linear_cross_entropy"):
+    from safeloss.functional.linear import linear_cross_entropy
+
+    __all__ += ["linear_cross_entropy"]

@@ -7,36 +7,44 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safeloss._checked import checked, checked_mean
-from safeloss._options import CheckValues, ClassDim, DefinedEmpty, Empty, Reduction
+from safeloss._options import (
+    CheckValues,
+    ClassDim,
+    DefinedEmpty,
+    Empty,
+    Reduction,
+    ignored_index,
+)
 from safeloss.layouts import (
     ClassIndices,
     ClassLogProbabilities,
     ClassProbabilities,
     ClassScores,
     ClassSets,
-    MarginClasses,
     MarginScores,
+    MarginWeights,
     PerClass,
+    RowClasses,
     SampleClassIndex,
     SampleClassLogProbabilities,
     SampleClassProbabilities,
     SampleClassScores,
     SampleClassSet,
-    SampleMarginClass,
     SampleMarginScores,
+    SampleRowClass,
 )
 
 
-def _total_weight(arguments: dict[str, Any]) -> Tensor:
+def total_weight(arguments: dict[str, Any]) -> Tensor:
     """What the mean over class indices divides by: the weight of all targets that count."""
     target, weight = arguments["target"], arguments["weight"]
-    counts = target != arguments["ignore_index"]
+    counts = target != ignored_index(arguments)
     if weight is None:
         return torch.sum(counts)
     return torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
 
 
-@checked_mean(total=_total_weight)
+@checked_mean(total=total_weight)
 def cross_entropy(
     input: ClassScores | SampleClassScores,
     target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,
@@ -72,7 +80,7 @@ def cross_entropy(
     )
 
 
-@checked_mean(total=_total_weight)
+@checked_mean(total=total_weight)
 def nll_loss(
     input: ClassLogProbabilities | SampleClassLogProbabilities,
     target: ClassIndices | SampleClassIndex,
@@ -104,10 +112,10 @@ def nll_loss(
 @checked
 def multi_margin_loss(
     input: MarginScores | SampleMarginScores,
-    target: MarginClasses | SampleMarginClass,
+    target: RowClasses | SampleRowClass,
     p: int = 1,
     margin: float = 1.0,
-    weight: PerClass | None = None,
+    weight: MarginWeights | None = None,
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: Reduction = "mean",

@@ -41,7 +41,7 @@ def ctc_loss(
         ValueRangeError: with `check_values="always"`, positive inputs, lengths that do not fit,
             or labels that are no class or `blank`.
     """
-    joined = targets if targets.is_contiguous() else targets.contiguous()
+    joined = targets.contiguous()  # itself where it is
     return F.ctc_loss(
         log_probs, joined, input_lengths, target_lengths, blank, reduction, zero_infinity
     )

@@ -28,6 +28,9 @@ from safeloss.losses.classes import (
     SafeMultiMarginLoss,
     SafeNLLLoss,
 )
+from safeloss.losses.layers import (
+    SafeAdaptiveLogSoftmaxWithLoss,
+)
 from safeloss.losses.regression import (
     SafeGaussianNLLLoss,
     SafeHuberLoss,
@@ -50,6 +53,7 @@ from safeloss.losses.similarity import (
 __all__ = [
     "SAFE",
     "MultiLabelBCE",
+    "SafeAdaptiveLogSoftmaxWithLoss",
     "SafeBCELoss",
     "SafeBCEWithLogitsLoss",
     "SafeCTCLoss",
@@ -76,6 +80,7 @@ __all__ = [
 
 # Native class to safe class.
 SAFE: dict[type[nn.Module], type[nn.Module]] = {
+    nn.AdaptiveLogSoftmaxWithLoss: SafeAdaptiveLogSoftmaxWithLoss,
     nn.BCELoss: SafeBCELoss,
     nn.BCEWithLogitsLoss: SafeBCEWithLogitsLoss,
     nn.CTCLoss: SafeCTCLoss,
@@ -98,3 +103,9 @@ SAFE: dict[type[nn.Module], type[nn.Module]] = {
     nn.TripletMarginLoss: SafeTripletMarginLoss,
     nn.TripletMarginWithDistanceLoss: SafeTripletMarginWithDistanceLoss,
 }
+
+if hasattr(nn, "LinearCrossEntropyLoss"):
+    from safeloss.losses.linear import SafeLinearCrossEntropyLoss
+
+    __all__ += ["SafeLinearCrossEntropyLoss"]
+    SAFE[nn.LinearCrossEntropyLoss] = SafeLinearCrossEntropyLoss

@@ -1,0 +1,105 @@
+"""Renders `losses.md` from the signatures of the losses."""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from safeloss import functional
+from safeloss._call import OURS, Input
+from safeloss._explaining import declared
+from safeloss._hazards import LOSSES
+from safeloss._hazards.cases import taken
+from safeloss._hazards.outcomes import native_of
+from safeloss._matching import Reads
+from safeloss._values import Rule
+
+
+def losses() -> str:
+    """A table by family, and a section for each loss."""
+    families: dict[str, list[Any]] = {}
+    for safe in sorted(LOSSES.values(), key=lambda safe: safe.__module__):
+        families.setdefault(safe.__module__, []).append(safe)
+    lines = ["| loss | is a | function | inputs |", "|---|---|---|---|"]
+    for module, members in families.items():
+        lines.append(f"| **{_family(module)}** | | | |")
+        lines += [_line(safe) for safe in members]
+    sections = [_section(safe) for members in families.values() for safe in members]
+    return "\n\n".join(["\n".join(lines), *sections])
+
+
+def _family(module: str) -> str:
+    """What the losses of a module are for, as its docstring says after "Modules"."""
+    title = (sys.modules[module].__doc__ or "").partition("\n")[0].rstrip(".")
+    return title.partition(" ")[2].capitalize()
+
+
+def _line(safe: Any) -> str:
+    name = safe.__name__
+    given = taken(safe.forward.signature)
+    inputs = ", ".join(f"`{entry.name} {entry.patterns[0].text}`" for entry in given)
+    function = _function(safe)
+    return (
+        f"| [`{name}`](#{name.lower()}) | `nn.{native_of(safe).__name__}` | "
+        f"{f'`{function}`' if function else 'none'} | {inputs} |"
+    )
+
+
+def _function(safe: Any) -> str:
+    """The name of the same loss in `safeloss.functional`, if there is one."""
+    signature = safe.forward.signature
+    return next(
+        (n for n in functional.__all__ if getattr(functional, n).signature is signature), ""
+    )
+
+
+def _section(safe: Any) -> str:
+    function, signature = _function(safe), safe.forward.signature
+    described = getattr(functional, function) if function else safe
+    sentence = inspect.cleandoc(described.__doc__).partition("\n\n")[0].replace("\n", " ")
+    parameters = inspect.signature(safe).parameters
+    rows = "\n".join(
+        f"| `{entry.name}`{' (optional)' if entry.weight else ''} "
+        f"| {_marked(declared(entry.patterns))} | {_numbers(entry) or 'any'} |"
+        for entry in signature.reader.inputs
+        if entry in taken(signature) or entry.name in parameters
+    )
+    known = dict(signature.choices)
+    options = [
+        f"`{name}={parameter.default!r}`{_others(parameter.default, known.get(name, ()))}"
+        for name, parameter in parameters.items()
+        if name in OURS and parameter.default is not parameter.empty
+    ]
+    called = f"; as a function, `safeloss.functional.{function}`" if function else ""
+    return (
+        f"## {safe.__name__}\n\n{sentence}\n\n"
+        f"A subclass of `nn.{native_of(safe).__name__}`{called}.\n\n"
+        f"| input | layouts | its numbers |\n|---|---|---|\n{rows}\n\n"
+        f"Options of ours: {'; '.join(options)}."
+    )
+
+
+def _marked(layouts: str) -> str:
+    return re.sub(r"\[.*?\]", r"`\g<0>`", layouts)
+
+
+def _numbers(entry: Input) -> str:
+    """The rules of all layouts, what is only warned of, and how the tensor is read."""
+    rules = dict.fromkeys(rule for pattern in entry.patterns for rule in pattern.rules)
+    said = [
+        f"{rule}"
+        if str(rule).startswith("must ")
+        else f"{'refused' if isinstance(rule, Rule) else 'warns'} if it {rule}"
+        for rule in rules
+    ]
+    reads = dict.fromkeys(Reads[p.reads].value for p in entry.patterns if p.reads)
+    if any(pattern.broadcast for pattern in entry.patterns):
+        reads[Reads.BROADCAST.value] = None
+    return "; ".join([*said, *reads])
+
+
+def _others(default: Any, known: Iterable[Any]) -> str:
+    """The choices besides the default."""
+    others = [f"`{choice!r}`" for choice in known if choice != default]
+    return f", or {', '.join(others)}" if others else ""

@@ -1,0 +1,22 @@
+"""The loss of a layer that picks its classes: features in, class scores never seen."""
+
+from torch import Tensor, nn
+
+from safeloss._checked import checked
+from safeloss._options import CheckValues, UndefinedEmpty
+from safeloss.layouts import Features, RowClasses, SampleFeatures, SampleRowClass
+
+
+@checked
+def adaptive_log_softmax_with_loss(
+    input: Features | SampleFeatures,
+    target: RowClasses | SampleRowClass,
+    layer: nn.AdaptiveLogSoftmaxWithLoss,
+    *,
+    in_features: int | None = None,
+    num_classes: int | None = None,
+    check_values: CheckValues = "never",
+    empty: UndefinedEmpty = "raise",
+) -> Tensor:
+    """What `nn.AdaptiveLogSoftmaxWithLoss` computes; torch has no function for it, nor have we."""
+    return nn.AdaptiveLogSoftmaxWithLoss.forward(layer, input, target)  # type: ignore[return-value]

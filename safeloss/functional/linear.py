@@ -1,0 +1,59 @@
+"""Cross entropy with the last layer inside. Imported only where torch has it: since 2.13."""
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import LinearCrossEntropyOptions
+
+from safeloss._checked import checked_mean
+from safeloss._options import CheckValues, Empty, Reduction
+from safeloss.functional.classes import total_weight
+from safeloss.layouts import (
+    ClassIndices,
+    ClassProbabilities,
+    Features,
+    LinearBias,
+    LinearWeight,
+    PerClass,
+    SampleClassIndex,
+    SampleClassProbabilities,
+    SampleFeatures,
+)
+
+
+@checked_mean(total=total_weight)
+def linear_cross_entropy(
+    input: Features | SampleFeatures,
+    linear_weight: LinearWeight,
+    target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,
+    *,
+    linear_bias: LinearBias | None = None,
+    weight: PerClass | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: LinearCrossEntropyOptions | None = None,
+    check_values: CheckValues = "never",
+    empty: Empty = "raise",
+) -> Tensor:
+    """`torch.nn.functional.linear_cross_entropy`, with every row meeting its own class.
+
+    Targets are class indices (any integer dtype) or, floating and of the shape of the class
+    scores, class probabilities.
+
+    Raises:
+        LayoutError: the shapes do not fit, or one class.
+        DTypeError: floating class indices, or one-hot integers.
+        ValueRangeError: with `check_values="always"`, an index that is no class,
+            probabilities that do not sum to 1, or a mean of which every target is ignored.
+    """
+    return F.linear_cross_entropy(
+        input,
+        linear_weight,
+        target,
+        linear_bias=linear_bias,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        options=options,
+    )

@@ -1,0 +1,50 @@
+"""Modules with a layer inside: features in, class scores never seen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from safeloss._checked import forward_of, prepare
+from safeloss._options import ModuleCheckValues, UndefinedEmpty
+from safeloss.functional import layers
+
+
+class SafeAdaptiveLogSoftmaxWithLoss(nn.AdaptiveLogSoftmaxWithLoss):
+    """`nn.AdaptiveLogSoftmaxWithLoss` with class indices of any integer dtype.
+
+    It gives torch's named tuple of `output` and `loss`; `log_prob` and `predict` are torch's own.
+
+    Raises:
+        LayoutError: the shapes do not fit together, or the features are not `in_features`.
+        DTypeError: an element type that is not declared.
+        ValueRangeError: an index that is no class; native notices those too.
+
+    >>> loss = SafeAdaptiveLogSoftmaxWithLoss(16, 20, cutoffs=[5, 10])
+    >>> loss(torch.randn(8, 16), torch.zeros(8, 1, dtype=torch.uint8)).output.shape
+    torch.Size([8])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_classes: int,
+        cutoffs: Sequence[int],
+        div_value: float = 4.0,
+        head_bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        check_values: ModuleCheckValues = "first",
+        empty: UndefinedEmpty = "raise",
+    ) -> None:
+        super().__init__(in_features, n_classes, cutoffs, div_value, head_bias, device, dtype)
+        prepare(self, check_values=check_values, empty=empty)
+
+    forward = forward_of(
+        layers.adaptive_log_softmax_with_loss,
+        input="input_",
+        target="target_",
+        layer="self",
+        num_classes="n_classes",
+    )
