@@ -197,12 +197,13 @@ def _caller(between: tuple[str, ...] = ()) -> _Caller | None:
     module: Any = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if is_users(file) and name != "__torch_function__":
-            return _Caller(Line(file, frame.f_lineno), module)
-        if file.startswith(_KERNELS) or (between and file not in between):
-            return None
-        if file == _MODULES:
-            module = frame.f_locals.get("self")
+        file = frame.f_code.co_filename
+        if frame.f_code.co_name != "__torch_function__":
+            if is_users(file):
+                return _Caller(Line(file, frame.f_lineno), module)
+            if file.startswith(_KERNELS) or (between and file not in between):
+                return None
+            if file == _MODULES:
+                module = frame.f_locals.get("self")
         frame = frame.f_back
     return None

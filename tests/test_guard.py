@@ -328,9 +328,12 @@ def test_a_mode_in_between_is_not_the_caller() -> None:
         def __torch_function__(self, func, types, args=(), kwargs=None):
             return func(*args, **(kwargs or {}))
 
-    with guard(on="log") as findings, Through():
-        nn.PoissonNLLLoss()(*BROADCAST)
-    assert findings[0].source == "nn.PoissonNLLLoss()(*BROADCAST)"
+    scores, labels = BROADCAST
+    with guard(on="log", arithmetic=True) as findings, Through():
+        nn.PoissonNLLLoss()(scores, labels)
+        scores - labels
+    sources = [finding.source for finding in findings]
+    assert sources == ["nn.PoissonNLLLoss()(scores, labels)", "scores - labels"]
 
 
 # Where it sees -----------------------------------------------------------------------------------
