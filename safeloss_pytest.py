@@ -82,4 +82,4 @@ class _Guarded:
                 write(f"    Fix: {finding.fix}")
             others = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
             write(f"    In {tests[0]}{others}.")
-        write(f"{self.calls} calls of native losses seen, {len(lines)} lines found.")
+        write(f"Native loss calls seen: {self.calls}. Lines found: {len(lines)}.")

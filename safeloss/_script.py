@@ -27,8 +27,7 @@ def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequenc
     finally:
         for finding in findings:
             print(f"\n{finding}")
-        calls = f"{findings.calls} calls of native losses seen"
-        print(f"\n{calls}, {len(findings)} finding{'' if len(findings) == 1 else 's'}.")
+        print(f"\nNative loss calls seen: {findings.calls}. Findings: {len(findings)}.")
     return 1 if findings else 0
 
 

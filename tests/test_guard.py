@@ -534,7 +534,7 @@ def test_a_script_runs_as_it_is_and_its_lines_are_listed(tmp_path: Path) -> None
     assert "arguments ['7', '--help'] __main__" in done.stdout
     assert "return torch.nn.PoissonNLLLoss()(scores, labels)   (2 times)" in done.stdout
     assert "Fix: target.view_as(input)" in done.stdout
-    assert done.stdout.endswith("2 calls of native losses seen, 1 finding.\n")
+    assert done.stdout.endswith("Native loss calls seen: 2. Findings: 1.\n")
 
 
 LEAVES = [
@@ -552,7 +552,7 @@ def test_a_script_leaves_as_it_does_and_findings_come_first(
     script.write_text(f"import sys, torch\ntorch.zeros(8, 1) - torch.ones(8)\n{ends}\n")
     with pytest.raises(expected):
         main(["guard", "--arithmetic", str(script)])
-    assert "1 finding." in capsys.readouterr().out
+    assert "Findings: 1." in capsys.readouterr().out
 
 
 def test_options_of_the_script_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,7 @@ def test_tests_that_broadcast_fail_and_are_listed(suite: pytest.Pytester) -> Non
             "*",
             "*",
             "    In test_suite.py::test_natives_warning.",
-            "5 calls of native losses seen, 2 lines found.",
+            "Native loss calls seen: 5. Lines found: 2.",
         ]
     )
     result.stdout.fnmatch_lines(["FAILED *::test_fails_by_itself - AssertionError: of its own*"])
