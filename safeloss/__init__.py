@@ -3,6 +3,8 @@
 from safeloss import functional, layouts, losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
+from safeloss._findings import Finding
+from safeloss._guard import allow, guard
 from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__
@@ -51,6 +53,7 @@ __all__ = [
     "Audit",
     "DTypeError",
     "DeviceError",
+    "Finding",
     "LayoutError",
     "MultiLabelBCE",
     "SafeAdaptiveLogSoftmaxWithLoss",
@@ -81,8 +84,10 @@ __all__ = [
     "ValueRangeError",
     "__version__",
     "align",
+    "allow",
     "audit",
     "functional",
+    "guard",
     "layouts",
     "trace",
     "typed",

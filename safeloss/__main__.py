@@ -31,6 +31,14 @@ def file_to_write(text: str) -> Path:
     return path
 
 
+def file_to_run(text: str) -> Path:
+    """A path of a file that is there."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    return path
+
+
 def demo_options(parser: argparse.ArgumentParser) -> None:
     """The options of `demo`."""
     add = parser.add_argument
@@ -125,6 +133,24 @@ def audit(options: argparse.Namespace) -> int:
     )
 
 
+def guard_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `guard`."""
+    add = parser.add_argument
+    add("--arithmetic", action="store_true",
+        help="also watch element-wise operators: losses that are written by hand")  # fmt: skip
+    add("--allow", action="append", default=[], metavar="PATTERN",
+        help="files whose calls are fine, such as '*/third_party/*'; may be repeated")  # fmt: skip
+    add("script", type=file_to_run, metavar="SCRIPT.py", help="what to run")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments")
+
+
+def guard(options: argparse.Namespace) -> int:
+    """Run a script under the guard: see `safeloss._script`."""
+    from safeloss import _script
+
+    return _script.run(options.script, options.arguments, options.arithmetic, options.allow)
+
+
 COMMANDS = {
     "demo": Command(
         "train one classifier with four losses and see which ones learn",
@@ -159,6 +185,18 @@ COMMANDS = {
         "Exit code: 0 without a bug, 1 with one, 2 if there is no verdict.",
         audit_options,
         audit,
+    ),
+    "guard": Command(
+        "run a script and list the lines where native losses broadcast",
+        "The script runs as `python SCRIPT.py ...` would run it, with every call of a native loss\n"
+        "of torch.nn watched: its own, and those of the libraries that it uses. Where predictions\n"
+        "met targets that are not theirs (logits [B, 1] and labels [B]), or a loss read a wrong\n"
+        "axis, the line is printed at the end, with the shapes and the fix. --arithmetic also\n"
+        "watches losses that are written by hand.\n\n"
+        "torch.compile is off in the run, since compiled code is not seen, and so are DataLoader\n"
+        "workers and other threads. It exits with 1 if anything was found, or as the script does.",
+        guard_options,
+        guard,
     ),
 }
 

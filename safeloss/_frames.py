@@ -2,6 +2,7 @@
 
 import functools
 import linecache
+import os
 import sys
 import sysconfig
 import warnings
@@ -15,11 +16,12 @@ import torch
 
 from safeloss.errors import SuspiciousInputWarning
 
-_OURS = (str(Path(__file__).parent), "<safeloss")
-_TORCH = str(Path(torch.__file__).parent)
+# Folders, with the separator at the end: torchvision is not torch.
+_OURS = (os.path.join(Path(__file__).parent, ""), "<safeloss")
+_TORCH = os.path.join(Path(torch.__file__).parent, "")
+_CHECKERS = tuple(os.path.join(p.__path__[0], "") for p in (beartype, jaxtyping))
 _WRITTEN = "<eval_with_key>"  # code that torch.fx has written
 _COMPILED = "torch._inductor"  # the modules that it writes are in files anywhere
-_CHECKERS = (beartype.__path__[0], jaxtyping.__path__[0])
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
 _INSTALLED = ("site-packages", "dist-packages")
 

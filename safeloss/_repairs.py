@@ -70,10 +70,10 @@ def whole_call(face: Face, option: str, inputs: tuple[Input, ...], call: Call) -
         and value != parameters[name].default
     ]
     weights = [f"{entry.name}={entry.name}" for entry in given if entry.weight]
-    extra = ", ".join([*weights, *kept, option])
+    extra = ", ".join([*weights, *kept, *filter(None, [option])])
     if face.module:
         return f"{face.callee}({extra})({aligned})"
-    return f"{face.callee}({aligned}, {extra})"
+    return f"{face.callee}({', '.join(filter(None, [aligned, extra]))})"
 
 
 def as_tensor(name: str, value: Any) -> str:

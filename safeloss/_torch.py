@@ -24,6 +24,11 @@ def transformed() -> bool:
     return _C._functorch.peek_interpreter_stack() is not None
 
 
+def tracing() -> bool:
+    """Whether `torch.jit.trace` is active, under which sizes are tensors."""
+    return _C._get_tracing_state() is not None
+
+
 def constant_while_compiling(function: Any) -> Any:
     """Dynamo shall call `function` while it traces, not trace it, and not guard on what it gives.
 

@@ -71,7 +71,7 @@ def outcomes(safe: type[nn.Module]) -> list[Row]:
     native, calls = native_of(safe), cases(safe)
     usual = frozenset[str]()  # what native says of a plain call too, and so says nothing
     if calls:
-        usual = answer(_asked(native, calls[0]), calls[0].drawn()).warnings
+        usual = answer(asked(native, calls[0]), calls[0].drawn()).warnings
     return _unseen([_row(case, native, usual) for case in calls])
 
 
@@ -82,7 +82,7 @@ def _row(case: Case, native: type[nn.Module], usual: frozenset[str]) -> Row:
     if case.slip is not None:
         given[case.about] = case.slip.made(tensors[case.about])
     truth = _truth(case, native, tensors)
-    answers = [answer(_asked(kind, case), given) for kind in (native, case.safe)]
+    answers = [answer(asked(kind, case), given) for kind in (native, case.safe)]
     natively, safely = [_outcome(gave, truth, case, usual) for gave in answers]
     if safely == "right" and truth is not None and not _as_declared(case, truth.meant):
         safely = "normalises"
@@ -99,7 +99,7 @@ def _row(case: Case, native: type[nn.Module], usual: frozenset[str]) -> Row:
     )
 
 
-def _asked(kind: type[nn.Module], case: Case) -> Callable[[Tensors], Tensor]:
+def asked(kind: type[nn.Module], case: Case) -> Callable[[Tensors], Tensor]:
     """The call of a fresh module of this kind, whose own parameters are always the same."""
     needed = [p.name for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
     options = {name: REQUIRED[name] for name in needed if name in REQUIRED}
@@ -126,7 +126,7 @@ def _truth(case: Case, native: type[nn.Module], tensors: Tensors) -> Truth | Non
     meant = meaning(case.inputs, case.layouts, case.sizes, case.layer)
     if meant is None:
         return None
-    call = _asked(native, case)
+    call = asked(native, case)
 
     def reduced(tensors: Tensors) -> Tensor:
         losses = sample_by_sample(call, tensors, meant.layouts, case.sizes)

@@ -1,0 +1,58 @@
+"""What a guard finds: one entry for each line and loss, however often it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from safeloss._frames import Line
+from safeloss.errors import SafeLossError
+
+
+@dataclass(eq=False)
+class Finding:
+    """A line where native scores predictions against targets that are not theirs.
+
+    `str(finding)` is the message.
+    """
+
+    loss: str  # "MSELoss" or "mse_loss", as it was called; "sub" for an operator
+    file: str
+    line: int
+    source: str
+    shapes: dict[str, tuple[int, ...]]  # of the first call, by argument
+    fix: str  # the first of `error.fixes`; empty if there is none
+    error: SafeLossError
+    count: int = 1  # calls
+
+    def __str__(self) -> str:
+        times = f"   ({self.count} times)" if self.count > 1 else ""
+        return f"{Line(self.file, self.line)}: {self.source}{times}\n{self.error}"
+
+
+class Suspect(NamedTuple):
+    """A call that is a finding if native computes it."""
+
+    line: Line
+    loss: str
+    tensors: Mapping[str, Tensor]
+    explain: Callable[[], SafeLossError]
+
+
+class Findings(list[Finding]):
+    """What a guard found, and how many `calls` of native losses it saw."""
+
+    calls = 0
+
+    def like(self, suspect: Suspect) -> Finding | None:
+        """The finding of the same line and loss."""
+        where = (*suspect.line, suspect.loss)
+        return next((f for f in self if (f.file, f.line, f.loss) == where), None)
+
+    def add(self, suspect: Suspect, error: SafeLossError) -> Finding:
+        line, loss = suspect.line, suspect.loss
+        shapes = {name: tuple(tensor.shape) for name, tensor in suspect.tensors.items()}
+        fix = error.fixes[0] if error.fixes else ""
+        self.append(Finding(loss, line.file, line.number, line.text, shapes, fix, error))
+        return self[-1]

@@ -1,0 +1,209 @@
+"""`guard`: native losses, wherever they are called, held to the signatures of ours.
+
+A function mode sees every call while it is active; nothing is patched. Native runs before anything
+is said, so that what it refuses by itself stays its own to say.
+"""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from fnmatch import fnmatch
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import TorchFunctionMode
+
+from safeloss import _arithmetic, _native, functional
+from safeloss._call import Reading
+from safeloss._findings import Findings, Suspect
+from safeloss._frames import Line, is_users, warn
+from safeloss._torch import unobserved
+from safeloss.errors import AmbiguousLayoutError
+
+On: TypeAlias = Literal["raise", "warn", "log"]
+
+_KERNELS = str(Path(functional.__file__).parent)
+_MODULES = torch.nn.modules.loss.__file__
+# Torch's own frames between an operator and whoever wrote it.
+_WRAPPERS = (__file__, torch.overrides.__file__, str(sys.modules["torch._tensor"].__file__))
+
+_MOST_FINE = 1024  # kinds of calls that one guard remembers; past that it begins anew
+
+_allowed: ContextVar[bool] = ContextVar("allowed", default=False)
+
+
+def guard(
+    on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ()
+) -> "contextlib._GeneratorContextManager[Findings]":
+    """Hold every call of a native loss, in anybody's code, to the signature of ours.
+
+    A context manager, or a decorator. Where native computes something else than the score of each
+    prediction against its own target, `on="raise"` raises the error that our loss would raise,
+    also where that would have aligned the target; `"warn"` warns, once for each line; and `"log"`
+    only collects: `with guard(on="log") as findings`. What native refuses by itself is no
+    finding, and the numbers are not read.
+
+    `arithmetic` also watches element-wise operators, for two tensors that are equal up to axes of
+    size 1 and repeat each other, unless the statement itself makes such an axis (`x[:, None] - y`).
+    Nothing is found in files that match one of the patterns `allow` ("*/third_party/*"), nor
+    inside `with safeloss.allow():`.
+
+    Calls are seen in the thread that entered, and not inside `torch.compile`.
+
+    Raises:
+        SafeLossError: what is found, with `on="raise"`.
+
+    >>> scores, labels = torch.zeros(8, 1), torch.ones(8)
+    >>> with guard(on="log") as findings:
+    ...     _ = torch.nn.functional.poisson_nll_loss(scores, labels)
+    >>> findings[0].shapes, findings[0].fix
+    ({'input': (8, 1), 'target': (8,)}, 'target.view_as(input)')
+    """
+    if on not in ("raise", "warn", "log"):
+        raise ValueError(f"guard: on must be one of 'raise', 'warn', 'log'; it is {on!r}.")
+    if isinstance(allow, str):
+        raise ValueError(f"guard: allow must be several patterns; it is {allow!r}.")
+    return _guarded(on, arithmetic, tuple(allow))
+
+
+@contextlib.contextmanager
+def _guarded(on: On, arithmetic: bool, allow: tuple[str, ...]) -> Iterator[Findings]:
+    with _Watch(on, arithmetic, allow) as watch:
+        yield watch.findings
+
+
+@contextlib.contextmanager
+def allow() -> Iterator[None]:
+    """What broadcasts inside it does so on purpose, and no guard finds it. Also a decorator."""
+    token = _allowed.set(True)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+class _Caller(NamedTuple):
+    """Whose line called, and the module of torch's that stands between."""
+
+    line: Line
+    module: Any
+
+
+class _Watch(TorchFunctionMode):
+    """The mode of one guard."""
+
+    def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
+        super().__init__()
+        self.on = on
+        self.watched = {*_native.SIGNATURES, *(_arithmetic.OPERATORS if arithmetic else ())}
+        self.allow = allow
+        self.findings = Findings()
+        self.fine: set[Hashable] = set()  # what was looked at before
+        self.settled: set[tuple[str, Line]] = set()  # losses and lines that told the class axis
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if is_dynamo_compiling() or func not in self.watched:
+            return func(*args, **given)
+        look = self._loss if func in _native.SIGNATURES else self._operator
+        suspect = look(func, args, given)
+        if suspect is None:
+            return func(*args, **given)
+        try:
+            with allow():  # the innermost guard speaks
+                result = func(*args, **given)
+        except Warning:  # an error by the user's filters, and no refusal of native's
+            self._report(suspect)
+            raise
+        self._report(suspect)
+        return result
+
+    def _loss(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
+        self.findings.calls += 1
+        key = _native.key(func, args, given)
+        if key in self.fine:
+            return None
+        signature = _native.SIGNATURES[func]
+        defaults = {parameter.name: parameter.default for parameter in signature.parameters}
+        named = {**defaults, **dict(zip(signature.names, args)), **given}
+        with unobserved():
+            call = _native.call(signature, named)
+            verdict = None if call is None else _native.verdict(signature, call)
+        if call is None or verdict is None:
+            return None
+        if isinstance(verdict, Reading) and not verdict.settles:
+            self._remember(key)
+            return None
+        caller = _caller()
+        if caller is None or self._passes(caller.line):
+            return None
+        where = (signature.name, caller.line)
+        if isinstance(verdict, Reading):
+            self.settled.add(where)
+            return None
+        if verdict.error is AmbiguousLayoutError and where in self.settled:
+            return None
+        face = _native.face(signature, caller.module)
+        explained = functools.partial(_native.explained, signature, face, call, verdict)
+        return Suspect(caller.line, face.name, {key: named[key] for key in call.shapes}, explained)
+
+    def _operator(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
+        pair = _arithmetic.repeated(func, args, given)
+        caller = None if pair is None else _caller(_WRAPPERS)
+        if pair is None or caller is None or self._passes(caller.line):
+            return None
+        if _arithmetic.on_purpose(caller.line):
+            return None
+        name = _arithmetic.name(func)
+        return Suspect(caller.line, name, pair, functools.partial(_arithmetic.explain, name, pair))
+
+    def _remember(self, key: Hashable) -> None:
+        if key is not None:
+            if len(self.fine) >= _MOST_FINE:
+                self.fine.clear()
+            self.fine.add(key)
+
+    def _passes(self, line: Line) -> bool:
+        return _allowed.get() or any(fnmatch(line.file, pattern) for pattern in self.allow)
+
+    def _report(self, suspect: Suspect) -> None:
+        known = self.findings.like(suspect)
+        if known is not None:
+            known.count += 1
+            if self.on != "raise":
+                return
+        with unobserved():
+            error = suspect.explain()
+        if known is None:
+            known = self.findings.add(suspect, error)
+        if self.on == "raise":
+            raise error from None
+        if self.on == "warn":
+            warn(str(known))
+
+
+def _caller(between: tuple[str, ...] = ()) -> _Caller | None:
+    """Who called native; None if it is a kernel of ours, or other code of torch's than `between`.
+
+    A mode calls what it is shown, and is not who called it.
+    """
+    module: Any = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if frame.f_code.co_name != "__torch_function__":
+            if is_users(file):
+                return _Caller(Line(file, frame.f_lineno), module)
+            if file.startswith(_KERNELS) or (between and file not in between):
+                return None
+            if file == _MODULES:
+                module = frame.f_locals.get("self")
+        frame = frame.f_back
+    return None

@@ -1,0 +1,92 @@
+"""A call of a native loss, read by the signature of ours: does native compute what ours would?"""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from safeloss import _arithmetic, functional
+from safeloss._call import Call, Reading, Refusal
+from safeloss._explaining import explain
+from safeloss._matching import Shape
+from safeloss._repairs import Face, whole_call
+from safeloss._signature import Named, Signature
+from safeloss._torch import tracing, transformed
+from safeloss.errors import LayoutError, SafeLossError
+from safeloss.losses import SAFE
+
+SIGNATURES: dict[Any, Signature] = {
+    getattr(F, name): getattr(functional, name).signature
+    for name in functional.__all__
+    if hasattr(F, name)
+}
+
+
+def key(func: Any, args: Any, given: Mapping[str, Any]) -> Hashable:
+    """What the verdict depends on; None where it depends on more, or is not to be looked at."""
+    if transformed() or tracing():
+        return None
+    with torch._C.DisableTorchFunction():
+        key: list[Any] = [func]
+        for name, value in (*enumerate(args), *given.items()):
+            if isinstance(value, Tensor):
+                if type(value) not in (Tensor, nn.Parameter) or value.is_nested:
+                    return None
+                key.append((name, value.shape, value.dtype))
+    return tuple(key)
+
+
+def call(signature: Signature, named: Named) -> Call | None:
+    """What the verdict depends on; None where there is no tensor to bind the axes, or no sizes."""
+    tensors = [value for value in named.values() if isinstance(value, Tensor)]
+    bound = isinstance(named[signature.names[0]], Tensor)
+    legible = bound and all(_arithmetic.is_legible(tensor) for tensor in tensors)
+    return signature.call(None, named) if legible else None
+
+
+def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
+    """Our reading, if native has the same; why the shapes have none; None for element types."""
+    reading = signature.reader.read(call)
+    if isinstance(reading, Refusal):
+        return reading if issubclass(reading.error, LayoutError) else None
+    first = signature.reader.inputs[0].name
+    for name in reading.edits:
+        if rule := _misread(first, name, reading, call.shapes[name]):
+            return Refusal(LayoutError, rule, fixes=(f"{name}.view_as({first})",))
+    return reading
+
+
+def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
+    """What native makes of an argument that ours would align; empty if it makes the same."""
+    spelled = reading.edits[name].shape
+    if spelled is None:
+        return ""
+    if _arithmetic.repeats(came, spelled):
+        return f"`{first}` and `{name}` differ by axes of size 1, and broadcasting repeats both."
+    by_class = all(reading.patterns[key].has("classes") for key in (first, name))
+    if by_class and len(came) > len(spelled) and math.prod(came) > 1:
+        return f"`{name}` has more axes than `{first}`, by which PyTorch counts to the classes."
+    return ""
+
+
+def face(signature: Signature, module: Any) -> Face:
+    """The native loss that was called, and ours in its place."""
+    kind = next((kind for kind in type(module).__mro__ if kind in SAFE), None)
+    if kind is None:
+        callee = f"safeloss.functional.{signature.name}"
+        return Face(signature.name, callee, False, signature.kernel)
+    return Face(type(module).__name__, SAFE[kind].__name__, True, signature.kernel)
+
+
+def explained(signature: Signature, face: Face, call: Call, refusal: Refusal) -> SafeLossError:
+    def accepts(other: Call) -> bool:
+        return isinstance(verdict(signature, other), Reading)
+
+    inputs = signature.reader.inputs
+    error = explain(face, inputs, call, refusal, accepts)
+    if isinstance(signature.reader.read(call), Reading):  # ours would align it
+        error.fixes = (*error.fixes, whole_call(face, "", inputs, call))
+    return error

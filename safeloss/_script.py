@@ -1,0 +1,42 @@
+"""`python -m safeloss guard SCRIPT.py`: the script as it is, and then the lines that broadcast."""
+
+import contextlib
+import os
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from safeloss._findings import Findings
+from safeloss._guard import guard
+
+
+def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequence[str]) -> int:
+    """Run `script` as Python would, and print what was found: the exit code says if anything was.
+
+    What the script itself raises, or exits with, comes first.
+    """
+    os.environ["TORCH_COMPILE_DISABLE"] = "1"  # compiled code would not be seen
+    findings = Findings()
+    try:
+        with _as_main(script, arguments), guard("log", arithmetic, allow) as findings:
+            runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as leaving:
+        if leaving.code:
+            raise
+    finally:
+        for finding in findings:
+            print(f"\n{finding}")
+        print(f"\nNative loss calls seen: {findings.calls}. Findings: {len(findings)}.")
+    return 1 if findings else 0
+
+
+@contextlib.contextmanager
+def _as_main(script: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """What a script finds when Python runs it: its own arguments, and its folder to import from."""
+    argv, path = sys.argv, sys.path
+    sys.argv, sys.path = [str(script), *arguments], [str(script.resolve().parent), *path[1:]]
+    try:
+        yield
+    finally:
+        sys.argv, sys.path = argv, path

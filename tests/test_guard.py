@@ -1,0 +1,569 @@
+"""What the guard finds in native losses and in operators, and what it leaves alone."""
+
+import contextlib
+import itertools
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from losses import LOSSES, Loss
+from torch import nn
+
+import safeloss
+from safeloss import _hazards, guard
+from safeloss import functional as SF
+from safeloss.__main__ import main
+from safeloss._frames import is_users
+from safeloss._hazards.cases import cases
+from safeloss._hazards.oracle import answer
+from safeloss._hazards.outcomes import asked, native_of, outcomes
+
+B, C, T, H = 4, 3, 5, 2
+scores, chances = torch.randn, torch.rand
+signs = lambda *shape: torch.randn(shape).sign()  # noqa: E731  # a row is one line
+classes = lambda *shape: torch.randint(2, shape)  # noqa: E731
+
+# The hazards of `docs/why.md`: what native computes without an error, and is not what was meant.
+HAZARDS = [
+    # native,                          arguments
+    *((native, (scores(B, 1), chances(B)))
+      for native in (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.poisson_nll_loss,
+                     F.kl_div, F.hinge_embedding_loss, F.multilabel_soft_margin_loss)),
+    (F.gaussian_nll_loss,              (scores(B, 1), scores(B), chances(B, 1))),
+    (F.mse_loss,                       (scores(B), chances(B, 1))),
+    (F.multilabel_soft_margin_loss,    (scores(C), chances(1, C))),  # divides by the wrong axis
+    (F.l1_loss,                        (scores(B, 1), chances(1, B))),
+    (F.mse_loss,                       (scores(B, C), chances(B, 1))),
+    (F.mse_loss,                       (scores(B, C), chances(1, C))),
+    (F.mse_loss,                       (scores(B, B), chances(B))),
+    (F.smooth_l1_loss,                 (scores(B, B, 1), chances(B, B))),
+    (F.l1_loss,                        (scores(B, 1, B, H), chances(B, B, H))),
+    (F.cross_entropy,                  (scores(B), chances(B))),
+    (F.cross_entropy,                  (scores(B, 1), classes(B) * 0)),
+    (F.cross_entropy,                  (scores(B, 1, H, H), classes(B, H, H) * 0)),
+    (F.cross_entropy,                  (scores(B, T, T), classes(B, T))),
+    (F.nll_loss,                       (scores(B, T, T), classes(B, T))),
+    (F.nll_loss,                       (scores(B, 1), classes(B) * 0)),
+    (F.cosine_embedding_loss,          (scores(B, C), scores(1, C), signs(B))),
+    (F.triplet_margin_loss,            (scores(B, C), scores(1, C), scores(B, C))),
+    (F.triplet_margin_with_distance_loss, (scores(B, C), scores(B, C), scores(1, C))),
+    (F.margin_ranking_loss,            (scores(B, 1), scores(1, B), signs(B, B))),
+]  # fmt: skip
+
+WEIGHTS = [
+    # native,                             arguments,                           weights
+    (F.binary_cross_entropy_with_logits,  (scores(B, C, H, C), chances(B, C, H, C)), chances(C)),
+    (F.multilabel_soft_margin_loss,       (scores(B, 1), chances(B, 1)),       chances(B)),
+]  # fmt: skip
+
+HEALTHY = [
+    # native,                             arguments
+    (F.mse_loss,                          (scores(B, 1), chances(B, 1))),
+    (F.mse_loss,                          (scores(B, C), chances(B, C).double())),
+    (F.mse_loss,                          (scores(1, B), chances(B))),  # each meets its own
+    (F.l1_loss,                           (scores(C, H), chances(1, C, H))),
+    (F.mse_loss,                          (scores(1), chances(()))),
+    (F.mse_loss,                          (scores(1, 1), chances(1))),
+    (F.mse_loss,                          (scores(0, C), chances(0, C))),  # a mean over nothing
+    (F.mse_loss,                          (scores(B, C), chances(B, C).expand(B, C))),
+    (F.cross_entropy,                     (scores(B, C), classes(B))),
+    (F.cross_entropy,                     (scores(B, C, T), classes(B, T))),
+    (F.cross_entropy,                     (scores(B, B), classes(B))),
+    (F.cross_entropy,                     (scores(B, C, H, H), classes(B, H, H))),
+    (F.cross_entropy,                     (scores(B, T, T), chances(B, T, T).softmax(1))),
+    (F.cross_entropy,                     (scores(C), classes())),
+    (F.cross_entropy,                     (scores(B, C), torch.full((B,), -100))),
+    (F.binary_cross_entropy_with_logits,  (scores(B, C), chances(B, C), chances(C))),
+    (F.binary_cross_entropy_with_logits,  (scores(B, B), chances(B, B), chances(B, 1))),
+    (F.binary_cross_entropy_with_logits,  (scores(B), torch.full((B,), 2.0))),  # numbers: unread
+    (F.nll_loss,                          (scores(B, C), classes(B))),
+    (F.gaussian_nll_loss,                 (scores(B, C), scores(B, C), chances(B, 1))),
+    (F.multi_margin_loss,                 (scores(C), classes(1))),
+]  # fmt: skip
+
+# Native says no, by itself and in its own words.
+REFUSED_BY_NATIVE = [
+    (F.binary_cross_entropy_with_logits,  (scores(B, 1), chances(B))),
+    (F.soft_margin_loss,                  (scores(B, 1), signs(B))),
+    (F.margin_ranking_loss,               (scores(B, 1), scores(B, 1), signs(B))),
+    (F.cross_entropy,                     (scores(B, T, C), classes(B, T))),
+    (F.cross_entropy,                     (scores(B, C), chances(B))),
+    (F.cross_entropy,                     (scores(B, C), classes(B, C))),
+    (F.mse_loss,                          (scores(B, C), chances(B))),
+    (F.mse_loss,                          (scores(B, C), None)),
+]  # fmt: skip
+
+
+def quiet(function, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **options)
+
+
+@pytest.mark.parametrize(("native", "args"), HAZARDS)
+def test_hazards_are_found(native, args) -> None:
+    quiet(native, *args)
+    with pytest.raises(safeloss.LayoutError, match=f"^{native.__name__}: "), guard():
+        quiet(native, *args)
+
+
+@pytest.mark.parametrize(("native", "args", "weight"), WEIGHTS)
+def test_weights_on_a_wrong_axis_are_found(native, args, weight) -> None:
+    logits = native is F.binary_cross_entropy_with_logits
+    weights = {"pos_weight" if logits else "weight": weight}
+    native(*args, **weights)
+    with pytest.raises(safeloss.LayoutError), guard():
+        native(*args, **weights)
+
+
+@pytest.mark.parametrize(("native", "args"), HEALTHY)
+def test_what_native_computes_rightly_is_left_alone(native, args) -> None:
+    with guard(arithmetic=True) as findings:
+        quiet(native, *args)
+    assert findings.calls == 1
+    assert findings == []
+
+
+@pytest.mark.parametrize(("native", "args"), REFUSED_BY_NATIVE)
+def test_what_native_refuses_is_its_own_to_say(native, args) -> None:
+    said = []
+    for watching in (contextlib.nullcontext(), guard(arithmetic=True)):
+        with watching, pytest.raises((RuntimeError, ValueError, AttributeError)) as refusal:
+            quiet(native, *args)
+        said.append((type(refusal.value), str(refusal.value)))
+    assert said[0] == said[1]
+
+
+SHAPES = [
+    *(shape for rank in range(3) for shape in itertools.product((1, 2), repeat=rank)),
+    *[(3,), (3, 1), (1, 3), (2, 1, 2), (1, 2, 2), (2, 2, 1)],
+]
+PAIRS = [
+    loss
+    for loss in LOSSES
+    if loss.native_kernel is not None
+    and len(loss.batch(2)) == 2
+    and loss.safe is not safeloss.MultiLabelBCE
+]
+
+
+def results(kernel, args) -> torch.Tensor:
+    reductions = ("none", "mean", "sum")
+    return torch.cat([quiet(kernel, *args, reduction=r).flatten() for r in reductions])
+
+
+@pytest.mark.parametrize("loss", PAIRS, ids=str)
+def test_found_is_what_native_computes_and_ours_does_not(loss: Loss) -> None:
+    """Over all small shapes, with numbers as the oracle."""
+    found = 0
+    dtypes = [value.dtype for value in loss.batch(2)]
+    for shapes in itertools.product(SHAPES, repeat=2):
+        args = [torch.rand(shape).to(dtype) for shape, dtype in zip(shapes, dtypes)]
+        try:
+            with guard(on="log") as findings:
+                values = results(loss.native_kernel, args)
+        except (RuntimeError, ValueError, IndexError):
+            continue
+        try:
+            ours = results(loss.kernel, args)
+            same = ours.shape == values.shape and torch.allclose(ours, values)
+        except safeloss.SafeLossError:
+            same = False
+        assert bool(findings) is not same, shapes
+        found += len(findings)
+    never = (nn.BCELoss, nn.BCEWithLogitsLoss)  # native broadcasts in none of them
+    assert found > 0 or loss.native in never
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _hazards.LOSSES)
+def test_every_hazard_of_shapes_is_found_and_nothing_else(name: str) -> None:
+    """The grid of `python -m safeloss hazards`, and its oracle: native on one sample at a time."""
+    safe = _hazards.LOSSES[name]
+    native = native_of(safe)
+    for case, row in zip(cases(safe), outcomes(safe)):
+        if case.slip is not None or "B == 0" in case.call or "ValueRange" in row.safe.gave:
+            continue  # numbers, which are not read, and means over nothing
+        with guard(on="log") as findings:
+            answer(asked(native, case), case.drawn())
+        wrong = row.native.outcome in ("silent", "warns", "repeats")
+        undecided = "Ambiguous" in row.safe.gave
+        assert bool(findings) is (wrong or undecided), (row.call, row.about)
+
+
+# How it speaks -----------------------------------------------------------------------------------
+
+BROADCAST = (scores(8, 1), chances(8))
+
+
+def found(**options) -> list[safeloss.Finding]:
+    """What a guard logs of one silent broadcast."""
+    with guard(on="log", **options) as findings:
+        F.poisson_nll_loss(*BROADCAST)
+    return findings
+
+
+def test_a_finding_is_data_and_a_message() -> None:
+    (finding,) = found()
+    assert (finding.loss, finding.file) == ("poisson_nll_loss", __file__)
+    assert finding.source == "F.poisson_nll_loss(*BROADCAST)"
+    assert finding.shapes == {"input": (8, 1), "target": (8,)}
+    assert finding.fix == "target.view_as(input)"
+    assert str(finding).endswith(f"{finding.line}: {finding.source}\n{finding.error}")
+    assert "broadcasts to [8, 8]" in finding.error.native
+
+
+def test_a_module_is_named_and_the_safe_one_offered() -> None:
+    loss = nn.GaussianNLLLoss(reduction="sum", full=True)
+    args = (scores(8, 1), scores(8), chances(8, 1))
+    with pytest.raises(safeloss.LayoutError, match=r"^GaussianNLLLoss: ") as refusal, guard():
+        loss(*args)
+    view, swap = refusal.value.fixes
+    assert view == "target.view_as(input)"
+    named = dict(zip(("input", "target", "var"), args))
+    value = eval(swap, {**vars(safeloss), **named})
+    assert value == loss(args[0], args[1].view_as(args[0]), args[2])
+
+
+def test_every_fix_silences() -> None:
+    for native, args in HAZARDS:
+        with guard(on="log") as findings:
+            quiet(native, *args)
+        names = list(findings[0].shapes)
+        for fix in findings[0].error.fixes:
+            changed = dict(zip(names, args))
+            value = quiet(eval, fix, {**vars(safeloss), "safeloss": safeloss, **changed})
+            if fix.startswith(tuple(names)):
+                changed[fix.partition(".")[0]] = value
+                with guard():
+                    quiet(native, *changed.values())
+
+
+def test_log_counts_and_warn_warns_once_for_each_line() -> None:
+    with guard(on="warn") as findings, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            F.poisson_nll_loss(*BROADCAST)
+        F.hinge_embedding_loss(*BROADCAST)
+    assert {warning.category for warning in said} == {safeloss.SuspiciousInputWarning}
+    assert [finding.count for finding in findings] == [3, 1]
+    assert [warning.filename for warning in said] == [__file__] * 2
+    assert "(3 times)" in str(findings[0])
+    assert findings.calls == 4
+
+
+@pytest.mark.parametrize("on", ["raise", "log"])
+def test_natives_own_warning_as_an_error(on) -> None:
+    expected = safeloss.LayoutError if on == "raise" else UserWarning
+    with guard(on=on) as findings, pytest.raises(expected):
+        F.mse_loss(*BROADCAST)
+    assert len(findings) == 1
+
+
+def test_a_decorator_begins_anew_with_each_call() -> None:
+    @guard()
+    def step(depth: int) -> None:
+        if depth:
+            step(depth - 1)
+        F.poisson_nll_loss(*BROADCAST)
+
+    for _ in range(2):
+        with pytest.raises(safeloss.LayoutError):
+            step(2)
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
+@pytest.mark.parametrize("options", [{"on": "print"}, {"allow": "*.py"}])
+def test_options_are_checked_at_once(options) -> None:
+    with pytest.raises(ValueError, match=r"^guard: "):
+        guard(**options)
+
+
+def test_allowed_in_some_lines_or_files() -> None:
+    @safeloss.allow()
+    def pairwise():
+        return F.poisson_nll_loss(*BROADCAST)
+
+    with guard():
+        pairwise()
+        with safeloss.allow():
+            F.poisson_nll_loss(*BROADCAST)
+    with pytest.raises(safeloss.LayoutError), guard():
+        F.poisson_nll_loss(*BROADCAST)
+    assert found(allow=["*/test_guard.py"]) == []
+    assert len(found(allow=["*/third_party/*"])) == 1
+
+
+def test_our_own_losses_are_not_looked_at() -> None:
+    tied = scores(4, 5, 5), classes(4, 5)
+    with guard(arithmetic=True) as findings:
+        for loss in LOSSES:
+            quiet(loss.safe(**loss.options), *loss.batch(4))
+        SF.mse_loss(scores(8, 1), chances(8))
+        for axis in (1, -1):
+            safeloss.SafeCrossEntropyLoss(class_dim=axis, empty="zero")(*tied)
+    assert findings == []
+
+
+def test_a_line_that_told_the_class_axis_keeps_it() -> None:
+    with guard() as findings:
+        for length in (7, 5, C, 6):
+            F.cross_entropy(scores(B, C, length), torch.randint(C, (B, length)))
+    assert findings == []
+
+
+def test_the_innermost_guard_speaks() -> None:
+    with guard() as outer, guard(on="log") as inner:
+        F.poisson_nll_loss(*BROADCAST)
+    assert (len(outer), len(inner)) == (0, 1)
+
+
+def test_a_mode_in_between_is_not_the_caller() -> None:
+    class Through(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    scores, labels = BROADCAST
+    with guard(on="log", arithmetic=True) as findings, Through():
+        nn.PoissonNLLLoss()(scores, labels)
+        scores - labels
+    sources = [finding.source for finding in findings]
+    assert sources == ["nn.PoissonNLLLoss()(scores, labels)", "scores - labels"]
+
+
+# Where it sees -----------------------------------------------------------------------------------
+
+
+def test_it_sees_the_thread_that_entered() -> None:
+    def other() -> None:
+        F.poisson_nll_loss(*BROADCAST)
+        inside.append(found())
+
+    inside: list[list[safeloss.Finding]] = []
+    with guard() as findings:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert findings.calls == 0
+    assert len(inside[0]) == 1
+
+
+def poisson(x, y):
+    return F.poisson_nll_loss(x, y)
+
+
+def under(context, x, y):
+    with context:
+        return poisson(x, y)
+
+
+SEEN = {
+    "vmap": lambda x, y: torch.func.vmap(poisson)(x[None], y[None]),
+    "grad": lambda x, y: torch.func.grad(poisson)(x, y),
+    "autocast": lambda x, y: under(torch.autocast("cpu"), x, y),
+    "meta": lambda x, y: poisson(x.to("meta"), y.to("meta")),
+    "device": lambda x, y: under(torch.device("cpu"), x, y),
+    "parameter": lambda x, y: poisson(nn.Parameter(x), y),
+    "keywords": lambda x, y: F.poisson_nll_loss(target=y, input=x),
+    "traced": lambda x, y: torch.jit.trace(poisson, (x, y), check_trace=False),
+    "checkpoint": lambda x, y: torch.utils.checkpoint.checkpoint(
+        poisson, x.requires_grad_(), y, use_reentrant=False
+    ).backward(),
+}
+
+
+@pytest.mark.parametrize("where", SEEN)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:None of the inputs")
+def test_seen(where) -> None:
+    with guard(on="log") as findings:
+        SEEN[where](*(value.clone() for value in BROADCAST))
+    assert [finding.loss for finding in findings] == ["poisson_nll_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_compiled_code_runs_as_ever_and_is_not_seen(fullgraph) -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(poisson, backend=counter, fullgraph=fullgraph)
+    value, seen = compiled(*BROADCAST), []
+    for _ in range(5):
+        with guard(on="log") as findings:
+            assert torch.equal(compiled(*BROADCAST), value)
+        seen.append(findings.calls)
+    assert counter.frame_count <= 2, "once more for all guards"
+    if torch.__version__.startswith("2.13"):
+        assert seen == [0] * 5, "the page says so of this release"
+    with (
+        pytest.raises(safeloss.LayoutError),
+        guard(),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        compiled(*BROADCAST)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.13"), reason="the page says what this release does"
+)
+def test_a_guard_entered_in_compiled_code_sees_nothing() -> None:
+    def guarded(x, y):
+        with guard():
+            return F.poisson_nll_loss(x, y)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(guarded, backend="aot_eager")
+    assert torch.equal(compiled(*BROADCAST), poisson(*BROADCAST))
+
+
+# Operators ---------------------------------------------------------------------------------------
+
+x, y = BROADCAST
+OPERATORS = [
+    # found,  operator
+    (True,  lambda: x - y),
+    (True,  lambda: y.__rsub__(x)),
+    (True,  lambda: torch.sub(x, other=y)),
+    (True,  lambda: F.logsigmoid(x) * y),
+    (True,  lambda: (x > 0) == y),
+    (True,  lambda: torch.where(y > 0, x, 0.0)),
+    (True,  lambda: ((x - y.view(-1)) ** 2).mean()),
+    (True,  lambda: scores(8, 8, 1) - chances(8, 8)),
+    (False, lambda: x - y[:, None]),
+    (False, lambda: x - 1.0),
+    (False, lambda: x - chances(())),
+    (False, lambda: x - chances(1)),
+    (False, lambda: x * scores(8, 3)),
+    (False, lambda: scores(8, 3) + scores(3)),
+    (False, lambda: x + scores(5)),                         # nothing that could be its target
+    (False, lambda: x[None] - y),                           # pairwise, in one statement
+    (False, lambda: y[:, None] - y[None, :]),
+    (False, lambda: y.unsqueeze(1) == y),
+    (False, lambda: y.view(-1, 1) - y),
+    (False, lambda: x.square().sum(1, keepdim=True) + y),   # of squared distances
+    (False, lambda: scores(2, 1, 1, 8) + scores(8, 8)),     # masks
+]  # fmt: skip
+
+
+def squared_distances(x, y):
+    norms = x.square().sum(1, keepdim=True)
+    return norms + y.square().sum(1) - 2 * x @ y.T
+
+
+def hand_written(scores, labels):
+    labels = labels.view(-1, 1)
+    return (scores.squeeze(-1) - labels).square().mean()
+
+
+OPERATORS += [
+    (False, lambda: squared_distances(scores(8, 3), scores(8, 3))),
+    (True, lambda: hand_written(x, y)),
+]
+
+
+@pytest.mark.parametrize(("found", "operator"), OPERATORS)
+def test_operators(found, operator) -> None:
+    operator()
+    with guard(on="log") as unasked:
+        operator()
+    with guard(on="log", arithmetic=True) as findings:
+        operator()
+    assert unasked == []
+    assert bool(findings) is found
+
+
+def test_an_operator_is_explained_by_the_shapes() -> None:
+    with pytest.raises(safeloss.LayoutError, match=r"^mul: ") as refusal, guard(arithmetic=True):
+        y * x
+    assert "broadcasts to [8, 8]" in refusal.value.native
+    for fix in refusal.value.fixes:
+        edited = eval(fix, {"safeloss": safeloss, "input": y, "other": x})
+        assert (edited * x).shape == x.shape
+
+
+def test_torchs_own_arithmetic_is_its_own() -> None:
+    normal = torch.distributions.Normal(x, torch.ones(8, 1))
+    with guard(arithmetic=True) as findings:
+        normal.log_prob(y)
+    assert findings == []
+
+
+@pytest.mark.parametrize("package", ["torchvision", "torchmetrics", "torch_geometric"])
+def test_libraries_named_after_torch_are_users(package) -> None:
+    site = Path(torch.__file__).parent.parent
+    assert is_users(str(site / package / "losses.py"))
+    assert not is_users(torch.nn.functional.__file__)
+
+
+# The command line --------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "0")  # restored: the command sets it
+
+
+SCRIPT = """
+import sys
+import torch
+import labels
+print("arguments", sys.argv[1:], __name__)
+@torch.compile
+def step(scores, labels):
+    return torch.nn.PoissonNLLLoss()(scores, labels)
+for _ in range(2):
+    step(torch.zeros(8, 1), labels.ONES)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_runs_as_it_is_and_its_lines_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "labels.py").write_text("import torch\nONES = torch.ones(8)\n")
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    run = [sys.executable, "-m", "safeloss", "guard", str(script), "7", "--help"]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "arguments ['7', '--help'] __main__" in done.stdout
+    assert "return torch.nn.PoissonNLLLoss()(scores, labels)   (2 times)" in done.stdout
+    assert "Fix: target.view_as(input)" in done.stdout
+    assert done.stdout.endswith("Native loss calls seen: 2. Findings: 1.\n")
+
+
+LEAVES = [
+    # the script ends by,    what it raises
+    ("sys.exit(3)",          SystemExit),
+    ("raise KeyError('x')",  KeyError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ends", "expected"), LEAVES)
+def test_a_script_leaves_as_it_does_and_findings_come_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ends: str, expected: type[BaseException]
+) -> None:
+    script = tmp_path / "leaves.py"
+    script.write_text(f"import sys, torch\ntorch.zeros(8, 1) - torch.ones(8)\n{ends}\n")
+    with pytest.raises(expected):
+        main(["guard", "--arithmetic", str(script)])
+    assert "Findings: 1." in capsys.readouterr().out
+
+
+def test_options_of_the_script_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "hand.py"
+    script.write_text("import torch\nloss = torch.zeros(8, 1) - torch.ones(8)\n")
+    before = list(sys.path), list(sys.argv)
+    assert main(["guard", str(script)]) == 0
+    assert main(["guard", "--arithmetic", str(script)]) == 1
+    assert main(["guard", "--arithmetic", "--allow", "*/hand.py", str(script)]) == 0
+    assert (sys.path, sys.argv) == before
+    assert "hand.py:2: loss = torch.zeros(8, 1) - torch.ones(8)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["guard", str(tmp_path / "missing.py")])
+    assert "there is no file" in capsys.readouterr().err
