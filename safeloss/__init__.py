@@ -3,8 +3,8 @@
 from safeloss import functional, layouts, losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
-from safeloss._findings import Finding
 from safeloss._guard import allow, guard
+from safeloss._guard.findings import Finding
 from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__

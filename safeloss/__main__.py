@@ -145,10 +145,10 @@ def guard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def guard(options: argparse.Namespace) -> int:
-    """Run a script under the guard: see `safeloss._script`."""
-    from safeloss import _script
+    """Run a script under the guard: see `safeloss._guard.script`."""
+    from safeloss._guard import script
 
-    return _script.run(options.script, options.arguments, options.arithmetic, options.allow)
+    return script.run(options.script, options.arguments, options.arithmetic, options.allow)
 
 
 COMMANDS = {

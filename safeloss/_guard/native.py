@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safeloss import _arithmetic, functional
+from safeloss import functional
 from safeloss._call import Call, Reading, Refusal
 from safeloss._explaining import explain
+from safeloss._guard import arithmetic
 from safeloss._matching import Shape
 from safeloss._repairs import Face, whole_call
 from safeloss._signature import Named, Signature
@@ -43,7 +44,7 @@ def call(signature: Signature, named: Named) -> Call | None:
     """What the verdict depends on; None where there is no tensor to bind the axes, or no sizes."""
     tensors = [value for value in named.values() if isinstance(value, Tensor)]
     bound = isinstance(named[signature.names[0]], Tensor)
-    legible = bound and all(_arithmetic.is_legible(tensor) for tensor in tensors)
+    legible = bound and all(arithmetic.is_legible(tensor) for tensor in tensors)
     return signature.call(None, named) if legible else None
 
 
@@ -64,7 +65,7 @@ def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
     spelled = reading.edits[name].shape
     if spelled is None:
         return ""
-    if _arithmetic.repeats(came, spelled):
+    if arithmetic.repeats(came, spelled):
         return f"`{first}` and `{name}` differ by axes of size 1, and broadcasting repeats both."
     by_class = all(reading.patterns[key].has("classes") for key in (first, name))
     if by_class and len(came) > len(spelled) and math.prod(came) > 1:

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safeloss._findings import Findings
 from safeloss._guard import guard
+from safeloss._guard.findings import Findings
+from safeloss._trace import trace
 
 
 def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequence[str]) -> int:
@@ -19,7 +20,7 @@ def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequenc
     os.environ["TORCH_COMPILE_DISABLE"] = "1"  # compiled code would not be seen
     findings = Findings()
     try:
-        with _as_main(script, arguments), guard("log", arithmetic, allow) as findings:
+        with _as_main(script, arguments), trace(), guard("log", arithmetic, allow) as findings:
             runpy.run_path(str(script), run_name="__main__")
     except SystemExit as leaving:
         if leaving.code:

@@ -18,11 +18,14 @@ import torch
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
-from safeloss import _arithmetic, _native, functional
+from safeloss import functional
 from safeloss._call import Reading
-from safeloss._findings import Findings, Suspect
 from safeloss._frames import Line, is_users, warn
+from safeloss._guard import arithmetic as operators
+from safeloss._guard import native
+from safeloss._guard.findings import Findings, Suspect
 from safeloss._torch import unobserved
+from safeloss._trace import with_history
 from safeloss.errors import AmbiguousLayoutError
 
 On: TypeAlias = Literal["raise", "warn", "log"]
@@ -100,7 +103,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
         super().__init__()
         self.on = on
-        self.watched = {*_native.SIGNATURES, *(_arithmetic.OPERATORS if arithmetic else ())}
+        self.watched = {*native.SIGNATURES, *(operators.OPERATORS if arithmetic else ())}
         self.allow = allow
         self.findings = Findings()
         self.fine: set[Hashable] = set()  # what was looked at before
@@ -112,7 +115,7 @@ class _Watch(TorchFunctionMode):
         given = kwargs or {}
         if is_dynamo_compiling() or func not in self.watched:
             return func(*args, **given)
-        look = self._loss if func in _native.SIGNATURES else self._operator
+        look = self._loss if func in native.SIGNATURES else self._operator
         suspect = look(func, args, given)
         if suspect is None:
             return func(*args, **given)
@@ -127,15 +130,15 @@ class _Watch(TorchFunctionMode):
 
     def _loss(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
         self.findings.calls += 1
-        key = _native.key(func, args, given)
+        key = native.key(func, args, given)
         if key in self.fine:
             return None
-        signature = _native.SIGNATURES[func]
+        signature = native.SIGNATURES[func]
         defaults = {parameter.name: parameter.default for parameter in signature.parameters}
         named = {**defaults, **dict(zip(signature.names, args)), **given}
         with unobserved():
-            call = _native.call(signature, named)
-            verdict = None if call is None else _native.verdict(signature, call)
+            call = native.call(signature, named)
+            verdict = None if call is None else native.verdict(signature, call)
         if call is None or verdict is None:
             return None
         if isinstance(verdict, Reading) and not verdict.settles:
@@ -150,19 +153,19 @@ class _Watch(TorchFunctionMode):
             return None
         if verdict.error is AmbiguousLayoutError and where in self.settled:
             return None
-        face = _native.face(signature, caller.module)
-        explained = functools.partial(_native.explained, signature, face, call, verdict)
+        face = native.face(signature, caller.module)
+        explained = functools.partial(native.explained, signature, face, call, verdict)
         return Suspect(caller.line, face.name, {key: named[key] for key in call.shapes}, explained)
 
     def _operator(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
-        pair = _arithmetic.repeated(func, args, given)
+        pair = operators.repeated(func, args, given)
         caller = None if pair is None else _caller(_WRAPPERS)
         if pair is None or caller is None or self._passes(caller.line):
             return None
-        if _arithmetic.on_purpose(caller.line):
+        if operators.on_purpose(caller.line):
             return None
-        name = _arithmetic.name(func)
-        return Suspect(caller.line, name, pair, functools.partial(_arithmetic.explain, name, pair))
+        name = operators.name(func)
+        return Suspect(caller.line, name, pair, functools.partial(operators.explain, name, pair))
 
     def _remember(self, key: Hashable) -> None:
         if key is not None:
@@ -180,7 +183,7 @@ class _Watch(TorchFunctionMode):
             if self.on != "raise":
                 return
         with unobserved():
-            error = suspect.explain()
+            error = with_history(suspect.explain(), suspect.tensors)
         if known is None:
             known = self.findings.add(suspect, error)
         if self.on == "raise":
