@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -145,86 +144,6 @@ def test_nothing_heavy_is_imported(program) -> None:
     assert "safeloss.errors" in modules
     heavy = [m for m in modules for name in HEAVY if m == name or m.startswith(name + ".")]
     assert not heavy
-
-
-# Several processes -------------------------------------------------------------------------------
-
-DDP = """
-import sys
-from datetime import timedelta
-
-import torch
-import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-
-from safeloss import LayoutError, SafeBCEWithLogitsLoss
-
-FOLDER = sys.argv[1]
-WORLD = 2
-
-
-class WithLoss(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.loss = model, SafeBCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
-
-    def forward(self, x, y):
-        return self.loss(self.model(x), y)
-
-
-def train(rank):
-    torch.set_num_threads(1)
-    store = f"file://{FOLDER}/store"
-    dist.init_process_group("gloo", store, timedelta(seconds=60), WORLD, rank)
-    data = torch.load(f"{FOLDER}/data.pt")
-    x, y = (data[name].chunk(WORLD)[rank] for name in ("x", "y"))
-
-    model = nn.Linear(3, 1)
-    model.load_state_dict(data["state"])
-    wrapped = DistributedDataParallel(WithLoss(model))
-    for _ in range(2):  # the second call takes the short way
-        wrapped.zero_grad()
-        wrapped(x, y).backward()
-    inside = [p.grad.clone() for p in model.parameters()]
-
-    outside = nn.Linear(3, 1)
-    outside.load_state_dict(data["state"])
-    wrapped = DistributedDataParallel(outside)
-    loss = SafeBCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
-    loss(wrapped(x), y).backward()
-    try:
-        loss(wrapped(x), y.view(1, -1))
-    except LayoutError as error:
-        refused = error.loss
-    outside = [p.grad.clone() for p in outside.parameters()]
-    torch.save((inside, outside, refused), f"{FOLDER}/rank{rank}.pt")
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(train, nprocs=WORLD)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
-def test_distributed_data_parallel(tmp_path: Path) -> None:
-    """Two processes with half a batch each give the gradients of native on all of it."""
-    model, x, y = nn.Linear(3, 1), torch.randn(12, 3), torch.randint(2, (12,)).float()
-    torch.save({"x": x, "y": y, "state": model.state_dict()}, tmp_path / "data.pt")
-    native = F.binary_cross_entropy_with_logits(
-        model(x), y.view(-1, 1), pos_weight=torch.tensor(2.0)
-    )
-    expected = torch.autograd.grad(native, list(model.parameters()))
-    script = tmp_path / "train.py"
-    script.write_text(DDP)
-    python(str(script), str(tmp_path), GLOO_SOCKET_IFNAME="lo")
-    for rank in range(2):
-        inside, outside, refused = torch.load(tmp_path / f"rank{rank}.pt")
-        torch.testing.assert_close(inside, list(expected))
-        torch.testing.assert_close(outside, list(expected))
-        assert refused == "SafeBCEWithLogitsLoss"
 
 
 # Threads -----------------------------------------------------------------------------------------
