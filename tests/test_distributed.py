@@ -203,9 +203,10 @@ LACKING = {"batch_sharded": 5, "replicated": 5, "classes_sharded": 6}
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What two processes find out, started once for all tests."""
     folder = tmp_path_factory.mktemp("processes")
+    here = {"PYTHONPATH": os.pathsep.join(sys.path), "GLOO_SOCKET_IFNAME": "lo"}
     run = subprocess.run(
         [sys.executable, __file__, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env={**os.environ, **here},
         capture_output=True,
         text=True,
         check=False,
