@@ -4,16 +4,16 @@
 PYTHON ?= python3
 PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage test-oldest lint bench docs golden clean
+.PHONY: demo test coverage test-oldest lint bench gate docs golden clean
 
 demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
 	.venv/bin/python -m safeloss demo
 
-test: .venv/test     ## the whole suite
-	.venv/bin/python -m pytest
+test: .venv/test     ## the whole suite, on all cores
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 coverage: .venv/test ## the whole suite, and the branches that it leaves out
-	.venv/bin/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	.venv/bin/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
 lint: .venv/lint     ## format, lint and types
 	.venv/bin/ruff format --check .
@@ -24,6 +24,9 @@ lint: .venv/lint     ## format, lint and types
 bench: .venv/bench   ## times and instruction counts against native; QUICK=--quick for fewer
 	.venv/bin/python -m benchmarks $(QUICK)
 	.venv/bin/python -m benchmarks.instructions
+
+gate: .venv/test     ## the instructions of a call: needs valgrind, and fails when they grow
+	.venv/bin/python -m benchmarks.instructions --gate
 
 test-oldest: .venv-oldest/test ## the suite on the oldest torch, jaxtyping and beartype
 	.venv-oldest/bin/python -m pytest

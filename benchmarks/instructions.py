@@ -1,42 +1,74 @@
 """Instructions of one safe call less those of a native one: `python -m benchmarks.instructions`.
 
-Unlike times, counts do not depend on what else the machine does. They need valgrind, and minutes:
-each of them is a Python of its own that imports torch under it.
+Unlike times, counts do not depend on what else the machine does. They need valgrind, and a minute
+or two: one Python imports torch under it, and counts call after call.
 """
 
 import argparse
+import gc
 import os
+import re
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from torch.utils.benchmark import Timer
+import torch
 
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, Case, prepared
 
 CALLS = 100
 # The most that a module may add to native's call, where CI counts.
 BUDGET = {"BCEWithLogits": 0, "CrossEntropy": 0, "MultiLabelBCE/BCE": 0}
-SETUP = """\
-from benchmarks.cases import CASES, prepared
-case = next(case for case in CASES if case.name == {name!r})
-inputs = prepared(case, 1, backward=False)
-call = {call}
-call(*inputs)
-"""
-NATIVE, SAFE = "case.native()", 'case.safe(check_values="never")'
-NATIVE_FUNCTION, SAFE_FUNCTION = "case.native_function", "case.safe_function"
+UNDER_VALGRIND = "SAFELOSS_UNDER_VALGRIND"
 
 
-def count(case: Case, call: str) -> int:
-    """Instructions of one `call`, the loop around it included."""
-    timer = Timer("call(*inputs)", setup=SETUP.format(name=case.name, call=call))
-    stats = timer.collect_callgrind(
-        CALLS, repeats=None, collect_baseline=False, retain_out_file=False
-    )
-    return round(int(stats.counts()) / CALLS)
+def pair(case: Case, functions: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The native call and the safe one."""
+    if functions:
+        assert case.native_function is not None
+        assert case.safe_function is not None
+        return case.native_function, case.safe_function
+    return case.native(), case.safe(check_values="never")
+
+
+def counted(cases: list[Case], functions: bool) -> None:
+    """Call after call under valgrind, with a dump after each."""
+    bindings: Any = torch._C
+    gc.disable()
+    for case in cases:
+        inputs = prepared(case, 1, backward=False)
+        for call in pair(case, functions):
+            for counting in (False, True):  # once to warm up
+                if counting:
+                    bindings._valgrind_toggle()
+                for _ in range(CALLS):
+                    call(*inputs)
+                if counting:
+                    bindings._valgrind_toggle_and_dump_stats()
+
+
+def counts(arguments: list[str]) -> list[int]:
+    """Instructions per call, in the order of `counted`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "counts"
+        subprocess.run(
+            [
+                *("valgrind", "--tool=callgrind", "--collect-atstart=no", "-q"),
+                f"--callgrind-out-file={out}",
+                *(sys.executable, "-m", "benchmarks.instructions", *arguments),
+            ],
+            # Collisions in dicts would otherwise differ by run.
+            env={**os.environ, UNDER_VALGRIND: "1", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+            check=True,
+        )
+        dumps = sorted(out.parent.glob("counts.*"), key=lambda path: int(path.suffix[1:]))
+        found = [re.search(r"^(?:summary|totals): (\d+)", d.read_text(), re.M) for d in dumps]
+        return [round(int(total[1]) / CALLS) for total in found if total is not None]
 
 
 def main() -> None:
@@ -47,26 +79,22 @@ def main() -> None:
     parser.add_argument("--gate", action="store_true", help="those with a budget; fail beyond it")
     given = parser.parse_args()
     losses = list(BUDGET) if given.gate else given.losses
-    if shutil.which("valgrind") is None:
-        raise SystemExit("valgrind is not installed; without it nothing can be counted.")
-    # torch starts whatever `python` comes first, which need not be this one.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    root = str(Path(__file__).resolve().parent.parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    os.environ["PYTHONHASHSEED"] = "0"  # collisions in dicts would otherwise differ by run
     cases = [case for case in CASES if case.name in losses]
     if given.functions:
         cases = [case for case in cases if case.native_function is not None]
-    calls = (NATIVE_FUNCTION, SAFE_FUNCTION) if given.functions else (NATIVE, SAFE)
+    if UNDER_VALGRIND in os.environ:
+        counted(cases, given.functions)
+        return
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is not installed; without it nothing can be counted.")
     started, beyond = time.monotonic(), []
-    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = pool.map(count, [case for case in cases for _ in calls], calls * len(cases))
-        for case, native, safe in zip(cases, counts, counts):
-            numbers = f"{native:>12,}{safe:>12,}{safe - native:>+12,}{safe / native:>8.3f}"
-            print(f"{case.name:<28}{numbers}", flush=True)
-            if given.gate and safe - native > BUDGET[case.name]:
-                beyond.append(f"{case.name} adds {safe - native:,}, not {BUDGET[case.name]:,}.")
+    found = counts(sys.argv[1:])
+    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}")
+    for case, native, safe in zip(cases, found[::2], found[1::2], strict=True):
+        numbers = f"{native:>12,}{safe:>12,}{safe - native:>+12,}{safe / native:>8.3f}"
+        print(f"{case.name:<28}{numbers}")
+        if given.gate and safe - native > BUDGET[case.name]:
+            beyond.append(f"{case.name} adds {safe - native:,}, not {BUDGET[case.name]:,}.")
     print(f"instructions per call, {CALLS} calls each, {time.monotonic() - started:.0f} s")
     if beyond:
         raise SystemExit("Beyond the budget: " + " ".join(beyond))

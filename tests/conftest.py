@@ -13,6 +13,7 @@ for profile, examples in (("quick", 25), ("thorough", 500)):
         suppress_health_check=[HealthCheck.too_slow],
         max_examples=examples,
     )
+torch.set_num_threads(1)  # a worker of pytest's has a core
 settings.load_profile(os.environ.get("SAFELOSS_EXAMPLES", "quick"))
 
 
