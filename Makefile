@@ -23,7 +23,7 @@ lint: .venv/lint     ## format, lint and types
 
 bench: .venv/bench   ## times and instruction counts against native; QUICK=--quick for fewer
 	.venv/bin/python -m benchmarks $(QUICK)
-	.venv/bin/python -m benchmarks.instructions
+	.venv/bin/python -m benchmarks.instructions --functions
 
 gate: .venv/test     ## the instructions of a call: needs valgrind, and fails when they grow
 	.venv/bin/python -m benchmarks.instructions --gate

@@ -52,8 +52,14 @@ def counted(cases: list[Case], functions: bool) -> None:
                     bindings._valgrind_toggle_and_dump_stats()
 
 
-def counts(arguments: list[str]) -> list[int]:
-    """Instructions per call, in the order of `counted`."""
+def available() -> bool:
+    return shutil.which("valgrind") is not None
+
+
+def counts(cases: list[Case], functions: bool = False) -> dict[str, tuple[int, int]]:
+    """Instructions per call of each case, native and safe."""
+    names = [case.name for case in cases]
+    arguments = ["--losses", *names, *(["--functions"] if functions else [])]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "counts"
         subprocess.run(
@@ -68,7 +74,8 @@ def counts(arguments: list[str]) -> list[int]:
         )
         dumps = sorted(out.parent.glob("counts.*"), key=lambda path: int(path.suffix[1:]))
         found = [re.search(r"^(?:summary|totals): (\d+)", d.read_text(), re.M) for d in dumps]
-        return [round(int(total[1]) / CALLS) for total in found if total is not None]
+        each = [round(int(total[1]) / CALLS) for total in found if total is not None]
+        return dict(zip(names, zip(each[::2], each[1::2], strict=True), strict=True))
 
 
 def main() -> None:
@@ -85,16 +92,15 @@ def main() -> None:
     if UNDER_VALGRIND in os.environ:
         counted(cases, given.functions)
         return
-    if shutil.which("valgrind") is None:
+    if not available():
         raise SystemExit("valgrind is not installed; without it nothing can be counted.")
     started, beyond = time.monotonic(), []
-    found = counts(sys.argv[1:])
-    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}")
-    for case, native, safe in zip(cases, found[::2], found[1::2], strict=True):
+    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}", flush=True)
+    for name, (native, safe) in counts(cases, given.functions).items():
         numbers = f"{native:>12,}{safe:>12,}{safe - native:>+12,}{safe / native:>8.3f}"
-        print(f"{case.name:<28}{numbers}")
-        if given.gate and safe - native > BUDGET[case.name]:
-            beyond.append(f"{case.name} adds {safe - native:,}, not {BUDGET[case.name]:,}.")
+        print(f"{name:<28}{numbers}")
+        if given.gate and safe - native > BUDGET[name]:
+            beyond.append(f"{name} adds {safe - native:,}, not {BUDGET[name]:,}.")
     print(f"instructions per call, {CALLS} calls each, {time.monotonic() - started:.0f} s")
     if beyond:
         raise SystemExit("Beyond the budget: " + " ".join(beyond))

@@ -62,6 +62,7 @@ class Record:
     cuda: dict[str, Any]
     others: dict[str, bool]  # libraries, and whether they are installed
     rows: list[Row] = field(default_factory=list)
+    instructions: dict[str, Any] = field(default_factory=dict)  # per call: native, safe
     memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
 
     def save(self, path: Path) -> None:

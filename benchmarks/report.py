@@ -30,6 +30,11 @@ def page(record: Record) -> str:
         "loss is the faster one. *aligned* inputs have the shapes that native wants; *normalised* "
         "ones are repaired by a view (`[batch]` for `[batch, 1]`), and native gets the repaired "
         "ones.",
+        "Safe losses dispatch native's operations, on equal shapes, element types and strides, "
+        "forward and backward, and keep as many bytes in between; compiled, the graphs are equal "
+        "node by node. `tests/test_laws.py` and `tests/test_compile.py` hold that, without a "
+        "clock. Equal operations on equal inputs launch equal kernels, on a GPU too. What is left "
+        "is what happens around them, and is measured here.",
         "## What a call costs more",
         f"![Microseconds added to one call, by loss]({ADDED})",
         "## Ratio to native, by size",
@@ -44,6 +49,8 @@ def page(record: Record) -> str:
     missing = [name for name, there in record.others.items() if not there]
     if missing:
         parts += [f"Not installed, and so not measured: {', '.join(missing)}."]
+    if record.instructions:
+        parts += ["## Instructions of one call", _instructions(record)]
     if record.memory:
         parts += ["## Memory, where no shape repeats", _memory(record)]
     parts += ["## GPU", _gpu(record)]
@@ -72,6 +79,17 @@ def _by_size(record: Record, threads: int) -> str:
 
 def _ratio(row: Row) -> str:
     return "failed" if row.ratio is None else f"{row.ratio.median:.3f}"
+
+
+def _instructions(record: Record) -> str:
+    lines = [
+        (name, f"{native:,}", f"{safe:,}", f"{safe - native:+,}", f"{safe / native:.3f}")
+        for name, (native, safe) in record.instructions.items()
+    ]
+    table = _markdown(
+        ("module, forward, the smallest batch", "native", "safe", "added", "ratio"), lines
+    )
+    return f"Counted by valgrind, whatever else the machine did.\n\n{table}"
 
 
 def _memory(record: Record) -> str:

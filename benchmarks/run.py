@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import cuda, memory
+from benchmarks import cuda, instructions, memory
 from benchmarks.arms import NATIVE, Cell, arms
 from benchmarks.cases import Case, prepared, shapes
 from benchmarks.cold import cold
@@ -25,6 +25,9 @@ def run(plan: Plan, cases: tuple[Case, ...], quick: bool, told: Told) -> Record:
     for done, cell in enumerate(todo):
         told(f"{cell.section}: {cell.case.name}", done, len(todo))
         record.rows += _rows(cell, plan)
+    told("instructions", len(todo), len(todo))
+    if instructions.available():
+        record.instructions = instructions.counts(list(cases))
     told("memory", len(todo), len(todo))
     record.memory = memory.row(memory.adversary(plan.shapes))
     torch.set_num_threads(threads)
