@@ -86,6 +86,8 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
     everything = {name: everything[name] for name in signature.names}
     arguments = {name: name if name in quick else source for name, source in everything.items()}
     prepare = [f"{name} = {source}" for name, source in quick.items()]
+    if any(name in weights for name in quick):
+        prepare.insert(0, "buffers = self._buffers")
     written = _write(
         signature,
         names,
@@ -97,7 +99,7 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         owner="self",
         everything=", ".join(everything.values()),
         held="; ".join(f"{name} = {attributes[name]}" for name in held) or "pass",
-        prepare="; ".join(["buffers = self._buffers", *prepare]),
+        prepare="; ".join(prepare),
         plans="self._memory.plans",
         key=_key(signature, arguments),
         native=_native(signature, "self", arguments),

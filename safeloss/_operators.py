@@ -113,6 +113,21 @@ def cosine_embedding_loss(
     return torch.cosine_embedding_loss(input1, input2, target, margin, reduction)
 
 
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    p: float,
+    eps: float,
+    swap: bool,
+    reduction: int,
+) -> Tensor:
+    if margin <= 0:  # which native refuses
+        return F.triplet_margin_loss(anchor, positive, negative, margin)
+    return torch.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction)
+
+
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,

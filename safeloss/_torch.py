@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 _C: Any = torch._C  # whose stubs leave most of it out
+_PROXY = _C._TorchDispatchModeKey.PROXY
 
 unhandled = _C.DisableTorchFunction  # a context: no mode and no subclass sees torch's functions
 
@@ -65,7 +66,7 @@ def unobserved() -> Iterator[bool]:
     Gives whether the call is traced, so that its numbers must not be read.
     """
     state = _C._get_tracing_state()
-    proxies = _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY)
+    proxies = _C._get_dispatch_mode(_PROXY)
     traced = state is not None or proxies is not None or torch.compiler.is_compiling()
     modes = _C._len_torch_dispatch_stack() or _len_torch_dispatch_stack_pre_dispatch()
     with _C.DisableTorchFunction(), _disable_current_modes() if modes else nullcontext():
@@ -98,8 +99,13 @@ def readable(tensors: Iterable[Tensor]) -> bool:
 def unread(*values: Any) -> bool:
     """Whether a look at the numbers of `values` would fail: inside a compiler or a transform, and
     on tensors that have none."""
-    if torch.compiler.is_compiling() or _C._get_dispatch_mode(_C._TorchDispatchModeKey.PROXY):
+    if torch.compiler.is_compiling() or _C._get_dispatch_mode(_PROXY):
         return True
+    if transformed():
+        return True
+    # Most are plain, and then there is nothing to look for.
+    if all([type(value) is Tensor and value.is_cpu for value in values]):
+        return False
     return not readable(value for value in values if isinstance(value, Tensor))
 
 
