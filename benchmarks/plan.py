@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     shapes: int  # that never repeat, for the memory
 
 
-QUICK = Plan((1, 4096, 262144), (4096,), (1,), rounds=31, most_s=1.0, shapes=10**5)
+QUICK = Plan((1, 64, 4096, 262144, 2**22), (4096,), (1,), rounds=31, most_s=1.0, shapes=10**5)
 FULL = Plan(
     (1, 16, 256, 4096, 65536, 262144, 2**20, 2**22),
     (1, 4096, 262144),
