@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 from torch import Tensor
 from torch.fx import Proxy
@@ -30,6 +29,7 @@ from safeloss._explaining import (
     table,
 )
 from safeloss._frames import warn
+from safeloss._matching import is_bearable
 from safeloss._repairs import Face
 from safeloss._signature import (
     LEGACY,

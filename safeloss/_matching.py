@@ -183,6 +183,16 @@ def fits(shape: Shape, spelled: Shape) -> bool:
     return position == len(shorter)
 
 
+def is_bearable(value: object, hint: Any) -> bool:
+    """beartype's word on whether `value` is as `hint` says.
+
+    To import its door takes longer than all of this library: it is opened at the first call.
+    """
+    from beartype.door import is_bearable
+
+    return is_bearable(value, hint)
+
+
 _DTYPES = sorted(
     {value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str
 )

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jaxtyping
-from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.fx import Proxy
 
 from safeloss._explaining import declared, describe
-from safeloss._matching import Axes, Pattern, parse
+from safeloss._matching import Axes, Pattern, is_bearable, parse
 from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss._trace import with_history
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError

@@ -31,7 +31,20 @@ class Seen(NamedTuple):
         return self.options.get("reduction") in ("mean", "batchmean")
 
 
-class Rule(abc.ABC):
+class _Note:
+    """What a layout says of its numbers; without data of its own, equal to all of its kind."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Rule(_Note, abc.ABC):
     """What every number of a tensor must be; one that is not is a `ValueRangeError`."""
 
     # What may mend it, offered if it does: edits of the argument (`{0}`; `{axis}` is the axis of
@@ -48,7 +61,7 @@ class Rule(abc.ABC):
         return f"{values[tuple(index)].item():g}"
 
 
-class Suspicion(abc.ABC):
+class Suspicion(_Note, abc.ABC):
     """What is legal and very likely a mistake; it warns."""
 
     least = 16  # elements; fewer may look like anything
@@ -75,7 +88,6 @@ class Between(Rule):
         return torch.logical_not((values >= self.low) & (values <= self.high))  # NaN too
 
 
-@dataclass(frozen=True)
 class Sign(Rule):
     fixes = (
         ("{0} * 2 - 1", frozenset({0.0, 1.0})),
@@ -89,7 +101,6 @@ class Sign(Rule):
         return (values != 1) & (values != -1)
 
 
-@dataclass(frozen=True)
 class LogProbability(Rule):
     fixes = (("{0}.log_softmax({axis})", None),)
 
@@ -114,7 +125,6 @@ class NotNegative(Rule):
         return torch.logical_not(values >= 0)
 
 
-@dataclass(frozen=True)
 class NotNaN(Rule):
     def __str__(self) -> str:
         return "must be numbers: leave missing targets out, as in the recipe of docs/limits.md"
@@ -123,7 +133,6 @@ class NotNaN(Rule):
         return torch.isnan(values)
 
 
-@dataclass(frozen=True)
 class ClassSet(Rule):
     def __str__(self) -> str:
         return "must be class indices, and then -1"
@@ -132,7 +141,6 @@ class ClassSet(Rule):
         return (values < -1) | (values >= seen.axes["classes"])
 
 
-@dataclass(frozen=True)
 class Labelling(Rule):
     """The labels of `CTCLoss`, of which the padding is never read."""
 
@@ -149,7 +157,6 @@ class Labelling(Rule):
         return counted & (outside | (values == seen.options["blank"]))
 
 
-@dataclass(frozen=True)
 class WithinTime(Rule):
     def __str__(self) -> str:
         return "must lie between 0 and the size of the time axis of `log_probs`"
@@ -158,7 +165,6 @@ class WithinTime(Rule):
         return (values < 0) | (values > seen.axes["time"])
 
 
-@dataclass(frozen=True)
 class WithinTargets(Rule):
     def __str__(self) -> str:
         return "must lie between 0 and the length of `targets`, or add up to it"
@@ -170,7 +176,6 @@ class WithinTargets(Rule):
         return (values < 0) | (values.sum() != targets.shape[0])
 
 
-@dataclass(frozen=True)
 class ClassIndex(Rule):
     fixes = (("{0} - 1", None),)
     options = ("ignore_index={value}",)
@@ -183,7 +188,6 @@ class ClassIndex(Rule):
         return outside if seen.ignored is None else outside & (values != seen.ignored)
 
 
-@dataclass(frozen=True)
 class SomeCounted(Rule):
     options = ('empty="zero"',)
 
@@ -196,7 +200,6 @@ class SomeCounted(Rule):
         return values.new_zeros((), dtype=torch.bool)
 
 
-@dataclass(frozen=True)
 class SumToOne(Rule):
     fixes = (("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),)
     options = ("class_dim=-1",)
@@ -216,7 +219,6 @@ class SumToOne(Rule):
         return f"{super().found(values, index, axis)}, where the classes sum to {total:g}"
 
 
-@dataclass(frozen=True)
 class NotProbabilities(Suspicion):
     def __str__(self) -> str:
         return (
@@ -229,7 +231,6 @@ class NotProbabilities(Suspicion):
         return (low >= 0) & (high <= 1) & (low < high)
 
 
-@dataclass(frozen=True)
 class NotSoftmax(Suspicion):
     def __str__(self) -> str:
         return (
@@ -244,7 +245,6 @@ class NotSoftmax(Suspicion):
         return close.all() & (values >= 0).all() & (values.min() < values.max())
 
 
-@dataclass(frozen=True)
 class NotMultiHot(Suspicion):
     def __str__(self) -> str:
         return (
@@ -257,7 +257,6 @@ class NotMultiHot(Suspicion):
         return ((values == 0) | (values == 1)).all() & torch.tensor(seen.axes["classes"] > 2)
 
 
-@dataclass(frozen=True)
 class SomeWeight(Suspicion):
     least = 1
 
