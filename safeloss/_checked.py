@@ -151,7 +151,8 @@ def traced_call(
     signature = constant()
     name = signature.name if owner is None else type(owner).__name__
     memory = None if owner is None else owner._memory
-    named = dict(zip(signature.names, arguments))
+    # `dict(zip(...))` would have Dynamo guard on what it makes of it.
+    named = {parameter: value for parameter, value in zip(signature.names, arguments)}  # noqa: C416
     for entry in signature.reader.inputs:
         if entry.tensor and not entry.weight and not isinstance(named[entry.name], Tensor):
             raise ArgumentTypeError(f"{name}: `{entry.name}` must be a tensor.")

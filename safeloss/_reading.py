@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from safeloss._call import SIZED, Call, Edit, Input, Mistake, Reading, Refusal, settled
+from safeloss._call import Call, Edit, Input, Mistake, Reading, Refusal, settled
 from safeloss._matching import Axes, Pattern, Shape
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
@@ -17,6 +17,7 @@ class Reader(NamedTuple):
 
     inputs: tuple[Input, ...]
     target: str  # the first input that is matched against the axes of others
+    sized: tuple[tuple[str, str], ...]  # axes, and the options that may say their size
     mistakes: tuple[Mistake, ...]
 
     def read(self, call: Call) -> Reading | Refusal:
@@ -103,7 +104,7 @@ class Reader(NamedTuple):
 
     def _sized(self, call: Call) -> Axes:
         """The axes whose size an option says."""
-        sizes = [(axis, call.options.get(option)) for axis, option in SIZED]
+        sizes = [(axis, call.options.get(option)) for axis, option in self.sized]
         return {axis: size for axis, size in sizes if size is not None}
 
     def _completed(self, reading: Reading, call: Call, last: bool, typed: bool) -> Reading | None:
@@ -268,7 +269,7 @@ class Reader(NamedTuple):
         matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
         if not matched:
             return Refusal(LayoutError, f"`{first.name}` has no layout that is declared.")
-        for axis, option in SIZED:
+        for axis, option in self.sized:
             if call.options.get(option) is not None:
                 axes: Axes = {axis: call.options[option]}
                 if all([pattern.match(shape, axes) is None for pattern in matched]):

@@ -138,6 +138,7 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
             choices.append((name, listed))
     mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
     target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
+    sized = tuple((axis, option) for axis, option in SIZED if option in parameters)
     operator = getattr(_operators, kernel.__name__, None)
     taken = [] if operator is None else list(inspect.signature(operator).parameters)
     native = [p for p in parameters.values() if p.name not in OURS]
@@ -154,7 +155,7 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         operator,
         tuple(list(parameters).index(name) for name in taken[:-1]),
         tuple(entry.name for entry in inputs),
-        Reader(tuple(inputs), target, mistakes),
+        Reader(tuple(inputs), target, sized, mistakes),
         tuple(choices),
         tuple(
             (name, parameter.annotation is not int)
