@@ -1,6 +1,7 @@
 """Every number and every statement about PyTorch in the docs is measured again."""
 
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,25 @@ def test_the_bug_is_as_bad_as_the_page_says() -> None:
         for written, loss in zip(rows[batch], why.LOSSES.values()):
             accuracy, _ = why.train(loss, batch)
             assert accuracy == pytest.approx(float(written), abs=0.02)
+
+
+def test_what_is_said_of_speed_was_measured() -> None:
+    sys.path.insert(0, str(DOCS.parent))  # for the benchmarks, which nobody installs
+    from benchmarks.record import load
+    from benchmarks.report import page
+
+    record = load(DOCS / "benchmarks.json")
+    assert (DOCS / "benchmarks.md").read_text() == page(record)
+    eager = [r for r in record.rows if r.section == "eager" and r.arm == "aligned" and r.backward]
+    ones = {row.loss: row.ratio.median for row in eager if row.elements == 1}
+    fused = "MultiLabelBCE/SoftMargin"
+    assert f"{statistics.median(ones.values()):.2f}" == "0.99"
+    assert f"{ones[fused]:.2f}" == "0.46"
+    assert min(ones.values()) == ones[fused]
+    assert f"{max(ones.values()):.2f}" == "1.04"
+    assert all(row.ratio.median < 0.5 for row in eager if row.loss == fused)
+    cold = [row for row in record.rows if row.section.startswith("cold") and row.arm == "new"]
+    assert all(70 < row.overhead_us.median < 260 for row in cold), "0.1 to 0.2 ms"
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo looks at what frames hold
