@@ -13,7 +13,7 @@ test: .venv/test     ## the whole suite, on all cores
 	.venv/bin/python -m pytest -n auto --dist loadfile
 
 coverage: .venv/test ## the whole suite, and the branches that it leaves out
-	.venv/bin/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=90
+	.venv/bin/python -m pytest -n auto --dist loadfile --cov --cov-report=term
 
 lint: .venv/lint     ## format, lint and types
 	.venv/bin/ruff format --check .
