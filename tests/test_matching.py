@@ -97,7 +97,9 @@ def _verdicts_of_the_matcher(rows: list[tuple[str, tuple[int, ...]]]) -> list[bo
 
 @given(calls())
 def test_the_matcher_agrees_with_jaxtyping(rows) -> None:
-    assert _verdicts_of_the_matcher(rows) == _verdicts_of_jaxtyping(rows)
+    # Which is met first, a size that differs or an axis that is not bound, is no part of a verdict.
+    ours, theirs = _verdicts_of_the_matcher(rows), _verdicts_of_jaxtyping(rows)
+    assert [verdict is True for verdict in ours] == [verdict is True for verdict in theirs]
 
 
 def test_the_property_is_about_something() -> None:
