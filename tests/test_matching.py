@@ -128,6 +128,8 @@ SPELLINGS = [
     (["*s a", "a *s"], [(2, 3, 4), (4, 2, 3)], [True, True]),
     (["*#s", "*#s", "*s"], [(1, 3), (2, 1), (2, 3)], [True, True, True]),
     (["*#s", "*#s", "*s"], [(1, 3), (2, 1), (2, 1)], [True, True, False]),
+    (["*#s", "*s"], [(1,), (3,)], [True, True]),
+    (["*#s", "*s"], [(2,), (3,)], [True, False]),
     (["*s", "*#s"], [(2, 3), (1,)], [True, True]),
     (["*s", "*#s"], [(1,), (2, 3)], [True, False]),
     (["#a", "a"], [(1,), (3,)], [True, True]),  # broadcast, it has bound nothing

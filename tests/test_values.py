@@ -138,6 +138,8 @@ INNOCENT = [
     (SafeBCEWithLogitsLoss, torch.zeros(32), torch.ones(32)),  # a head initialised to zero
     (SafeBCEWithLogitsLoss, torch.rand(15), torch.ones(15)),  # too few to tell
     (SafeBCEWithLogitsLoss, scores(32), torch.ones(32)),
+    (SafeBCEWithLogitsLoss, 2 * torch.rand(32), torch.ones(32)),
+    (SafeBCEWithLogitsLoss, -torch.rand(32), torch.ones(32)),
     (SafeCrossEntropyLoss, torch.full((8, 4), 0.25), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4).log_softmax(1), torch.zeros(8).long()),
@@ -151,7 +153,8 @@ def test_innocent_inputs_do_not_warn(loss, x, target) -> None:
         loss()(x, target)
 
 
-def test_a_total_weight_of_zero_warns() -> None:
+@pytest.mark.parametrize("target", [[0, 0, 0], [0, -100, 0], [-100, 0, -100]])
+def test_a_total_weight_of_zero_warns(target) -> None:
     loss = SafeCrossEntropyLoss(torch.tensor([0.0, 1.0]))
     with pytest.warns(SuspiciousInputWarning, match="0 / 0"):
-        loss(scores(3, 2), torch.zeros(3).long())
+        loss(scores(3, 2), torch.tensor(target))
