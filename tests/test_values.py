@@ -11,6 +11,7 @@ from safeloss import (
     MultiLabelBCE,
     SafeBCEWithLogitsLoss,
     SafeCrossEntropyLoss,
+    SafeMultiLabelMarginLoss,
     SuspiciousInputWarning,
     ValueRangeError,
 )
@@ -39,6 +40,14 @@ BROKEN = [
     (CE, {}, scores(2, 3), tensor([[2, 1.0, 1.0], [1.0, 0, 0]]), "sum to 4", None),
     (CE, {}, scores(2, 3), tensor([[-1.0, 1, 1], [1, 0, 0]]), "First at [0, 0]: -1", None),
     (CE, {"class_dim": -1}, scores(1, 2, 3), torch.ones(1, 2, 3) * 2, "[0, 0, 0]", None),
+    (
+        CE,
+        {},
+        scores(1, 2, 3),
+        tensor([[[0.5, 0.5, 0.9], [0.5] * 3]]),
+        "2]: 0.9, where the classes sum to 1.4",
+        None,
+    ),
     (CE, {}, scores(2, 4, 3), scores(2, 4, 3).softmax(-1), "sum to", "class_dim=-1"),
 ]
 
@@ -140,6 +149,7 @@ INNOCENT = [
     (SafeBCEWithLogitsLoss, scores(32), torch.ones(32)),
     (SafeBCEWithLogitsLoss, 2 * torch.rand(32), torch.ones(32)),
     (SafeBCEWithLogitsLoss, -torch.rand(32), torch.ones(32)),
+    (SafeMultiLabelMarginLoss, scores(16, 1), torch.zeros(16, 1).long()),  # one class, no more
     (SafeCrossEntropyLoss, torch.full((8, 4), 0.25), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4).log_softmax(1), torch.zeros(8).long()),
