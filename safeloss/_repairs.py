@@ -121,8 +121,7 @@ def _candidates(face: Face, inputs: tuple[Input, ...], call: Call, refusal: Refu
                 f"{callee}({', '.join(f'{name}.expand({joint})' for name in aligned)})",
             ]
         pairs = [(a, b) for a in reversed(aligned) for b in aligned if a != b]
-        expands = [f"{a}.expand_as({b})" for a, b in pairs if _stretches(call, a, b)]
-        return expands + fixes
+        return [f"{a}.expand_as({b})" for a, b in pairs] + fixes
     return fixes
 
 
@@ -130,15 +129,6 @@ def _element_wise(given: list[Input]) -> bool:
     """Whether all have one layout, so that expanding one to another makes sense."""
     texts = {pattern.text for entry in given if not entry.weight for pattern in entry.patterns}
     return len(texts) == 1
-
-
-def _stretches(call: Call, name: str, other: str) -> bool:
-    """Whether `name` broadcasts to the shape of `other`, by axes of size 1 of its own."""
-    shape, full = call.shapes[name], call.shapes[other]
-    rank = len(shape)
-    return rank <= len(full) and all(
-        size in (1, whole) for size, whole in zip(shape, full[len(full) - rank :])
-    )
 
 
 def _same_order(call: Call, name: str, other: str) -> bool:

@@ -268,7 +268,7 @@ class SomeWeight(Suspicion):
         if not seen.mean or target.is_floating_point() or seen.options["empty"] != "raise":
             return values.new_zeros((), dtype=torch.bool)
         counted = target.flatten() if seen.ignored is None else target[target != seen.ignored]
-        return (values[counted] == 0).all() & torch.tensor(counted.numel() > 0)
+        return (values[counted] == 0).all()  # where none counts, `SomeCounted` has refused it
 
 
 class Broken(NamedTuple):

@@ -11,6 +11,7 @@ from safeloss import (
     MultiLabelBCE,
     SafeBCEWithLogitsLoss,
     SafeCrossEntropyLoss,
+    SafeMultiLabelMarginLoss,
     SuspiciousInputWarning,
     ValueRangeError,
 )
@@ -39,6 +40,7 @@ BROKEN = [
     (CE, {}, scores(2, 3), tensor([[2, 1.0, 1.0], [1.0, 0, 0]]), "sum to 4", None),
     (CE, {}, scores(2, 3), tensor([[-1.0, 1, 1], [1, 0, 0]]), "First at [0, 0]: -1", None),
     (CE, {"class_dim": -1}, scores(1, 2, 3), torch.ones(1, 2, 3) * 2, "[0, 0, 0]", None),
+    (CE, {}, scores(1, 2, 3), tensor([[[0.5, 0.5, 0.9], [0.5] * 3]]), "sum to 1.4", None),
     (CE, {}, scores(2, 4, 3), scores(2, 4, 3).softmax(-1), "sum to", "class_dim=-1"),
 ]
 
@@ -62,6 +64,7 @@ FINE = [
     (CE, scores(3, 3).half(), scores(3, 3).half().softmax(1)),
     (CE, scores(3, 3).bfloat16(), scores(3, 3).bfloat16().softmax(1)),
     (CE, scores(3, 50), scores(3, 50).softmax(1)),
+    (SF.poisson_nll_loss, scores(2), tensor([0.0, 3.0])),
 ]
 
 
@@ -138,6 +141,9 @@ INNOCENT = [
     (SafeBCEWithLogitsLoss, torch.zeros(32), torch.ones(32)),  # a head initialised to zero
     (SafeBCEWithLogitsLoss, torch.rand(15), torch.ones(15)),  # too few to tell
     (SafeBCEWithLogitsLoss, scores(32), torch.ones(32)),
+    (SafeBCEWithLogitsLoss, 2 * torch.rand(32), torch.ones(32)),
+    (SafeBCEWithLogitsLoss, -torch.rand(32), torch.ones(32)),
+    (SafeMultiLabelMarginLoss, scores(16, 1), torch.zeros(16, 1).long()),  # one class, no more
     (SafeCrossEntropyLoss, torch.full((8, 4), 0.25), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4).log_softmax(1), torch.zeros(8).long()),
@@ -151,7 +157,8 @@ def test_innocent_inputs_do_not_warn(loss, x, target) -> None:
         loss()(x, target)
 
 
-def test_a_total_weight_of_zero_warns() -> None:
+@pytest.mark.parametrize("target", [[0, 0, 0], [0, -100, 0], [-100, 0, -100]])
+def test_a_total_weight_of_zero_warns(target) -> None:
     loss = SafeCrossEntropyLoss(torch.tensor([0.0, 1.0]))
     with pytest.warns(SuspiciousInputWarning, match="0 / 0"):
-        loss(scores(3, 2), torch.zeros(3).long())
+        loss(scores(3, 2), torch.tensor(target))

@@ -1,5 +1,7 @@
 """What is special about single losses, and that none of torch's is forgotten."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -57,20 +59,38 @@ def test_ctc_lengths_that_are_no_tensors(lengths) -> None:
         assert torch.equal(safeloss.SafeCTCLoss()(log_probs, labels, *lengths), expected)
 
 
-def test_ctc_values() -> None:
-    log_probs, labels = torch.randn(8, 2, 4).log_softmax(-1), torch.tensor([[1, 2], [3, 1]])
-    full, two = torch.tensor([8, 8]), torch.tensor([2, 2])
+CTC = [
+    # labels of classes 1 to 3,  time,    lengths,   fine?
+    ([[1, 2], [3, 1]], [8, 8], [2, 2], True),
+    ([[1, 2], [3, 1]], [0, 8], [0, 2], True),
+    ([[1, 0], [3, 1]], [8, 8], [1, 2], True),  # padding
+    ([1, 2, 3, 1], [8, 8], [2, 2], True),
+    ([1, 2, 3, 1], [8, 8], [0, 4], True),
+    ([[1, 0], [3, 1]], [8, 8], [2, 2], False),
+    ([[1, 2], [4, 1]], [8, 8], [2, 2], False),
+    ([[1, 2], [3, -1]], [8, 8], [2, 2], False),
+    ([[1, 2], [3, 1]], [9, 8], [2, 2], False),
+    ([[1, 2], [3, 1]], [8, -1], [2, 2], False),
+    ([[1, 2], [3, 1]], [8, 8], [3, 2], False),
+    ([[1, 2], [3, 1]], [8, 8], [2, -1], False),
+    ([1, 2, 0, 1], [8, 8], [2, 2], False),
+    ([1, 2, 3, 1], [8, 8], [2, 1], False),
+    ([1, 2, 3, 1], [8, 8], [5, -1], False),
+]
+
+
+@pytest.mark.parametrize(("labels", "time", "lengths", "fine"), CTC)
+def test_ctc_values(labels, time, lengths, fine) -> None:
+    log_probs = torch.randn(8, 2, 4).log_softmax(-1)
     loss = safeloss.SafeCTCLoss(check_values="always")
-    loss(log_probs, labels, full, two)
-    loss(log_probs, torch.tensor([[1, 0], [3, 1]]), full, torch.tensor([1, 2]))  # padding
-    for wrong in (
-        (log_probs, labels - 1, full, two),
-        (log_probs, labels, full + 1, two),
-        (log_probs, labels, full, two + 1),
-        (log_probs.exp(), labels, full, two),
-    ):
-        with pytest.raises(safeloss.ValueRangeError):
-            loss(*wrong)
+    with contextlib.nullcontext() if fine else pytest.raises(safeloss.ValueRangeError):
+        loss(log_probs, *map(torch.tensor, (labels, time, lengths)))
+
+
+def test_ctc_log_probabilities_are_no_probabilities() -> None:
+    inputs = torch.rand(8, 2, 4), *map(torch.tensor, ([1, 2, 3, 1], [8, 8], [2, 2]))
+    with pytest.raises(safeloss.ValueRangeError):
+        safeloss.SafeCTCLoss(check_values="always")(*inputs)
 
 
 @pytest.mark.parametrize(
