@@ -121,6 +121,15 @@ def forward_of(function: Any, **renamed: str | None) -> Any:
     return forward
 
 
+def verify_weights(module: Any, **weights: Any) -> None:
+    """Tensors, or None: said before torch's constructor fails on anything else."""
+    wrong = [name for name, value in weights.items() if not isinstance(value, Tensor | None)]
+    if wrong:
+        inputs = module.forward.signature.reader.inputs
+        declared = tuple(entry for entry in inputs if entry.name in weights)
+        raise explain_type(type(module).__name__, declared, weights, wrong)
+
+
 def prepare(module: Any, **options: Any) -> None:
     """Give a module its own options, which torch's constructor does not take, and a memory."""
     signature, name = module.forward.signature, type(module).__name__

@@ -1,5 +1,7 @@
 """Cases that went wrong once, each by its rule."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -252,3 +254,21 @@ def test_multi_hot_labels_are_no_class_indices() -> None:
 def test_margins_are_not_averaged_over_weights() -> None:
     """A weight of zeros is a loss of 0, and no 0 / 0 to be warned of."""
     assert safeloss.SafeMultiMarginLoss(weight=torch.zeros(3))(scores(6, 3), long(6)) == 0
+
+
+WEIGHTED = [
+    (loss, name)
+    for loss in (*safeloss.SAFE.values(), MultiLabelBCE)
+    for name in ("weight", "pos_weight")
+    if name in inspect.signature(loss).parameters
+]
+
+
+@pytest.mark.parametrize(("loss", "name"), WEIGHTED)
+@pytest.mark.parametrize("weight", [[1.0, 2.0, 3.0], 1.0, np.ones(3)])
+def test_a_weight_that_is_no_tensor(loss, name, weight) -> None:
+    layer = "in_features" in inspect.signature(loss).parameters
+    options = {"in_features": 5, "num_classes": 3} if layer else {}
+    with pytest.raises(safeloss.ArgumentTypeError, match=f"`{name}` must be a tensor") as refusal:
+        loss(**options, **{name: weight})
+    assert refusal.value.fixes == (f"torch.as_tensor({name})",)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from safeloss import functional
-from safeloss._checked import forward_of, prepare
+from safeloss._checked import forward_of, prepare, verify_weights
 from safeloss._options import ClassDim, Empty, ModuleCheckValues, Reduction
 
 
@@ -29,6 +29,7 @@ class SafeBCELoss(nn.BCELoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight)
         super().__init__(weight, size_average, reduce, reduction)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
@@ -63,6 +64,7 @@ class SafeBCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight, pos_weight=pos_weight)
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
@@ -99,6 +101,7 @@ class MultiLabelBCE(nn.BCEWithLogitsLoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight, pos_weight=pos_weight)
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
         prepare(
             self,
@@ -133,6 +136,7 @@ class SafeMultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight)
         super().__init__(weight, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 

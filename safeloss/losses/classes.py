@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from safeloss import functional
-from safeloss._checked import forward_of, prepare
+from safeloss._checked import forward_of, prepare, verify_weights
 from safeloss._options import ClassDim, DefinedEmpty, Empty, ModuleCheckValues, Reduction
 
 
@@ -39,6 +39,7 @@ class SafeCrossEntropyLoss(nn.CrossEntropyLoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight)
         super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
@@ -73,6 +74,7 @@ class SafeNLLLoss(nn.NLLLoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight)
         super().__init__(weight, size_average, ignore_index, reduce, reduction)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
@@ -102,6 +104,7 @@ class SafeMultiMarginLoss(nn.MultiMarginLoss):
         check_values: ModuleCheckValues = "first",
         empty: DefinedEmpty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight)
         super().__init__(p, margin, weight, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import LinearCrossEntropyOptions
 
 from safeloss import functional
-from safeloss._checked import forward_of, prepare
+from safeloss._checked import forward_of, prepare, verify_weights
 from safeloss._options import Empty, ModuleCheckValues, Reduction
 
 
@@ -47,6 +47,7 @@ class SafeLinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
         check_values: ModuleCheckValues = "first",
         empty: Empty = "raise",
     ) -> None:
+        verify_weights(self, weight=weight)
         super().__init__(
             in_features,
             num_classes,
