@@ -133,3 +133,10 @@ def test_a_model_settles_its_class_axis_inside_the_compiler() -> None:
     for length in (4, 5, 7, 3, 8):  # 3 is the number of classes
         x, target = torch.randn(2, 3, length), torch.zeros(2, length).long()
         assert torch.equal(compiled(x, target), nn.functional.cross_entropy(x, target))
+
+
+def test_a_call_that_settles_nothing_leaves_the_tie() -> None:
+    module = SafeCrossEntropyLoss()
+    torch.compile(module, backend="eager")(torch.randn(4, 3), torch.zeros(4).long())
+    with pytest.raises(safeloss.AmbiguousLayoutError):
+        module(torch.randn(2, 3, 3), torch.zeros(2, 3).long())

@@ -40,6 +40,14 @@ BROKEN = [
     (CE, {}, scores(2, 3), tensor([[2, 1.0, 1.0], [1.0, 0, 0]]), "sum to 4", None),
     (CE, {}, scores(2, 3), tensor([[-1.0, 1, 1], [1, 0, 0]]), "First at [0, 0]: -1", None),
     (CE, {"class_dim": -1}, scores(1, 2, 3), torch.ones(1, 2, 3) * 2, "[0, 0, 0]", None),
+    (
+        CE,
+        {"class_dim": -1},
+        scores(1, 2, 2, 2),
+        tensor([[[[0.5] * 2] * 2, [[0.4] * 2, [0.5] * 2]]]),
+        "First at [0, 1, 0, 0]: 0.4",
+        None,
+    ),
     (CE, {}, scores(1, 2, 3), tensor([[[0.5, 0.5, 0.9], [0.5] * 3]]), "sum to 1.4", None),
     (CE, {}, scores(2, 4, 3), scores(2, 4, 3).softmax(-1), "sum to", "class_dim=-1"),
 ]
