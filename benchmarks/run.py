@@ -42,7 +42,7 @@ def _rows(cell: Cell, plan: Plan) -> list[Row]:
     torch.set_num_threads(cell.threads)
     try:
         times = _times(cell, plan)
-    except Exception as error:
+    except Exception as error:  # one comparison that fails leaves the others
         row = _row(cell, "")
         row.error = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         return [row]

@@ -1,9 +1,7 @@
 """The nouns of a call: what comes, what it is read as, and why it may be refused."""
 
-import inspect
 import itertools
 import operator
-import typing
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,14 +17,6 @@ from safeloss.errors import LayoutError, SafeLossError
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
 
-
-def decides(parameter: inspect.Parameter) -> bool:
-    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
-    hint = parameter.annotation
-    members = (hint, *typing.get_args(hint))
-    return any(kind in (int, bool) or typing.get_origin(kind) is typing.Literal for kind in members)
-
-
 _memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
 _keys = itertools.count()
 
@@ -37,7 +27,8 @@ class Memory:
     __slots__ = ("__weakref__", "key", "plans", "settled", "unread")
 
     def __init__(self, settled: bool = False, unread: bool = True) -> None:
-        self.plans: dict[Any, Any] = {}  # by call signature; None: native, as it is
+        # By call signature: a `Plan`; or, of native as it is, the number for its operator or None.
+        self.plans: dict[Any, Any] = {}
         self.settled = settled  # a call has proved which axis holds the classes
         self.unread = unread  # no call's values have been read
         self.key = str(next(_keys))  # by which a compiler, which knows strings, can ask for it

@@ -161,7 +161,7 @@ def traced_call(
     name = signature.name if owner is None else type(owner).__name__
     memory = None if owner is None else owner._memory
     # `dict(zip(...))` would have Dynamo guard on what it makes of it.
-    named = {parameter: value for parameter, value in zip(signature.names, arguments)}  # noqa: C416
+    named = {parameter: value for parameter, value in zip(signature.names, arguments)}  # noqa: C416  # see above
     for entry in signature.reader.inputs:
         if entry.tensor and not entry.weight and not isinstance(named[entry.name], Tensor):
             raise ArgumentTypeError(f"{name}: `{entry.name}` must be a tensor.")
@@ -200,7 +200,7 @@ def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...], key: 
         raise _told(refusal, signature, arguments) from None
     try:
         return plan(owner, arguments)
-    except Exception as error:
+    except Exception as error:  # whatever native raises, and only what is about arguments is ours
         with unobserved() as traced:
             explained = None if traced else _explained(signature, owner, plan, arguments, error)
         if explained is None:

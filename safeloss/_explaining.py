@@ -39,6 +39,7 @@ from safeloss.errors import (
 )
 
 _MOST_FIXES = 3
+# What torch raises about arguments; any other type is about something else.
 _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
 _SMALL = 1024  # elements: up to here native is tried on real zeros, beyond it on meta tensors
 
@@ -234,7 +235,7 @@ def _native(kernel: Callable[..., Any], call: Call) -> str:
         warnings.simplefilter("always")
         try:
             result = kernel(**stand_ins(call, "cpu" if small else "meta"), **options)
-        except NotImplementedError:
+        except NotImplementedError:  # not by native, but on the stand-ins' device
             return ""
         except Exception as error:  # PyTorch raises whatever it likes; the name is all we say
             return f"{name} raises {type(error).__name__}."

@@ -6,14 +6,14 @@ the hot path is one look-up, and whatever is generic (`*args`, one more frame) c
 
 import inspect
 import linecache
+import typing
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
-from safeloss._call import OURS, decides
+from safeloss._call import OURS
 from safeloss._torch import constant_while_compiling
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
@@ -30,7 +30,7 @@ def make({names}):
             key = {key}
             plan = {plans}[key]
             {native}
-        except Exception:
+        except Exception:  # whatever it is, the long way meets it again, and explains it
             pass
         return new_call(signature, {owner}, ({everything},), key)
     return {name}
@@ -92,7 +92,8 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         signature,
         names,
         inspect.Signature(
-            [this, *(p.replace(name=given[p.name]) for p in required)], return_annotation=Tensor
+            [this, *(p.replace(name=given[p.name]) for p in required)],
+            return_annotation=inspect.signature(signature.kernel).return_annotation,
         ),
         "forward",
         parameters=", ".join(["self", *given.values()]),
@@ -115,13 +116,20 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if decides(parameter) and source.isidentifier():  # not what never changes
+            if _decides(parameter) and source.isidentifier():  # not what never changes
                 parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
         else:
             parts.append(f"{source}.shape, {source}.dtype")
     return ", ".join(parts)
+
+
+def _decides(parameter: inspect.Parameter) -> bool:
+    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
+    hint = parameter.annotation
+    members = (hint, *typing.get_args(hint))
+    return any(kind in (int, bool) or typing.get_origin(kind) is typing.Literal for kind in members)
 
 
 def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:

@@ -27,10 +27,7 @@ def binary_cross_entropy_with_logits(
     return torch.binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
 
 
-def multilabel_binary_cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor, pos_weight: Tensor, reduction: int
-) -> Tensor:
-    return torch.binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
+multilabel_binary_cross_entropy = binary_cross_entropy_with_logits
 
 
 def soft_margin_loss(input: Tensor, target: Tensor, reduction: int) -> Tensor:

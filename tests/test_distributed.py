@@ -137,7 +137,7 @@ def missing(way: Way, loss: Loss) -> str:
     _, native, inputs = drawn(loss)
     try:
         results(way(native, inputs))
-    except Exception as error:
+    except Exception as error:  # whatever it is, native cannot do it
         return f"native: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return ""
 
@@ -167,7 +167,7 @@ def agreed(ask: Callable[[Way, Loss], str], way: Way, loss: Loss) -> str:
     """What one process says; from then on all of them do the same."""
     try:
         said = ask(way, loss)
-    except Exception:
+    except Exception:  # told to the tests: here it would leave the other process waiting
         said = traceback.format_exc()
     answers = [""] * WORLD
     torch.distributed.all_gather_object(answers, said)

@@ -170,7 +170,7 @@ def _scalars() -> list[Tensor]:
         for dtype in sorted(dtypes, key=str):
             try:
                 scalars.append(torch.empty((), dtype=dtype, device="meta"))
-            except (RuntimeError, NotImplementedError):
+            except (RuntimeError, NotImplementedError):  # a dtype of which torch makes none
                 continue
     return scalars
 

@@ -171,7 +171,7 @@ class Probe:
         with contextlib.suppress(Exception):  # whatever it raises, there is no such shape
             if isinstance(loss, nn.Module) and isinstance(getattr(loss, "reduction", None), str):
                 loss = copy.copy(loss)
-                loss.reduction = "none"  # type: ignore[assignment]
+                loss.reduction = "none"  # type: ignore[assignment]  # a module's attribute
                 return tuple(self._run(loss, samples)[0].shape)
             if "reduction" in inspect.signature(loss).parameters:
                 return tuple(self._run(loss, samples, reduction="none")[0].shape)

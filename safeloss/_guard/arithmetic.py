@@ -18,7 +18,7 @@ from torch import Tensor
 from safeloss._explaining import describe
 from safeloss._frames import Line
 from safeloss._matching import Shape, fits
-from safeloss._torch import tracing
+from safeloss._torch import tracing, unhandled
 from safeloss.errors import Argument, LayoutError, SafeLossError
 
 _BINARY = (
@@ -65,7 +65,7 @@ def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> dict[str, Tensor
     if tracing():
         return None
     named = {**dict(zip(OPERATORS[func], args)), **given}
-    with torch._C.DisableTorchFunction():
+    with unhandled():
         tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
         if len({tensor.dim() for tensor in tensors.values()}) < 2:
             return None

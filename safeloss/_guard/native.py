@@ -4,7 +4,6 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from safeloss._guard import arithmetic
 from safeloss._matching import Shape
 from safeloss._repairs import Face, whole_call
 from safeloss._signature import Named, Signature
-from safeloss._torch import tracing, transformed
+from safeloss._torch import tracing, transformed, unhandled
 from safeloss.errors import LayoutError, SafeLossError
 from safeloss.losses import SAFE
 
@@ -30,7 +29,7 @@ def key(func: Any, args: Any, given: Mapping[str, Any]) -> Hashable:
     """What the verdict depends on; None where it depends on more, or is not to be looked at."""
     if transformed() or tracing():
         return None
-    with torch._C.DisableTorchFunction():
+    with unhandled():
         key: list[Any] = [func]
         for name, value in (*enumerate(args), *given.items()):
             if isinstance(value, Tensor):

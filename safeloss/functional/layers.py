@@ -1,6 +1,8 @@
 """The loss of a layer that picks its classes: features in, class scores never seen."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import nn
 
 from safeloss._checked import checked
 from safeloss._options import CheckValues, UndefinedEmpty
@@ -17,6 +19,6 @@ def adaptive_log_softmax_with_loss(
     num_classes: int | None = None,
     check_values: CheckValues = "never",
     empty: UndefinedEmpty = "raise",
-) -> Tensor:
+) -> Any:  # torch's named tuple
     """What `nn.AdaptiveLogSoftmaxWithLoss` computes; torch has no function for it, nor have we."""
-    return nn.AdaptiveLogSoftmaxWithLoss.forward(layer, input, target)  # type: ignore[return-value]
+    return nn.AdaptiveLogSoftmaxWithLoss.forward(layer, input, target)
