@@ -11,7 +11,7 @@ import jaxtyping
 import pytest
 import torch
 from beartype.door import is_bearable
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import AbstractDtype, Bool, Float, Integer, Real, Shaped, jaxtyped
 from torch import Tensor
@@ -106,6 +106,7 @@ def test_the_property_is_about_something() -> None:
     """Most of what is drawn fits, and some of it does not: neither side is an empty claim."""
     seen: list[bool | str] = []
 
+    @settings(derandomize=True, max_examples=200)  # few draws may all fit
     @given(calls())
     def look(rows) -> None:
         seen.extend(_verdicts_of_the_matcher(rows))
