@@ -1,8 +1,6 @@
 """The nouns of a call: what comes, what it is read as, and why it may be refused."""
 
-import itertools
 import operator
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,45 +8,13 @@ import torch
 from torch import Tensor
 
 from safeloss._matching import Axes, Pattern, Shape
-from safeloss._torch import constant_while_compiling, transformed
+from safeloss._memory import Memory
+from safeloss._torch import transformed
 from safeloss.errors import LayoutError, SafeLossError
 
 # The options that are not torch's.
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
-
-_memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
-_keys = itertools.count()
-
-
-class Memory:
-    """What one loss has learnt from its calls. Copies and pickles begin with no plans."""
-
-    __slots__ = ("__weakref__", "key", "plans", "settled", "unread")
-
-    def __init__(self, settled: bool = False, unread: bool = True) -> None:
-        # By call signature: a `Plan`; or, of native as it is, the number for its operator or None.
-        self.plans: dict[Any, Any] = {}
-        self.settled = settled  # a call has proved which axis holds the classes
-        self.unread = unread  # no call's values have been read
-        self.key = str(next(_keys))  # by which a compiler, which knows strings, can ask for it
-        _memories[self.key] = self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Memory, (self.settled, self.unread)
-
-
-@constant_while_compiling
-def settled(key: str) -> bool:
-    """Whether an earlier call has proved which axis holds the classes."""
-    return _memories[key].settled
-
-
-@constant_while_compiling
-def settle(key: str) -> bool:
-    """Remember that; while a compiler traces too, which mutation of a module would not survive."""
-    _memories[key].settled = True
-    return True
 
 
 class Input(NamedTuple):
@@ -92,6 +58,12 @@ class Edit(NamedTuple):
             return [self.apply]
         moves = self.moves(shape) + ([] if self.dtype is None else [("to", (self.dtype,))])
         return [operator.methodcaller(method, *arguments) for method, arguments in moves]
+
+    def names_sizes(self, shape: Shape) -> bool:
+        """Whether `steps` are right for no other sizes than those of `shape`."""
+        if self.weight:
+            return self.shape is not None
+        return "view" in [method for method, _ in self.moves(shape)]
 
     def moves(self, shape: Shape) -> list[tuple[str, tuple[Any, ...]]]:
         """The methods that give a tensor of `shape` its axes."""

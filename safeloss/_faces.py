@@ -7,7 +7,7 @@ the hot path is one look-up, and whatever is generic (`*args`, one more frame) c
 import inspect
 import linecache
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.compiler import is_dynamo_compiling
@@ -79,15 +79,14 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
             everything[name] = repr(parameter.default)  # the legacy `size_average` and `reduce`
         elif name not in given:
             everything[name] = f"self.{attributes[name]}"
-            # `self.weight` would go through `Module.__getattr__`, which is slow.
-            buffer = f'buffers["{attributes[name]}"]'
             if name not in given.values():
-                quick[name] = buffer if name in weights else everything[name]
+                quick[name] = _held(parameter, attributes[name], name in weights)
     everything = {name: everything[name] for name in signature.names}
     arguments = {name: name if name in quick else source for name, source in everything.items()}
-    prepare = [f"{name} = {source}" for name, source in quick.items()]
+    prepare = ["state = self.__dict__"]
     if any(name in weights for name in quick):
-        prepare.insert(0, "buffers = self._buffers")
+        prepare.append('buffers = state["_buffers"]')
+    prepare += [f"{name} = {source}" for name, source in quick.items()]
     written = _write(
         signature,
         names,
@@ -101,12 +100,24 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         everything=", ".join(everything.values()),
         held="; ".join(f"{name} = {attributes[name]}" for name in held) or "pass",
         prepare="; ".join(prepare),
-        plans="self._memory.plans",
+        plans='state["_memory"].plans',
         key=_key(signature, arguments),
         native=_native(signature, "self", arguments),
     )
     written.inputs = tuple(given)  # the parameters of the kernel that it takes
     return written
+
+
+def _held(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
+    """Where a module keeps what the kernel takes.
+
+    `self.margin` would look through the classes first, and `self.weight` then call `__getattr__`.
+    """
+    if weight:
+        return f'buffers["{attribute}"]'
+    hints = (parameter.annotation, *typing.get_args(parameter.annotation))
+    called = any(typing.get_origin(hint) is Callable for hint in hints)
+    return f"self.{attribute}" if called else f'state["{attribute}"]'  # it may be a module
 
 
 def _key(signature: Any, arguments: Mapping[str, str]) -> str:
@@ -116,7 +127,7 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if _decides(parameter) and source.isidentifier():  # not what never changes
+            if _decides(parameter) and source in arguments:  # not what never changes
                 parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
@@ -142,9 +153,10 @@ def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
     )
     if signature.operator is None:
         return f"return kernel({given}) if plan is None else {planned}"
-    taken = [signature.names[position] for position in signature.taken]
+    taken = [signature.names[place] for place in signature.taken if place >= 0]
     watched = ", ".join(arguments[name] for name in taken if name in signature.tensors)
-    operands = ", ".join([*(arguments[name] for name in taken), "plan"])
+    at = {**dict(enumerate(arguments.values())), signature.reduction: "plan", -1: "None"}
+    operands = ", ".join(at[place] for place in signature.taken)
     return f"""if plan.__class__ is Plan:
                 return {planned}
             if plan is None or has_torch_function({watched}):

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import torch
 
-from safeloss._call import Call, Edit, Input, Mistake, Reading, Refusal, settled
+from safeloss._call import Call, Edit, Input, Mistake, Reading, Refusal
 from safeloss._matching import Axes, Pattern, Shape
+from safeloss._memory import settled
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss import _operators
-from safeloss._call import OURS, SIZED, Call, Input, Memory, Reading, Refusal
+from safeloss._call import OURS, SIZED, Call, Input, Reading, Refusal
 from safeloss._matching import parse
+from safeloss._memory import Memory
 from safeloss._mistakes import MISTAKES
-from safeloss._operators import NUMBERS
+from safeloss._operators import NUMBERS, OPERATORS
 from safeloss._reading import Reader
 from safeloss._torch import is_zero
 from safeloss.errors import LayoutError
@@ -39,7 +39,8 @@ class Signature(NamedTuple):
     slots: tuple[int, ...]  # where the positional ones stand among all
     native: Kernel | None  # of `torch.nn.functional`
     operator: Kernel | None  # that native ends in, if it is a single one
-    taken: tuple[int, ...]  # by the operator, before torch's number of the reduction
+    taken: tuple[int, ...]  # by the operator; -1 is None
+    reduction: int  # where its name stands among all, which the operator takes as a number
     tensors: tuple[str, ...]  # those that are declared as tensors
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
@@ -88,7 +89,7 @@ class Signature(NamedTuple):
             return None  # somebody has put something else in its place
         for position, parameter in enumerate(self.parameters):
             name = parameter.name
-            if position in self.taken or name in (*OURS, "reduction"):
+            if position in self.taken or name in OURS:
                 continue
             if name in call.shapes or call.options[name] is not parameter.default:
                 return None
@@ -139,8 +140,8 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
     mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
     target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
     sized = tuple((axis, option) for axis, option in SIZED if option in parameters)
-    operator = getattr(_operators, kernel.__name__, None)
-    taken = [] if operator is None else list(inspect.signature(operator).parameters)
+    operator = OPERATORS.get(kernel.__name__)
+    places = {name: place for place, name in enumerate([*parameters])} | {"None": -1}
     native = [p for p in parameters.values() if p.name not in OURS]
     return Signature(
         kernel.__name__.lstrip("_"),
@@ -152,8 +153,9 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
         tuple(list(parameters).index(p.name) for p in native if p.kind is not p.KEYWORD_ONLY),
         next((getattr(F, x) for x in kernel.__code__.co_names if hasattr(F, x)), None),
-        operator,
-        tuple(list(parameters).index(name) for name in taken[:-1]),
+        None if operator is None else operator.call,
+        () if operator is None else tuple(places[name] for name in operator.takes),
+        places.get("reduction", -1),
         tuple(entry.name for entry in inputs),
         Reader(tuple(inputs), target, sized, mistakes),
         tuple(choices),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
@@ -99,14 +100,12 @@ def readable(tensors: Iterable[Tensor]) -> bool:
 def unread(*values: Any) -> bool:
     """Whether a look at the numbers of `values` would fail: inside a compiler or a transform, and
     on tensors that have none."""
-    if torch.compiler.is_compiling() or _C._get_dispatch_mode(_PROXY):
+    if is_dynamo_compiling() or _C._get_dispatch_mode(_PROXY):
         return True
-    if transformed():
-        return True
-    # Most are plain, and then there is nothing to look for.
-    if all([type(value) is Tensor and value.is_cpu for value in values]):
-        return False
-    return not readable(value for value in values if isinstance(value, Tensor))
+    for value in values:
+        if type(value) is not Tensor or not value.is_cpu:  # most are, and need no longer look
+            return not readable([value for value in values if isinstance(value, Tensor)])
+    return transformed()
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

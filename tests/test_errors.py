@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import safeloss
-from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss, _checked
+from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss, _verifying
 from safeloss import functional as SF
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -125,6 +125,6 @@ def test_out_of_memory_and_strange_errors_are_not_ours() -> None:
 
 
 def test_beartype_has_the_last_word(monkeypatch) -> None:
-    monkeypatch.setattr(_checked, "is_bearable", lambda value, hint: False)
+    monkeypatch.setattr(_verifying, "is_bearable", lambda value, hint: False)
     with pytest.raises(safeloss.LayoutError, match="is not as declared"):
         SafeCrossEntropyLoss()(zeros(B, C), long(B))

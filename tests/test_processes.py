@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from safeloss import LayoutError, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 from safeloss import functional as SF
-from safeloss._checked import MOST_PLANS
+from safeloss._memory import MOST_PLANS
 
 
 def python(*arguments: str, **environment: str) -> list[str]:

@@ -1,0 +1,90 @@
+"""What one loss has learnt from its calls."""
+
+import itertools
+import weakref
+from typing import Any
+
+from torch import Size
+
+from safeloss._torch import constant_while_compiling
+
+MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
+_TELLING = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
+
+_memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
+_keys = itertools.count()
+
+
+class Plans(dict[Any, Any]):
+    """What a call needs, by its signature; of a new one, what calls of the same form needed.
+
+    That is a `Plan`; or, of native as it is, the number for its operator or None.
+    """
+
+    def __init__(self) -> None:
+        self.forms: dict[Any, Any] = {}
+
+    def __missing__(self, key: Any) -> Any:
+        plan = self.forms[form(key)]
+        self.keep(key, plan)
+        return plan
+
+    def keep(self, key: Any, plan: Any) -> None:
+        _keep(self, key, plan)
+
+    def keep_form(self, key: Any, plan: Any) -> None:
+        """Keep `plan` for all signatures that differ from `key` in nothing that decides."""
+        _keep(self.forms, form(key), plan)
+
+
+def form(key: Any) -> Any:
+    """What a verdict on the call of this signature depends on.
+
+    That is which of its sizes are 0, 1 or 2 and which are equal, be they of axes or told by an
+    option, but not how large they are: each is named in the order in which it appears.
+    """
+    names = dict(_TELLING)
+    return tuple([_named(part, names) for part in key])
+
+
+def _named(part: Any, names: dict[Any, int]) -> Any:
+    if part.__class__ is Size:
+        return tuple([names.setdefault(size, len(names)) for size in part])
+    if part.__class__ is tuple:  # of a weight
+        return tuple([_named(inner, names) for inner in part])
+    return part, names.setdefault(part, len(names))
+
+
+def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
+    if len(store) >= MOST_PLANS:
+        store.clear()
+    store[key] = plan
+
+
+class Memory:
+    """What one loss has learnt from its calls. Copies and pickles begin with no plans."""
+
+    __slots__ = ("__weakref__", "key", "plans", "settled", "unread")
+
+    def __init__(self, settled: bool = False, unread: bool = True) -> None:
+        self.plans = Plans()
+        self.settled = settled  # a call has proved which axis holds the classes
+        self.unread = unread  # no call's values have been read
+        self.key = str(next(_keys))  # by which a compiler, which knows strings, can ask for it
+        _memories[self.key] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, (self.settled, self.unread)
+
+
+@constant_while_compiling
+def settled(key: str) -> bool:
+    """Whether an earlier call has proved which axis holds the classes."""
+    return _memories[key].settled
+
+
+@constant_while_compiling
+def settle(key: str) -> bool:
+    """Remember that; while a compiler traces too, which mutation of a module would not survive."""
+    _memories[key].settled = True
+    return True
