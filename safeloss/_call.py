@@ -46,17 +46,15 @@ class Edit(NamedTuple):
     weight: bool = False  # which autocast promotes by itself
 
     def apply(self, tensor: Tensor) -> Tensor:
-        for method, arguments in self.moves(tensor.shape):
+        for method, arguments in self.moves(tensor.shape) + self.casts(tensor.device.type):
             tensor = getattr(tensor, method)(*arguments)
-        if self.dtype is None or (self.weight and torch.is_autocast_enabled(tensor.device.type)):
-            return tensor
-        return tensor.to(self.dtype)
+        return tensor
 
     def steps(self, shape: Shape) -> list[Callable[[Tensor], Tensor]]:
         """The same for tensors of one shape, decided once."""
         if self.weight:
             return [self.apply]
-        moves = self.moves(shape) + ([] if self.dtype is None else [("to", (self.dtype,))])
+        moves = self.moves(shape) + self.casts("")
         return [operator.methodcaller(method, *arguments) for method, arguments in moves]
 
     def names_sizes(self, shape: Shape) -> bool:
@@ -69,6 +67,12 @@ class Edit(NamedTuple):
         """The methods that give a tensor of `shape` its axes."""
         moves = [] if self.shape is None else [self._view(shape, tuple(self.shape))]
         return [*moves, ("movedim", (-1, 1))] if self.classes_to_second else moves
+
+    def casts(self, device: str) -> list[tuple[str, tuple[Any, ...]]]:
+        """The method that gives a tensor on `device` its element type, if it needs another."""
+        if self.dtype is None or (self.weight and torch.is_autocast_enabled(device)):
+            return []
+        return [("to", (self.dtype,))]
 
     def _view(self, before: Shape, after: Shape) -> tuple[str, tuple[Any, ...]]:
         """Axes of size 1 inserted or left out, without naming the size of the batch, so that a
@@ -118,7 +122,7 @@ class Refusal(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A typed signature that is refused by name. Conditions are data, so that it can be traced."""
+    """A typed signature that is refused by name. Its conditions are data."""
 
     kernels: tuple[str, ...]
     layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument

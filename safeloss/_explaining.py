@@ -176,10 +176,10 @@ def explain_failure(
     )
 
 
-def brief(loss: str, inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
+def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
     """The same in one string, for where nothing can be tried: inside a trace."""
     rows = [f"{name} {came}, declared {layout}" for name, came, layout in table(inputs, call)]
-    return f"{loss}: {refusal.rule} {refusal.advice} ({'; '.join(rows)})"
+    return f"{refusal.rule} {refusal.advice} ({'; '.join(rows)})"
 
 
 def table(inputs: tuple[Input, ...], call: Call) -> tuple[Argument, ...]:

@@ -14,7 +14,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
 from safeloss._call import OURS
-from safeloss._torch import constant_while_compiling
+from safeloss._symbolic import consultation
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
 # symbolic or that native raises, takes the long way, which explains it.
@@ -23,7 +23,10 @@ def make({names}):
     def {name}({parameters}):
         {held}
         if is_dynamo_compiling():
-            return traced_call(constant, kernel, total, {owner}, ({everything},))
+            return traced_call(
+                consult, kernel, total, {owner}, {memory},
+                ({tensors}), ({counts}), ({chosen}), ({everything}),
+            )
         key = None
         try:
             {prepare}
@@ -32,7 +35,7 @@ def make({names}):
             {native}
         except Exception:  # whatever it is, the long way meets it again, and explains it
             pass
-        return new_call(signature, {owner}, ({everything},), key)
+        return new_call(signature, {owner}, ({everything}), key)
     return {name}
 """
 
@@ -50,7 +53,8 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
         signature.kernel.__name__,
         parameters=str(inspect.Signature(bare))[1:-1],
         owner="None",
-        everything=", ".join(arguments),
+        memory='""',
+        **_traced(signature, arguments),
         held="pass",
         prepare="pass",
         plans="memory.plans",
@@ -97,7 +101,8 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         "forward",
         parameters=", ".join(["self", *given.values()]),
         owner="self",
-        everything=", ".join(everything.values()),
+        memory="self._memory.key" if "class_dim" in everything else '""',
+        **_traced(signature, everything),
         held="; ".join(f"{name} = {attributes[name]}" for name in held) or "pass",
         prepare="; ".join(prepare),
         plans='state["_memory"].plans',
@@ -123,11 +128,12 @@ def _held(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
 def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     """All that the verdict depends on: shapes and dtypes of the tensors, and the options."""
     tensors = {entry.name: entry.weight for entry in signature.reader.inputs}
+    deciding = (*signature.counts, *signature.chosen)
     parts = []
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if _decides(parameter) and source in arguments:  # not what never changes
+            if parameter.name in deciding and source in arguments:  # not what never changes
                 parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
@@ -136,11 +142,17 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def _decides(parameter: inspect.Parameter) -> bool:
-    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
-    hint = parameter.annotation
-    members = (hint, *typing.get_args(hint))
-    return any(kind in (int, bool) or typing.get_origin(kind) is typing.Literal for kind in members)
+def _traced(signature: Any, arguments: Mapping[str, str]) -> dict[str, str]:
+    """What a compiler is shown of the arguments, by what it knows of them."""
+    groups = {
+        "tensors": signature.tensors,
+        "counts": signature.counts,
+        "chosen": signature.chosen,
+        "everything": signature.names,
+    }
+    return {
+        group: "".join(f"{arguments[name]}, " for name in names) for group, names in groups.items()
+    }
 
 
 def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
@@ -171,14 +183,11 @@ def _write(
     name: str,
     **fields: str,
 ) -> Any:
-    def constant() -> Any:
-        return signature
-
-    constant_while_compiling(constant)  # or every part of it would be guarded on at every call
+    consult = consultation(signature, fields["owner"] == "self")
     # Closed over, not global: a compiler that guards on a global looks for it in the module.
     names = {
         **names,
-        "constant": constant,
+        "consult": consult,
         "signature": signature,
         "kernel": signature.kernel,
         "total": signature.total,

@@ -2,8 +2,8 @@
 
 jaxtyping cannot be traced by Dynamo, and it says *whether* a tensor fits, not *how*. The same
 hints, parsed once at import, are matched here against sizes, whether those are integers or the
-symbolic ones of a compiler. What the compiler shall inline is a method: a global function would
-be one more thing that it guards on at every call.
+symbolic ones of a compiler, which inlines `Pattern.match` in typed heads. What it shall inline is a
+method: a global function would be one more thing that it guards on at every call.
 """
 
 import ast

@@ -6,8 +6,6 @@ from typing import Any
 
 from torch import Size
 
-from safeloss._torch import constant_while_compiling
-
 MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
 _TELLING = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
 
@@ -77,14 +75,6 @@ class Memory:
         return Memory, (self.settled, self.unread)
 
 
-@constant_while_compiling
-def settled(key: str) -> bool:
-    """Whether an earlier call has proved which axis holds the classes."""
-    return _memories[key].settled
-
-
-@constant_while_compiling
-def settle(key: str) -> bool:
-    """Remember that; while a compiler traces too, which mutation of a module would not survive."""
-    _memories[key].settled = True
-    return True
+def memory_of(key: str) -> Memory | None:
+    """The one that has this key; a loss may do without."""
+    return _memories.get(key)

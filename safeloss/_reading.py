@@ -9,7 +9,6 @@ import torch
 
 from safeloss._call import Call, Edit, Input, Mistake, Reading, Refusal
 from safeloss._matching import Axes, Pattern, Shape
-from safeloss._memory import settled
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
 
@@ -51,7 +50,7 @@ class Reader(NamedTuple):
             return self._unsupported(call, last)
         first, target = f"`{self.inputs[0].name}`", f"`{self.target}`"
         if readings:
-            if call.memory is not None and settled(call.memory.key):
+            if call.memory is not None and call.memory.settled:
                 return readings[0]
             return Refusal(
                 AmbiguousLayoutError,
@@ -231,7 +230,7 @@ class Reader(NamedTuple):
                 return (*shape, *(1 for _ in full[2:])) if shape[0] == full[1] else None
             if shape[0] == full[1]:
                 trailing = shape[0] == full[-1]
-                if not trailing or call.memory is None or not settled(call.memory.key):
+                if not trailing or call.memory is None or not call.memory.settled:
                     return self._unplaced(name, len(full), trailing)
         if not full and len(shape) == 1 and shape[0] == 1:
             return ()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safeloss._call import OURS, SIZED, Call, Input, Reading, Refusal
-from safeloss._matching import parse
+from safeloss._matching import Shape, parse
 from safeloss._memory import Memory
 from safeloss._mistakes import MISTAKES
 from safeloss._operators import NUMBERS, OPERATORS
@@ -42,6 +42,8 @@ class Signature(NamedTuple):
     taken: tuple[int, ...]  # by the operator; -1 is None
     reduction: int  # where its name stands among all, which the operator takes as a number
     tensors: tuple[str, ...]  # those that are declared as tensors
+    counts: tuple[str, ...]  # the options that a verdict may depend on, and that are numbers
+    chosen: tuple[str, ...]  # those that are anything else
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
     integers: tuple[tuple[str, bool], ...]  # the options that are, and whether None will do
@@ -56,6 +58,15 @@ class Signature(NamedTuple):
                 shapes[name], dtypes[name] = value.shape, value.dtype
             else:
                 options[name] = value
+        return self.called(shapes, dtypes, options, memory)
+
+    def called(
+        self,
+        shapes: Mapping[str, Shape],
+        dtypes: Mapping[str, torch.dtype],
+        options: Named,
+        memory: Memory | None,
+    ) -> Call:
         if options.get("size_average") is not None or options.get("reduce") is not None:
             summed = "sum" if options["size_average"] is False else "mean"
             options["reduction"] = "none" if options["reduce"] is False else summed
@@ -143,6 +154,8 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
     operator = OPERATORS.get(kernel.__name__)
     places = {name: place for place, name in enumerate([*parameters])} | {"None": -1}
     native = [p for p in parameters.values() if p.name not in OURS]
+    arrays = [entry.name for entry in inputs]
+    deciding = [name for name, p in parameters.items() if name not in arrays and _decides(p)]
     return Signature(
         kernel.__name__.lstrip("_"),
         kernel,
@@ -157,6 +170,8 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         () if operator is None else tuple(places[name] for name in operator.takes),
         places.get("reduction", -1),
         tuple(entry.name for entry in inputs),
+        tuple(name for name in deciding if _holds(parameters[name], int)),
+        tuple(name for name in deciding if not _holds(parameters[name], int)),
         Reader(tuple(inputs), target, sized, mistakes),
         tuple(choices),
         tuple(
@@ -167,6 +182,18 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         total is not None,
         Memory(unread=False),
     )
+
+
+def _decides(parameter: inspect.Parameter) -> bool:
+    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
+    return any(_holds(parameter, kind) for kind in (int, bool, str))
+
+
+def _holds(parameter: inspect.Parameter, kind: type) -> bool:
+    """Whether an option may be a `kind`, by its hint or by the choices that this lists."""
+    hint = parameter.annotation
+    choices = [choice for choice in _choices(hint) if choice is not None]
+    return kind in (hint, *typing.get_args(hint)) or kind in map(type, choices)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
@@ -186,6 +213,15 @@ def validate(
     module: bool,
 ) -> None:
     """A plain `ValueError` for an option outside its choices."""
+    misfit = unlisted(choices, options, module)
+    if misfit:
+        raise ValueError(f"{name}: {misfit}")
+
+
+def unlisted(
+    choices: tuple[tuple[str, tuple[Any, ...]], ...], options: Mapping[str, Any], module: bool
+) -> str:
+    """What to say of the first option that is outside its choices."""
     for option, listed in choices:
         value = options[option]
         # Modules know one more way to check values than functions: on their first call.
@@ -193,7 +229,8 @@ def validate(
         # True and 1.0 equal 1, and are not meant by it.
         if isinstance(value, (bool, float)) or not any([value == choice for choice in allowed]):
             known = ", ".join([repr(choice) for choice in allowed])
-            raise ValueError(f"{name}: {option} must be one of {known}; it is {value!r}.")
+            return f"{option} must be one of {known}; it is {value!r}."
+    return ""
 
 
 def validate_integers(name: str, signature: Signature, options: Mapping[str, Any]) -> None:

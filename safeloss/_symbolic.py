@@ -1,45 +1,231 @@
-"""A call inside a compiler: the same reading, on symbolic sizes."""
+"""A call inside a compiler, which knows sizes only by their symbols.
 
-from collections.abc import Callable
-from typing import Any
+To trace through the reader would have the compiler guard on all that it touches, at every call. So
+it is the reader that asks: it runs on numbers of which every comparison is a question, and nothing
+is traced but the comparisons.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
 from torch import Tensor
 
-from safeloss._call import Refusal
+from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
-from safeloss._memory import settle
-from safeloss._signature import Kernel, Signature, Total, averaged, validate
-from safeloss.errors import ArgumentTypeError
+from safeloss._memory import Memory, memory_of
+from safeloss._signature import Kernel, Named, Signature, Total, averaged, unlisted
+from safeloss._torch import constant_while_compiling, decided
+from safeloss.errors import ArgumentTypeError, SafeLossError
+
+_Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
+_Came: TypeAlias = tuple[torch.dtype, str, int] | bool  # of a tensor; or whether it is None
+
+
+class Outcome(NamedTuple):
+    """What the compiler is told: a comparison to make, an error to raise, or what to run."""
+
+    signature: Signature
+    asks: str = ""  # "=", "<", or "0"
+    terms: tuple[_Term, ...] = ()
+    error: type[SafeLossError] | None = None  # None is a plain `ValueError`
+    text: tuple[_Term, ...] = ()  # of an error, without the name of the loss
+    steps: tuple[tuple[int, str, tuple[_Term, ...]], ...] = ()  # by position, a method
+    positions: tuple[tuple[str, int], ...] = ()  # of all arguments, by name
+    zero: str = ""
+
+
+# Traced ------------------------------------------------------------------------------------------
 
 
 def traced_call(
-    constant: Callable[[], Signature],
+    consult: Callable[..., Outcome],
     kernel: Kernel,
     total: Total | None,
     owner: Any,
+    memory: str,
+    tensors: tuple[Any, ...],
+    counts: tuple[int | None, ...],
+    options: tuple[Any, ...],
     arguments: tuple[Any, ...],
 ) -> Tensor:
-    """The call on symbolic sizes: the same reading, which a compiler turns into guards."""
-    signature = constant()
-    name = signature.name if owner is None else type(owner).__name__
-    memory = None if owner is None else owner._memory
-    # `dict(zip(...))` would have Dynamo guard on what it makes of it.
-    named = {parameter: value for parameter, value in zip(signature.names, arguments)}  # noqa: C416  # see above
-    for entry in signature.reader.inputs:
-        if entry.tensor and not entry.weight and not isinstance(named[entry.name], Tensor):
-            raise ArgumentTypeError(f"{name}: `{entry.name}` must be a tensor.")
-    call = signature.call(memory, named)
-    validate(name, signature.choices, call.options, owner is not None)
+    """What is left of a call inside a compiler, to which all that `consult` gives is constant."""
+    numbers: list[Any] = [0 if count is None else count for count in counts]
+    came: list[Any] = [count is None for count in counts]
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):
+            came.append((tensor.dtype, tensor.device.type, tensor.dim()))
+            numbers += tensor.shape
+        else:
+            came.append(tensor is None)
+    answers: list[bool] = []
+    outcome = consult(memory, came, options, answers)
+    while outcome.asks:
+        one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
+        fact = one < other if outcome.asks == "<" else one == other
+        if outcome.asks == "0":
+            fact = decided(fact)
+        # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before torch 2.7.
+        answers = [*answers, True if fact else False]  # noqa: SIM210  # see above
+        outcome = consult(memory, came, options, answers)
+    signature = outcome.signature
+    if outcome.text:
+        name = signature.name if owner is None else type(owner).__name__
+        words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
+        text = f"{name}: {''.join(words)}"
+        raise ValueError(text) if outcome.error is None else outcome.error(text)
+    moved = [*arguments]
+    for position, method, parts in outcome.steps:
+        given = [numbers[term] if placed else term for placed, term in parts]
+        if method == "view":
+            moved[position] = moved[position].view(given)
+        else:
+            moved[position] = getattr(moved[position], method)(*given)
+    named = {name: moved[position] for name, position in outcome.positions}
+    zero = outcome.zero
+    by_position, by_name = signature.given(zero, named)
+    # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
+    loss = kernel(*by_position, **by_name)
+    return averaged(loss, total, zero, named) if zero else loss
+
+
+# Asked while it traces ---------------------------------------------------------------------------
+
+
+class _Unanswered(Exception):  # noqa: N818  # it is no error
+    def __init__(self, asks: str, terms: tuple[_Term, ...]) -> None:
+        super().__init__()
+        self.asks, self.terms = asks, terms
+
+
+class _Comparisons:
+    """Those that have been made, in the order in which the reader comes to them."""
+
+    def __init__(self, answers: Sequence[bool]) -> None:
+        self.answers = answers
+        self.known: dict[Any, bool] = {}
+
+    def made(self, asks: str, one: Any, other: Any) -> bool:
+        if not all([isinstance(term, _Number | int) for term in (one, other)]):
+            return NotImplemented
+        terms = (_term(one), _term(other))
+        if terms[0] == terms[1]:
+            return asks == "="
+        if asks == "=" and terms[1] == (False, 0):
+            asks = "0"  # which even a size that only the data will tell is not
+        if (asks, terms) not in self.known:
+            if len(self.known) == len(self.answers):
+                raise _Unanswered(asks, terms)
+            self.known[asks, terms] = self.answers[len(self.known)]
+        return self.known[asks, terms]
+
+
+class _Number:
+    """A number of the call, which can be compared, and named by its place."""
+
+    __hash__ = None  # type: ignore[assignment]  # two that are equal look different
+
+    def __init__(self, place: int, comparisons: _Comparisons) -> None:
+        self.place = place
+        self.made = comparisons.made
+
+    def __repr__(self) -> str:
+        return f"\0{self.place}\0"
+
+    def __eq__(self, other: object) -> bool:
+        return self.made("=", self, other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self.made("<", self, other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self.made("<", other, self)
+
+    def __ge__(self, other: Any) -> bool:
+        return not self < other
+
+
+def _term(value: Any) -> _Term:
+    return (True, value.place) if isinstance(value, _Number) else (False, value)
+
+
+def consultation(signature: Signature, module: bool) -> Callable[..., Outcome]:
+    """What tells the compiler how to go on with a call, given what its comparisons gave so far."""
+
+    @constant_while_compiling
+    def consult(
+        memory: str, came: Sequence[_Came], options: Sequence[Any], answers: Sequence[bool]
+    ) -> Outcome:
+        try:
+            return _outcome(signature, module, memory, came, options, _Comparisons(answers))
+        except _Unanswered as question:
+            return Outcome(signature, question.asks, question.terms)
+
+    return consult
+
+
+def _outcome(
+    signature: Signature,
+    module: bool,
+    memory: str,
+    came: Sequence[_Came],
+    options: Sequence[Any],
+    comparisons: _Comparisons,
+) -> Outcome:
+    inputs = signature.reader.inputs
+    counts = dict(zip(signature.counts, came))
+    tensors = dict(zip(signature.tensors, came[len(counts) :]))
+    for entry in inputs:
+        missing = entry.weight and tensors[entry.name] is True
+        if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
+            text = _terms(f"`{entry.name}` must be a tensor.")
+            return Outcome(signature, error=ArgumentTypeError, text=text)
+    call = _call(signature, memory_of(memory), counts, tensors, options, comparisons)
+    misfit = unlisted(signature.choices, call.options, module)
+    if misfit:
+        return Outcome(signature, text=_terms(misfit))
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
-        raise reading.error(brief(name, signature.reader.inputs, call, reading))
+        return Outcome(signature, error=reading.error, text=_terms(brief(inputs, call, reading)))
     zero = signature.zero(reading, call)
     if isinstance(zero, Refusal):
-        raise zero.error(brief(name, signature.reader.inputs, call, zero))
-    if reading.settles and memory is not None:
-        settle(memory.key)
-    named = signature.edited(reading, named)
-    given, by_name = signature.given(zero, named)
-    # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
-    loss = kernel(*given, **by_name)
-    return averaged(loss, total, zero, named) if zero else loss
+        return Outcome(signature, error=zero.error, text=_terms(brief(inputs, call, zero)))
+    steps = []
+    for name, edit in reading.edits.items():
+        _, device, _ = tensors[name]  # type: ignore[misc]  # no other is edited
+        for method, arguments in edit.moves(call.shapes[name]) + edit.casts(device):
+            parts = arguments[0] if method == "view" else arguments
+            terms = tuple([_term(part) for part in parts])
+            steps.append((signature.names.index(name), method, terms))
+    if reading.settles and call.memory is not None:
+        call.memory.settled = True
+    positions = tuple(zip(signature.names, range(len(signature.names))))
+    return Outcome(signature, steps=tuple(steps), positions=positions, zero=zero)
+
+
+def _call(
+    signature: Signature,
+    memory: Memory | None,
+    counts: Mapping[str, _Came],
+    tensors: Mapping[str, Any],
+    options: Sequence[Any],
+    comparisons: _Comparisons,
+) -> Call:
+    """The call, of which the numbers are those that can be compared."""
+    given: Named = dict(zip(signature.chosen, options))
+    for place, (name, missing) in enumerate(counts.items()):
+        given[name] = None if missing else _Number(place, comparisons)
+    place, dtypes = len(counts), {}
+    shapes: dict[str, Any] = {}  # of what stands for integers
+    for name, tensor in tensors.items():
+        if isinstance(tensor, tuple):
+            dtypes[name], _, rank = tensor
+            shapes[name] = tuple([_Number(place + axis, comparisons) for axis in range(rank)])
+            place += rank
+    return signature.called(shapes, dtypes, given, memory)
+
+
+def _terms(text: str) -> tuple[_Term, ...]:
+    """`text`, of which every other part is the place of a number."""
+    parts: list[str] = text.split("\0")
+    return tuple([(bool(n % 2), int(part) if n % 2 else part) for n, part in enumerate(parts)])

@@ -132,9 +132,22 @@ def outside_compiler(function: _Function) -> _Function:
 
 def is_zero(size: int) -> bool:
     """Whether a size is 0; of one that only the data will tell, no."""
-    if not torch.compiler.is_compiling():
-        return size == 0
-    from torch.fx.experimental import symbolic_shapes
+    zero: Any = size == 0
+    return zero if isinstance(zero, bool) else decided(zero)
 
-    guard = getattr(symbolic_shapes, "guard_or_false", symbolic_shapes.guard_size_oblivious)
-    return bool(guard(size == 0))
+
+if torch.__version__ >= "2.8":  # a version, not a mere string
+
+    def decided(comparison: bool) -> bool:
+        """A comparison of sizes as a fact; False where only the data will tell."""
+        from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+        return guard_or_false(comparison)
+
+else:
+
+    def decided(comparison: bool) -> bool:
+        """A comparison of sizes as a fact; False where only the data will tell."""
+        from torch.fx.experimental.symbolic_shapes import guard_size_oblivious
+
+        return guard_size_oblivious(comparison)

@@ -7,6 +7,7 @@ import torch
 from losses import LOSSES, Drawn, Loss, build, equal
 from test_rulings import ACCEPTED, REFUSED
 from torch import nn
+from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import safeloss
@@ -41,6 +42,18 @@ def graphs(module: nn.Module, batches: list[list[torch.Tensor]]) -> list[list[tu
     ]
 
 
+def guards(module: nn.Module, inputs: list[torch.Tensor]) -> int:
+    """How many conditions Dynamo checks before it runs what it compiled of `module`."""
+    torch._dynamo.reset()
+
+    def step(*inputs):
+        return module(*inputs)
+
+    torch.compile(step, backend="eager", fullgraph=True)(*inputs)
+    (entry,) = _debug_get_cache_entry_list(step.__code__)
+    return len(re.findall(r"\+- [A-Z_]+:", str(entry.guard_manager)))
+
+
 @over_compiled
 def test_the_same_graphs_as_native_over_a_varying_batch(loss: Loss) -> None:
     batches = [loss.batch(n) for n in (4, 9, 6, 17)]
@@ -63,6 +76,14 @@ def test_where_native_breaks_the_graph_so_may_ours(loss: Loss) -> None:
     inputs[1] = torch.zeros(99, 98, 97, dtype=inputs[1].dtype)
     with pytest.raises(safeloss.LayoutError):
         compiled(*inputs)
+
+
+@over_compiled
+def test_few_guards_are_added_to_those_of_native(loss: Loss) -> None:
+    """They are checked at every call; the reader itself must leave none."""
+    safe, native = build(loss, Drawn([], loss.options))
+    inputs = loss.batch(4)
+    assert guards(safe, inputs) <= guards(native, inputs) + 15
 
 
 def test_a_normalised_input_is_one_view_more() -> None:
