@@ -81,9 +81,10 @@ def test_where_native_breaks_the_graph_so_may_ours(loss: Loss) -> None:
 @over_compiled
 def test_few_guards_are_added_to_those_of_native(loss: Loss) -> None:
     """They are checked at every call; the reader itself must leave none."""
+    most = 15 if torch.__version__ >= "2.8" else 25  # older ones guard on whatever is closed over
     safe, native = build(loss, Drawn([], loss.options))
     inputs = loss.batch(4)
-    assert guards(safe, inputs) <= guards(native, inputs) + 15
+    assert guards(safe, inputs) <= guards(native, inputs) + most
 
 
 def test_a_normalised_input_is_one_view_more() -> None:
