@@ -14,6 +14,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
 from safeloss._call import OURS
+from safeloss._signature import Sources
 from safeloss._symbolic import consultation
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
@@ -23,19 +24,16 @@ def make({names}):
     def {name}({parameters}):
         {held}
         if is_dynamo_compiling():
-            return traced_call(
-                consult, kernel, total, {owner}, {memory},
-                ({tensors}), ({counts}), ({chosen}), ({everything}),
-            )
+            return traced_call(shown, consult, kernel, total, {given})
         key = None
         try:
             {prepare}
             key = {key}
-            plan = {plans}[key]
+            plan = plans[key]
             {native}
         except Exception:  # whatever it is, the long way meets it again, and explains it
             pass
-        return new_call(signature, {owner}, ({everything}), key)
+        return new_call(signature, sources, {given}, key)
     return {name}
 """
 
@@ -44,20 +42,19 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
     """The face with the kernel's own parameters."""
     parameters = inspect.signature(signature.kernel)
     bare = [p.replace(annotation=p.empty) for p in signature.parameters]
-    arguments = {p.name: p.name for p in signature.parameters}
+    arguments = {name: name for name in signature.names}
+    sources = Sources(tuple((place, "") for place, _ in enumerate(arguments, 1)))
     return _write(
         signature,
+        sources,
         # The memory, not its dict: before torch 2.7 Dynamo guards on the size of a dict in a cell.
         {**names, "memory": signature.memory},
         parameters,
         signature.kernel.__name__,
         parameters=str(inspect.Signature(bare))[1:-1],
-        owner="None",
-        memory='""',
-        **_traced(signature, arguments),
         held="pass",
-        prepare="pass",
-        plans="memory.plans",
+        given=f"(None, {', '.join(arguments)})",
+        prepare="plans = memory.plans",
         key=_key(signature, arguments),
         native=_native(signature, "None", arguments),
     )
@@ -67,45 +64,45 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
     """The face with the required parameters; the rest are `attributes` of the module.
 
     `attributes` also renames a required one that torch's module calls otherwise. One that begins
-    with "self" is an expression, for what the module holds although the kernel requires it.
+    with "self" is what the module holds although the kernel requires it, or the module itself.
     """
-    held = [name for name, attribute in attributes.items() if attribute.startswith("self")]
-    required = [p for p in signature.parameters if p.default is p.empty and p.name not in held]
-    given = {p.name: attributes[p.name] for p in required}
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     weights = {entry.name for entry in signature.reader.inputs if entry.weight}
-    everything, quick = dict(given), {}
+    held = {name: source for name, source in attributes.items() if source.startswith("self")}
+    given: dict[str, inspect.Parameter] = {}
+    each: list[tuple[int, str] | None] = []
+    arguments, prepare = {}, ["state = self.__dict__", "plans = state['_memory'].plans"]
     for parameter in signature.parameters:
-        name = parameter.name
-        if name in held:
-            everything[name] = name
-        elif name not in attributes:
-            everything[name] = repr(parameter.default)  # the legacy `size_average` and `reduce`
-        elif name not in given:
-            everything[name] = f"self.{attributes[name]}"
-            if name not in given.values():
-                quick[name] = _held(parameter, attributes[name], name in weights)
-    everything = {name: everything[name] for name in signature.names}
-    arguments = {name: name if name in quick else source for name, source in everything.items()}
-    prepare = ["state = self.__dict__"]
-    if any(name in weights for name in quick):
-        prepare.append('buffers = state["_buffers"]')
-    prepare += [f"{name} = {source}" for name, source in quick.items()]
+        name, attribute = parameter.name, attributes.get(parameter.name)
+        arguments[name] = name
+        if attribute is None:  # the legacy `size_average` and `reduce`
+            arguments[name] = "None"
+            each.append(None)
+        elif name in held:
+            each.append((1 + list(held).index(name), ""))
+        elif parameter.default is parameter.empty:
+            given[name] = parameter.replace(name=attribute)
+            arguments[name] = attribute
+            each.append((len(held) + len(given), ""))
+        else:
+            if name in [taken.name for taken in given.values()]:  # Poisson's `log_input`
+                arguments[name] = f"own_{name}"
+            prepare.append(f"{arguments[name]} = {_held(parameter, attribute, name in weights)}")
+            each.append((0, attribute))
+    own = [parameter.name for parameter in given.values()]
     written = _write(
         signature,
+        Sources(tuple(each)),
         names,
         inspect.Signature(
-            [this, *(p.replace(name=given[p.name]) for p in required)],
+            [this, *given.values()],
             return_annotation=inspect.signature(signature.kernel).return_annotation,
         ),
         "forward",
-        parameters=", ".join(["self", *given.values()]),
-        owner="self",
-        memory="self._memory.key" if "class_dim" in everything else '""',
-        **_traced(signature, everything),
-        held="; ".join(f"{name} = {attributes[name]}" for name in held) or "pass",
+        parameters=", ".join(["self", *own]),
+        held="; ".join(f"{name} = {source}" for name, source in held.items()) or "pass",
+        given=f"({', '.join(['self', *held, *own])})",
         prepare="; ".join(prepare),
-        plans='state["_memory"].plans',
         key=_key(signature, arguments),
         native=_native(signature, "self", arguments),
     )
@@ -119,10 +116,10 @@ def _held(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
     `self.margin` would look through the classes first, and `self.weight` then call `__getattr__`.
     """
     if weight:
-        return f'buffers["{attribute}"]'
+        return f"state['_buffers']['{attribute}']"
     hints = (parameter.annotation, *typing.get_args(parameter.annotation))
     called = any(typing.get_origin(hint) is Callable for hint in hints)
-    return f"self.{attribute}" if called else f'state["{attribute}"]'  # it may be a module
+    return f"self.{attribute}" if called else f"state['{attribute}']"  # it may be a module
 
 
 def _key(signature: Any, arguments: Mapping[str, str]) -> str:
@@ -133,26 +130,13 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if parameter.name in deciding and source in arguments:  # not what never changes
+            if parameter.name in deciding and source != "None":  # which never changes
                 parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
         else:
             parts.append(f"{source}.shape, {source}.dtype")
     return ", ".join(parts)
-
-
-def _traced(signature: Any, arguments: Mapping[str, str]) -> dict[str, str]:
-    """What a compiler is shown of the arguments, by what it knows of them."""
-    groups = {
-        "tensors": signature.tensors,
-        "counts": signature.counts,
-        "chosen": signature.chosen,
-        "everything": signature.names,
-    }
-    return {
-        group: "".join(f"{arguments[name]}, " for name in names) for group, names in groups.items()
-    }
 
 
 def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
@@ -178,17 +162,21 @@ def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
 
 def _write(
     signature: Any,
+    sources: Sources,
     names: Mapping[str, Any],
     seen_as: inspect.Signature,
     name: str,
     **fields: str,
 ) -> Any:
-    consult = consultation(signature, fields["owner"] == "self")
+    module = name == "forward"
+    shown, consult = consultation(signature, sources, module)
     # Closed over, not global: a compiler that guards on a global looks for it in the module.
     names = {
         **names,
+        "shown": shown,
         "consult": consult,
         "signature": signature,
+        "sources": sources,
         "kernel": signature.kernel,
         "total": signature.total,
         "operator": signature.operator,
@@ -196,7 +184,7 @@ def _write(
         "is_dynamo_compiling": is_dynamo_compiling,
     }
     source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)
-    filename = f"<safeloss {signature.kernel.__name__} {fields['owner']}>"
+    filename = f"<safeloss {signature.kernel.__name__} {name}>"
     scope: dict[str, Any] = {"__name__": __name__}
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)

@@ -210,17 +210,21 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
     if origin is typing.Union or origin is types.UnionType:
         return tuple(pattern for member in typing.get_args(hint) for pattern in parse(member))
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
-        words = hint.dim_str.split()
-        dims = tuple(_parse_dim(word) for word in words)
-        text = f"[{', '.join(words)}]"
-        free = any(not dim.name and dim.size is None for dim in dims)
-        pinned = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
-        listed = isinstance(hint.dtypes, (list, tuple))  # jaxtyping has a marker for "any"
-        dtypes = _parse_dtypes(tuple(hint.dtypes)) if listed else None
-        variadic = any(dim.variadic for dim in dims)
-        kind = hint.dtype.__name__
-        return (Pattern(hint, text, kind, dtypes, dims, variadic, free, pinned),)
+        return (_parse_array(hint),)
     return ()
+
+
+@functools.cache
+def _parse_array(hint: type[AbstractArray]) -> Pattern:
+    words = hint.dim_str.split()
+    dims = tuple(_parse_dim(word) for word in words)
+    text = f"[{', '.join(words)}]"
+    free = any(not dim.name and dim.size is None for dim in dims)
+    pinned = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
+    listed = isinstance(hint.dtypes, (list, tuple))  # jaxtyping has a marker for "any"
+    dtypes = _parse_dtypes(tuple(hint.dtypes)) if listed else None
+    variadic = any(dim.variadic for dim in dims)
+    return Pattern(hint, text, hint.dtype.__name__, dtypes, dims, variadic, free, pinned)
 
 
 def _noted(pattern: Pattern, note: Any) -> Pattern:

@@ -13,7 +13,7 @@ from torch.overrides import has_torch_function
 from safeloss._call import Reading, Refusal
 from safeloss._explaining import explain_failure, table
 from safeloss._frames import warn
-from safeloss._signature import Signature, averaged, validate, validate_integers
+from safeloss._signature import Signature, Sources, averaged, validate, validate_integers
 from safeloss._torch import outside_compiler, transformed, unobserved
 from safeloss._trace import with_history
 from safeloss._verifying import (
@@ -60,11 +60,13 @@ class Plan(NamedTuple):
 
 
 @outside_compiler
-def new_call(signature: Signature, owner: Any, arguments: tuple[Any, ...], key: Any) -> Tensor:
+def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key: Any) -> Tensor:
     """A call of a signature that was not seen before, or that native refused.
 
-    `key` is what its face looks it up by; None where there is none.
+    `given` is what its face was given, after the module or None, and `key` what it looks the call
+    up by, or None.
     """
+    owner, arguments = given[0], tuple(sources.arguments(given))
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
     try:

@@ -1,5 +1,6 @@
 """A kernel's `def` line, read once: what a call of it depends on, and how native is run."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -24,6 +25,21 @@ Kernel: TypeAlias = Callable[..., Tensor]
 Total: TypeAlias = Callable[[Named], Tensor]
 
 LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
+
+
+class Sources(NamedTuple):
+    """Where a face finds the arguments of its kernel: among its own, or in one of those."""
+
+    each: tuple[tuple[int, str] | None, ...]  # by position: a place, and the name of an attribute
+
+    def arguments(self, given: tuple[Any, ...]) -> list[Any]:
+        return [
+            None if source is None else self._found(given[source[0]], source[1])
+            for source in self.each
+        ]
+
+    def _found(self, holder: Any, attribute: str) -> Any:
+        return getattr(holder, attribute) if attribute else holder
 
 
 class Signature(NamedTuple):
@@ -155,7 +171,9 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
     places = {name: place for place, name in enumerate([*parameters])} | {"None": -1}
     native = [p for p in parameters.values() if p.name not in OURS]
     arrays = [entry.name for entry in inputs]
-    deciding = [name for name, p in parameters.items() if name not in arrays and _decides(p)]
+    kinds = {name: _kinds(p.annotation) for name, p in parameters.items() if name not in arrays}
+    # A verdict may depend on choices and counts, but not on numbers.
+    deciding = [name for name, known in kinds.items() if known & {int, bool, str}]
     return Signature(
         kernel.__name__.lstrip("_"),
         kernel,
@@ -170,8 +188,8 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         () if operator is None else tuple(places[name] for name in operator.takes),
         places.get("reduction", -1),
         tuple(entry.name for entry in inputs),
-        tuple(name for name in deciding if _holds(parameters[name], int)),
-        tuple(name for name in deciding if not _holds(parameters[name], int)),
+        tuple(name for name in deciding if int in kinds[name]),
+        tuple(name for name in deciding if int not in kinds[name]),
         Reader(tuple(inputs), target, sized, mistakes),
         tuple(choices),
         tuple(
@@ -184,16 +202,10 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
     )
 
 
-def _decides(parameter: inspect.Parameter) -> bool:
-    """Whether a verdict may depend on an option: on choices and counts, not on numbers."""
-    return any(_holds(parameter, kind) for kind in (int, bool, str))
-
-
-def _holds(parameter: inspect.Parameter, kind: type) -> bool:
-    """Whether an option may be a `kind`, by its hint or by the choices that this lists."""
-    hint = parameter.annotation
-    choices = [choice for choice in _choices(hint) if choice is not None]
-    return kind in (hint, *typing.get_args(hint)) or kind in map(type, choices)
+@functools.cache
+def _kinds(hint: Any) -> frozenset[Any]:
+    """What an option may be, by its hint and the choices that this lists."""
+    return frozenset([hint, *typing.get_args(hint), *map(type, _choices(hint))])
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

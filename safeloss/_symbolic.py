@@ -14,12 +14,22 @@ from torch import Tensor
 from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
 from safeloss._memory import Memory, memory_of
-from safeloss._signature import Kernel, Named, Signature, Total, averaged, unlisted
+from safeloss._signature import Kernel, Named, Signature, Sources, Total, averaged, unlisted
 from safeloss._torch import constant_while_compiling, decided
 from safeloss.errors import ArgumentTypeError, SafeLossError
 
 _Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
 _Came: TypeAlias = tuple[torch.dtype, str, int] | bool  # of a tensor; or whether it is None
+
+
+class Shown(NamedTuple):
+    """What the compiler is to tell of a call: arguments, by what it knows of them."""
+
+    sources: Sources
+    counts: tuple[int, ...]  # positions
+    options: tuple[int, ...]
+    tensors: tuple[int, ...]
+    remembers: bool  # whether earlier calls may decide
 
 
 class Outcome(NamedTuple):
@@ -39,20 +49,25 @@ class Outcome(NamedTuple):
 
 
 def traced_call(
+    shown: Callable[[], Shown],
     consult: Callable[..., Outcome],
     kernel: Kernel,
     total: Total | None,
-    owner: Any,
-    memory: str,
-    tensors: tuple[Any, ...],
-    counts: tuple[int | None, ...],
-    options: tuple[Any, ...],
-    arguments: tuple[Any, ...],
+    given: tuple[Any, ...],
 ) -> Tensor:
-    """What is left of a call inside a compiler, to which all that `consult` gives is constant."""
+    """What is left of a call inside a compiler, to which all that the first two give is constant.
+
+    `given` is what its face was given, after the module or None.
+    """
+    owner, show = given[0], shown()
+    moved = show.sources.arguments(given)
+    memory = owner._memory.key if show.remembers else ""
+    counts = [moved[position] for position in show.counts]
+    options = [moved[position] for position in show.options]
     numbers: list[Any] = [0 if count is None else count for count in counts]
     came: list[Any] = [count is None for count in counts]
-    for tensor in tensors:
+    for position in show.tensors:
+        tensor = moved[position]
         if isinstance(tensor, Tensor):
             came.append((tensor.dtype, tensor.device.type, tensor.dim()))
             numbers += tensor.shape
@@ -74,13 +89,12 @@ def traced_call(
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
         text = f"{name}: {''.join(words)}"
         raise ValueError(text) if outcome.error is None else outcome.error(text)
-    moved = [*arguments]
     for position, method, parts in outcome.steps:
-        given = [numbers[term] if placed else term for placed, term in parts]
+        values = [numbers[term] if placed else term for placed, term in parts]
         if method == "view":
-            moved[position] = moved[position].view(given)
+            moved[position] = moved[position].view(values)
         else:
-            moved[position] = getattr(moved[position], method)(*given)
+            moved[position] = getattr(moved[position], method)(*values)
     named = {name: moved[position] for name, position in outcome.positions}
     zero = outcome.zero
     by_position, by_name = signature.given(zero, named)
@@ -149,8 +163,22 @@ def _term(value: Any) -> _Term:
     return (True, value.place) if isinstance(value, _Number) else (False, value)
 
 
-def consultation(signature: Signature, module: bool) -> Callable[..., Outcome]:
-    """What tells the compiler how to go on with a call, given what its comparisons gave so far."""
+def consultation(
+    signature: Signature, sources: Sources, module: bool
+) -> tuple[Callable[[], Shown], Callable[..., Outcome]]:
+    """What the compiler asks at first, and how to go on after each comparison."""
+    places = {name: position for position, name in enumerate(signature.names)}
+    show = Shown(
+        sources,
+        tuple(places[name] for name in signature.counts),
+        tuple(places[name] for name in signature.chosen),
+        tuple(places[name] for name in signature.tensors),
+        module and "class_dim" in places,
+    )
+
+    @constant_while_compiling
+    def shown() -> Shown:
+        return show
 
     @constant_while_compiling
     def consult(
@@ -161,7 +189,7 @@ def consultation(signature: Signature, module: bool) -> Callable[..., Outcome]:
         except _Unanswered as question:
             return Outcome(signature, question.asks, question.terms)
 
-    return consult
+    return shown, consult
 
 
 def _outcome(
