@@ -54,8 +54,19 @@ def _triplet_margin_loss(
     return torch.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction)
 
 
-def _ctc_loss(log_probs: Tensor, targets: Tensor, *others: Any) -> Tensor:
-    return torch.ctc_loss(log_probs, targets.contiguous(), *others)  # as in the kernel
+def _ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int,
+    reduction: int,
+    zero_infinity: bool,
+) -> Tensor:
+    joined = targets.contiguous()  # as in the kernel
+    return torch.ctc_loss(
+        log_probs, joined, input_lengths, target_lengths, blank, reduction, zero_infinity
+    )
 
 
 # By kernel.

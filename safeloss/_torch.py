@@ -100,7 +100,9 @@ def readable(tensors: Iterable[Tensor]) -> bool:
 def unread(*values: Any) -> bool:
     """Whether a look at the numbers of `values` would fail: inside a compiler or a transform, and
     on tensors that have none."""
-    if is_dynamo_compiling() or _C._get_dispatch_mode(_PROXY):
+    if is_dynamo_compiling():
+        return True
+    if _C._len_torch_dispatch_stack() and _C._get_dispatch_mode(_PROXY):
         return True
     for value in values:
         if type(value) is not Tensor or not value.is_cpu:  # most are, and need no longer look
