@@ -14,9 +14,9 @@ SECTIONS = {
     "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on native",
     "elsewhere": "Modules, beside those of other libraries",
     "values": "Modules that read values",
-    "cold": "New signatures (never seen before, or seen), before anything is compiled",
+    "cold": "A loss's first call, one of another length, and one that was seen",
     "compiled": "Modules, compiled (inductor)",
-    "cold, compiler loaded": "New signatures, after something was compiled",
+    "cold, compiler loaded": "The same, after something was compiled",
     "cuda": "Modules on CUDA, timed by events",
 }
 
