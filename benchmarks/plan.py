@@ -27,8 +27,8 @@ FULL = Plan(
     (1, 16, 256, 4096, 65536, 262144, 2**20, 2**22),
     (1, 4096, 262144),
     tuple(sorted({1, os.cpu_count() or 1})),
-    rounds=101,
-    most_s=8.0,
+    rounds=51,
+    most_s=2.5,
     shapes=10**6,
 )
 
@@ -40,15 +40,20 @@ def cells(plan: Plan, cases: tuple[Case, ...], cuda: bool) -> Iterator[Cell]:
     once it is imported, makes them dearer.
     """
     passes = (False, True)
-    for threads in plan.threads:
-        for section in ("eager", "function"):
-            yield from (
-                Cell(section, case, size, backward, threads)
-                for case in cases
-                if section == "eager" or case.safe_function is not None
-                for size in plan.sizes
-                for backward in passes
-            )
+    yield from (
+        Cell("eager", case, size, backward, threads)
+        for threads in plan.threads
+        for case in cases
+        for size in plan.sizes
+        for backward in passes
+    )
+    yield from (
+        Cell("function", case, size, backward, 1)
+        for case in cases
+        if case.safe_function is not None
+        for size in plan.sizes
+        for backward in passes
+    )
     yield from (
         Cell("elsewhere", case, size, backward, 1)
         for case in cases
@@ -63,7 +68,7 @@ def cells(plan: Plan, cases: tuple[Case, ...], cuda: bool) -> Iterator[Cell]:
         for threads in plan.threads
         for case in cases
         if case.compiles
-        for size in plan.compiled
+        for size in (plan.compiled if threads == 1 else plan.compiled[-1:])
         for backward in passes
     )
     yield from (Cell("cold, compiler loaded", case, 0, False, 1) for case in cases)

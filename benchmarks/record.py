@@ -63,6 +63,7 @@ class Record:
     others: dict[str, bool]  # libraries, and whether they are installed
     rows: list[Row] = field(default_factory=list)
     instructions: dict[str, Any] = field(default_factory=dict)  # per call: native, safe
+    imports: dict[str, Spread] = field(default_factory=dict)  # milliseconds, by statement
     memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
 
     def save(self, path: Path) -> None:
@@ -77,7 +78,8 @@ def load(path: Path) -> Record:
         Row(**{**row, **{name: row[name] and Spread(*row[name]) for name in spreads}})
         for row in found.pop("rows")
     ]
-    return Record(**found, rows=rows)
+    imports = {name: Spread(*times) for name, times in found.pop("imports", {}).items()}
+    return Record(**found, rows=rows, imports=imports)
 
 
 def begun(quick: bool) -> Record:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.plots import added_at_one, ratio_by_size
 from benchmarks.record import Record, Row
-from benchmarks.tables import HEADINGS, SECTIONS, cells_of, pass_of
+from benchmarks.tables import HEADINGS, SECTIONS, between, cells_of, pass_of
 
 ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
 
@@ -51,6 +51,8 @@ def page(record: Record) -> str:
         parts += [f"Not installed, and so not measured: {', '.join(missing)}."]
     if record.instructions:
         parts += ["## Instructions of one call", _instructions(record)]
+    if record.imports:
+        parts += ["## First import", _imports(record)]
     if record.memory:
         parts += ["## Memory, where no shape repeats", _memory(record)]
     parts += ["## GPU", _gpu(record)]
@@ -90,6 +92,15 @@ def _instructions(record: Record) -> str:
         ("module, forward, the smallest batch", "native", "safe", "added", "ratio"), lines
     )
     return f"Counted by valgrind, whatever else the machine did.\n\n{table}"
+
+
+def _imports(record: Record) -> str:
+    lines = [(f"`{name}`", between(times, 1)) for name, times in record.imports.items()]
+    table = _markdown(("after torch, jaxtyping and beartype", "milliseconds"), lines)
+    return (
+        "Of the process' own time, without the collection of torch's objects that Python may do "
+        f"at any time.\n\n{table}"
+    )
 
 
 def _memory(record: Record) -> str:

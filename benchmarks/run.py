@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import cuda, instructions, memory
+from benchmarks import cuda, imports, instructions, memory
 from benchmarks.arms import NATIVE, Cell, arms
 from benchmarks.cases import Case, prepared, shapes
 from benchmarks.cold import cold
@@ -28,6 +28,8 @@ def run(plan: Plan, cases: tuple[Case, ...], quick: bool, told: Told) -> Record:
     told("instructions", len(todo), len(todo))
     if instructions.available():
         record.instructions = instructions.counts(list(cases))
+    told("imports", len(todo), len(todo))
+    record.imports = imports.milliseconds()
     told("memory", len(todo), len(todo))
     record.memory = memory.row(memory.adversary(plan.shapes))
     torch.set_num_threads(threads)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from benchmarks.record import Record
-from benchmarks.tables import HEADINGS, cells_of, sections
+from benchmarks.tables import HEADINGS, between, cells_of, sections
 
 try:
     from rich.box import SIMPLE
@@ -55,6 +55,8 @@ def show(record: Record) -> None:
     """Every row of `record`, a table for each section."""
     for section, rows in sections(record):
         _table(section, HEADINGS, [cells_of(row) for row in rows])
+    for statement, times in record.imports.items():
+        print(f"{statement}: {between(times, 1)} ms")
     if record.memory:
         print(f"MiB after {record.memory['shapes']} shapes: {record.memory['mib']}")
     for name, there in record.others.items():

@@ -89,7 +89,9 @@ def evaluate(fix: str, tensors: Mapping[str, Any]) -> Any:
     """What `fix` gives, read as a user would run it: with `safeloss` and `torch` imported."""
     safeloss = sys.modules["safeloss"]
     # The text is ours, never the caller's: one of the expressions above or in a table.
-    return eval(fix, {**vars(safeloss), "safeloss": safeloss, "torch": torch, **tensors})
+    code = compile(fix, "<fix>", "eval")
+    public = {name: getattr(safeloss, name) for name in code.co_names if name in safeloss.__all__}
+    return eval(code, {**public, "safeloss": safeloss, "torch": torch, **tensors})
 
 
 def edited_name(fix: str, names: Iterable[str]) -> str | None:

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 import safeloss
 from safeloss import functional as SF
 
+# What `from safeloss import *` gives, in which every fix must run.
+PUBLIC = {name: getattr(safeloss, name) for name in safeloss.__all__}
+
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -417,7 +420,7 @@ LOSSES = [
         options={"in_features": 5, "n_classes": 8, "cutoffs": [2, 4], "div_value": 2.0},
     ),
 ]
-if "SafeLinearCrossEntropyLoss" in vars(safeloss):  # since torch 2.13
+if "SafeLinearCrossEntropyLoss" in safeloss.__all__:  # since torch 2.13
     LOSSES.append(
         Loss(
             safeloss.SafeLinearCrossEntropyLoss,

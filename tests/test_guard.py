@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from losses import LOSSES, Loss
+from losses import LOSSES, PUBLIC, Loss
 from torch import nn
 
 import safeloss
@@ -226,7 +226,7 @@ def test_a_module_is_named_and_the_safe_one_offered() -> None:
     view, swap = refusal.value.fixes
     assert view == "target.view_as(input)"
     named = dict(zip(("input", "target", "var"), args))
-    value = eval(swap, {**vars(safeloss), **named})
+    value = eval(swap, {**PUBLIC, **named})
     assert value == loss(args[0], args[1].view_as(args[0]), args[2])
 
 
@@ -237,7 +237,7 @@ def test_every_fix_silences() -> None:
         names = list(findings[0].shapes)
         for fix in findings[0].error.fixes:
             changed = dict(zip(names, args))
-            value = quiet(eval, fix, {**vars(safeloss), "safeloss": safeloss, **changed})
+            value = quiet(eval, fix, {**PUBLIC, "safeloss": safeloss, **changed})
             if fix.startswith(tuple(names)):
                 changed[fix.partition(".")[0]] = value
                 with guard():

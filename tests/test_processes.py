@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import safeloss
 from safeloss import LayoutError, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 from safeloss import functional as SF
 from safeloss._memory import MOST_PLANS
@@ -123,6 +124,7 @@ import sys
 import torch
 before = set(sys.modules)
 import safeloss
+from safeloss import *
 print(*sorted(set(sys.modules) - before), sep="\\n")
 """
 USED = """
@@ -144,6 +146,38 @@ def test_nothing_heavy_is_imported(program) -> None:
     assert "safeloss.errors" in modules
     heavy = [m for m in modules for name in HEAVY if m == name or m.startswith(name + ".")]
     assert not heavy
+
+
+LATER = """
+import sys
+import safeloss
+families = ("safeloss.losses.", "safeloss.functional.")
+assert not [name for name in sys.modules if name.startswith(families)]
+from safeloss import SafeMSELoss
+print(*sorted([name for name in sys.modules if name.startswith(families)]))
+"""
+
+
+def test_a_program_pays_for_the_losses_it_uses() -> None:
+    (families,) = python("-c", LATER)
+    assert families == "safeloss.functional.regression safeloss.losses.regression"
+
+
+@pytest.mark.parametrize("package", [safeloss, safeloss.functional, safeloss.losses], ids=str)
+def test_the_stub_says_what_there_is(package) -> None:
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'SafeNothing'"):
+        package.SafeNothing  # noqa: B018  # it is imported
+    assert not hasattr(package, "__path_of_nothing__")
+
+
+def test_names_are_those_of_their_modules() -> None:
+    assert safeloss.SafeMSELoss is safeloss.losses.SafeMSELoss is type(safeloss.SafeMSELoss())
+    assert safeloss.losses.SAFE[nn.MSELoss] is safeloss.SafeMSELoss
+    assert safeloss.errors.LayoutError is LayoutError
+    assert safeloss.layouts.Scores
 
 
 # Threads -----------------------------------------------------------------------------------------

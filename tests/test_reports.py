@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from losses import PUBLIC
 from torch import nn
 
 import safeloss
@@ -49,7 +50,7 @@ def test_fixes_keep_the_other_options() -> None:
     (fix,) = refusal.value.fixes
     for option in ("ignore_index=-1", "reduction='sum'", "label_smoothing=0.1", "class_dim=-1"):
         assert option in fix
-    value = eval(fix, {**vars(safeloss), "input": x, "target": target})
+    value = eval(fix, {**PUBLIC, "input": x, "target": target})
     options = {"ignore_index": -1, "reduction": "sum", "label_smoothing": 0.1}
     assert torch.equal(value, F.cross_entropy(x.movedim(-1, 1), target, **options))
 

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from losses import PUBLIC
 
 import safeloss
 from safeloss import (
@@ -199,7 +200,7 @@ REFUSED = [
 def carry_out(fix: str, kernel, inputs: dict, options: dict):
     """Run `fix` as a user would: as an edit of the argument it begins with, or as the call."""
     names = {**inputs, **{k: v for k, v in options.items() if isinstance(v, torch.Tensor)}}
-    result = eval(fix, {**vars(safeloss), "safeloss": safeloss, "torch": torch, **names})
+    result = eval(fix, {**PUBLIC, "safeloss": safeloss, "torch": torch, **names})
     edited = re.match(r"\(*(\w+)", fix)[1]
     if edited not in names:
         return result
