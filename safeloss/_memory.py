@@ -75,6 +75,5 @@ class Memory:
         return Memory, (self.settled, self.unread)
 
 
-def memory_of(key: str) -> Memory | None:
-    """The one that has this key; a loss may do without."""
-    return _memories.get(key)
+def memory_of(key: str) -> Memory:
+    return _memories[key]

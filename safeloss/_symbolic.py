@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
-from safeloss._memory import Memory, memory_of
+from safeloss._memory import memory_of
 from safeloss._signature import Kernel, Named, Signature, Sources, Total, averaged, unlisted
 from safeloss._torch import constant_while_compiling, decided
 from safeloss.errors import ArgumentTypeError, SafeLossError
@@ -29,14 +29,13 @@ class Shown(NamedTuple):
     counts: tuple[int, ...]  # positions
     options: tuple[int, ...]
     tensors: tuple[int, ...]
-    remembers: bool  # whether earlier calls may decide
 
 
 class Outcome(NamedTuple):
-    """What the compiler is told: a comparison to make, an error to raise, or what to run."""
+    """What the compiler is told: a question to answer, an error to raise, or what to run."""
 
     signature: Signature
-    asks: str = ""  # "=", "<", or "0"
+    asks: str = ""  # how two numbers compare ("=", "<", "0"), or for the key of a "memory"
     terms: tuple[_Term, ...] = ()
     error: type[SafeLossError] | None = None  # None is a plain `ValueError`
     text: tuple[_Term, ...] = ()  # of an error, without the name of the loss
@@ -59,9 +58,8 @@ def traced_call(
 
     `given` is what its face was given, after the module or None.
     """
-    owner, show = given[0], shown()
+    owner, show, memory = given[0], shown(), ""
     moved = show.sources.arguments(given)
-    memory = owner._memory.key if show.remembers else ""
     counts = [moved[position] for position in show.counts]
     options = [moved[position] for position in show.options]
     numbers: list[Any] = [0 if count is None else count for count in counts]
@@ -76,12 +74,15 @@ def traced_call(
     answers: list[bool] = []
     outcome = consult(memory, came, options, answers)
     while outcome.asks:
-        one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
-        fact = one < other if outcome.asks == "<" else one == other
-        if outcome.asks == "0":
-            fact = decided(fact)
-        # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before torch 2.7.
-        answers = [*answers, True if fact else False]  # noqa: SIM210  # see above
+        if outcome.asks == "memory":  # or each instance of a loss would be compiled for itself
+            memory = owner._memory.key
+        else:
+            one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
+            fact = one < other if outcome.asks == "<" else one == other
+            if outcome.asks == "0":
+                fact = decided(fact)
+            # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
+            answers = [*answers, True if fact else False]  # noqa: SIM210  # see above
         outcome = consult(memory, came, options, answers)
     signature = outcome.signature
     if outcome.text:
@@ -107,9 +108,19 @@ def traced_call(
 
 
 class _Unanswered(Exception):  # noqa: N818  # it is no error
-    def __init__(self, asks: str, terms: tuple[_Term, ...]) -> None:
+    def __init__(self, asks: str, terms: tuple[_Term, ...] = ()) -> None:
         super().__init__()
         self.asks, self.terms = asks, terms
+
+
+class _Unknown:
+    """The memory of a module, until somebody wants to know it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _Unanswered("memory")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise _Unanswered("memory")
 
 
 class _Comparisons:
@@ -173,7 +184,6 @@ def consultation(
         tuple(places[name] for name in signature.counts),
         tuple(places[name] for name in signature.chosen),
         tuple(places[name] for name in signature.tensors),
-        module and "class_dim" in places,
     )
 
     @constant_while_compiling
@@ -208,7 +218,8 @@ def _outcome(
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
             text = _terms(f"`{entry.name}` must be a tensor.")
             return Outcome(signature, error=ArgumentTypeError, text=text)
-    call = _call(signature, memory_of(memory), counts, tensors, options, comparisons)
+    known = memory_of(memory) if memory else _Unknown()
+    call = _call(signature, known if module else None, counts, tensors, options, comparisons)
     misfit = unlisted(signature.choices, call.options, module)
     if misfit:
         return Outcome(signature, text=_terms(misfit))
@@ -233,7 +244,7 @@ def _outcome(
 
 def _call(
     signature: Signature,
-    memory: Memory | None,
+    memory: Any,
     counts: Mapping[str, _Came],
     tensors: Mapping[str, Any],
     options: Sequence[Any],
