@@ -14,8 +14,8 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
 from safeloss._call import OURS
+from safeloss._consulting import consultation
 from safeloss._signature import Sources
-from safeloss._symbolic import consultation
 
 # A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
 # symbolic or that native raises, takes the long way, which explains it.

@@ -56,16 +56,31 @@ def test_what_is_said_of_speed_was_measured() -> None:
     eager = [r for r in record.rows if r.section == "eager" and r.arm == "aligned" and r.backward]
     ones = {row.loss: row.ratio.median for row in eager if row.elements == 1}
     fused = "MultiLabelBCE/SoftMargin"
-    assert f"{statistics.median(ones.values()):.2f}" == "0.99"
-    assert f"{ones[fused]:.2f}" == "0.45"
+    readme = " ".join((DOCS.parent / "README.md").read_text().split())
     assert min(ones.values()) == ones[fused]
-    assert f"{max(ones.values()):.2f}" == "1.04"
+    median, least, most = statistics.median(ones.values()), ones[fused], max(ones.values())
+    assert f"take {median:.2f} of native's time in the median over losses" in readme
+    assert f"from {least:.2f} for `MultiLabelBCE`" in readme
+    assert f"to {most:.2f})" in readme
     assert all(row.ratio.median < 0.5 for row in eager if row.loss == fused)
-    cold = [row for row in record.rows if row.section.startswith("cold") and row.arm == "new"]
-    assert all(70 < row.overhead_us.median < 260 for row in cold), "0.07 to 0.26 ms"
-    compiled = [row for row in record.rows if row.section == "compiled" and row.arm == "aligned"]
-    guards = [row.overhead_us.median for row in compiled if row.loss != fused and not row.backward]
-    assert f"{min(guards):.0f} to {max(guards):.0f}" == "8 to 17"
+
+    def added(section: str, arm: str) -> list[float]:
+        return [
+            row.overhead_us.median
+            for row in record.rows
+            if (row.section, row.arm, row.backward) == (section, arm, False)
+            and row.elements <= 4096  # above which it is lost in the noise
+            and row.loss != fused
+        ]
+
+    first = [us / 1000 for us in added("cold", "first")]
+    assert f"{min(first):.2f} to {max(first):.2f} ms for the first call of a loss" in readme
+    other = statistics.median(added("cold", "another length"))
+    assert f"{other:.0f} us in the median for a batch or a length that it has not seen" in readme
+    guards = statistics.median(added("compiled", "aligned"))
+    assert f"{guards:.0f} us of guards for a compiled loss that is called alone" in readme
+    imported = record.imports["from safeloss import SafeBCEWithLogitsLoss"].median
+    assert f"{imported:.0f} ms to import one loss" in readme
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo looks at what frames hold

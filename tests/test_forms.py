@@ -1,5 +1,6 @@
 """How large sizes are decides nothing: what one call means, every call of the same form means."""
 
+import itertools
 import random
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Size
 import safeloss
 from safeloss import SafeCrossEntropyLoss, SafeLossError, functional
 from safeloss._call import Call, Refusal
-from safeloss._memory import form
+from safeloss._memory import MOST_PLANS, form
 from safeloss._signature import Signature
 
 DRAWS = 600  # of each signature, around what it declares
@@ -163,3 +164,12 @@ def test_repairs_of_new_sizes(shape) -> None:
                 logits.movedim(-1, 1), targets, reduction="none"
             )
             assert torch.equal(loss(logits, given), expected)
+
+
+def test_the_store_of_forms_is_bounded() -> None:
+    loss, most = safeloss.SafeMSELoss(check_values="never"), 0
+    for shape in itertools.product((1, 2, 3), repeat=7):
+        x = torch.zeros(()).expand(shape)
+        assert loss(x, x) == 0
+        most = max(most, len(loss._memory.plans.forms))
+    assert 0 < len(loss._memory.plans.forms) <= most <= MOST_PLANS < 3**7

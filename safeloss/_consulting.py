@@ -1,0 +1,179 @@
+"""What a compiler is told of a call while it traces it: Python that is run, not traced.
+
+The reader runs on numbers of which every comparison is a question. Where one is open, the compiler
+is asked, and the reader begins anew with one more answer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from safeloss._call import Call, Refusal
+from safeloss._explaining import brief
+from safeloss._memory import memory_of
+from safeloss._signature import Named, Signature, Sources, unlisted
+from safeloss._symbolic import Came, Outcome, Shown, Term
+from safeloss._torch import constant_while_compiling
+from safeloss.errors import ArgumentTypeError
+
+
+class _Unanswered(Exception):  # noqa: N818  # it is no error
+    def __init__(self, asks: str, terms: tuple[Term, ...] = ()) -> None:
+        super().__init__()
+        self.asks, self.terms = asks, terms
+
+
+class _Unknown:
+    """The memory of a module, until somebody wants to know it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _Unanswered("memory")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise _Unanswered("memory")
+
+
+class _Comparisons:
+    """Those that have been made, in the order in which the reader comes to them."""
+
+    def __init__(self, answers: Sequence[bool]) -> None:
+        self.answers = answers
+        self.known: dict[Any, bool] = {}
+
+    def made(self, asks: str, one: Any, other: Any) -> bool:
+        if not all([isinstance(term, _Number | int) for term in (one, other)]):
+            return NotImplemented
+        terms = (_term(one), _term(other))
+        if terms[0] == terms[1]:
+            return asks == "="
+        if asks == "=" and terms[1] == (False, 0):
+            asks = "0"  # which even a size that only the data will tell is not
+        if (asks, terms) not in self.known:
+            if len(self.known) == len(self.answers):
+                raise _Unanswered(asks, terms)
+            self.known[asks, terms] = self.answers[len(self.known)]
+        return self.known[asks, terms]
+
+
+class _Number:
+    """A number of the call, which can be compared, and named by its place."""
+
+    __hash__ = None  # type: ignore[assignment]  # two that are equal look different
+
+    def __init__(self, place: int, comparisons: _Comparisons) -> None:
+        self.place = place
+        self.made = comparisons.made
+
+    def __repr__(self) -> str:
+        return f"\0{self.place}\0"
+
+    def __eq__(self, other: object) -> bool:
+        return self.made("=", self, other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self.made("<", self, other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self.made("<", other, self)
+
+    def __ge__(self, other: Any) -> bool:
+        return not self < other
+
+
+def _term(value: Any) -> Term:
+    return (True, value.place) if isinstance(value, _Number) else (False, value)
+
+
+def consultation(
+    signature: Signature, sources: Sources, module: bool
+) -> tuple[Callable[[], Shown], Callable[..., Outcome]]:
+    """What the compiler asks at first, and how to go on after each comparison."""
+    places = {name: position for position, name in enumerate(signature.names)}
+    show = Shown(
+        sources,
+        tuple(places[name] for name in signature.counts),
+        tuple(places[name] for name in signature.chosen),
+        tuple(places[name] for name in signature.tensors),
+    )
+
+    @constant_while_compiling
+    def shown() -> Shown:
+        return show
+
+    @constant_while_compiling
+    def consult(
+        memory: str, came: Sequence[Came], options: Sequence[Any], answers: Sequence[bool]
+    ) -> Outcome:
+        try:
+            return _outcome(signature, module, memory, came, options, _Comparisons(answers))
+        except _Unanswered as question:
+            return Outcome(signature, question.asks, question.terms)
+
+    return shown, consult
+
+
+def _outcome(
+    signature: Signature,
+    module: bool,
+    memory: str,
+    came: Sequence[Came],
+    options: Sequence[Any],
+    comparisons: _Comparisons,
+) -> Outcome:
+    inputs = signature.reader.inputs
+    counts = dict(zip(signature.counts, came))
+    tensors = dict(zip(signature.tensors, came[len(counts) :]))
+    for entry in inputs:
+        missing = entry.weight and tensors[entry.name] is True
+        if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
+            text = _terms(f"`{entry.name}` must be a tensor.")
+            return Outcome(signature, error=ArgumentTypeError, text=text)
+    known = memory_of(memory) if memory else _Unknown()
+    call = _call(signature, known if module else None, counts, tensors, options, comparisons)
+    misfit = unlisted(signature.choices, call.options, module)
+    if misfit:
+        return Outcome(signature, text=_terms(misfit))
+    reading = signature.reader.read(call)
+    if isinstance(reading, Refusal):
+        return Outcome(signature, error=reading.error, text=_terms(brief(inputs, call, reading)))
+    zero = signature.zero(reading, call)
+    if isinstance(zero, Refusal):
+        return Outcome(signature, error=zero.error, text=_terms(brief(inputs, call, zero)))
+    steps = []
+    for name, edit in reading.edits.items():
+        _, device, _ = tensors[name]  # type: ignore[misc]  # no other is edited
+        for method, arguments in edit.moves(call.shapes[name]) + edit.casts(device):
+            parts = arguments[0] if method == "view" else arguments
+            terms = tuple([_term(part) for part in parts])
+            steps.append((signature.names.index(name), method, terms))
+    if reading.settles and call.memory is not None:
+        call.memory.settled = True
+    positions = tuple(zip(signature.names, range(len(signature.names))))
+    return Outcome(signature, steps=tuple(steps), positions=positions, zero=zero)
+
+
+def _call(
+    signature: Signature,
+    memory: Any,
+    counts: Mapping[str, Came],
+    tensors: Mapping[str, Any],
+    options: Sequence[Any],
+    comparisons: _Comparisons,
+) -> Call:
+    """The call, of which the numbers are those that can be compared."""
+    given: Named = dict(zip(signature.chosen, options))
+    for place, (name, missing) in enumerate(counts.items()):
+        given[name] = None if missing else _Number(place, comparisons)
+    place, dtypes = len(counts), {}
+    shapes: dict[str, Any] = {}  # of what stands for integers
+    for name, tensor in tensors.items():
+        if isinstance(tensor, tuple):
+            dtypes[name], _, rank = tensor
+            shapes[name] = tuple([_Number(place + axis, comparisons) for axis in range(rank)])
+            place += rank
+    return signature.called(shapes, dtypes, given, memory)
+
+
+def _terms(text: str) -> tuple[Term, ...]:
+    """`text`, of which every other part is the place of a number."""
+    parts: list[str] = text.split("\0")
+    return tuple([(bool(n % 2), int(part) if n % 2 else part) for n, part in enumerate(parts)])
