@@ -9,7 +9,6 @@ from typing import Any
 
 from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
-from safeloss._memory import memory_of
 from safeloss._signature import Named, Signature, Sources, unlisted
 from safeloss._symbolic import Came, Outcome, Shown, Term
 from safeloss._torch import constant_while_compiling
@@ -22,14 +21,17 @@ class _Unanswered(Exception):  # noqa: N818  # it is no error
         self.asks, self.terms = asks, terms
 
 
-class _Unknown:
-    """The memory of a module, until somebody wants to know it."""
+class _Remembered:
+    """The memory of a module, as far as the compiler has told of it."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise _Unanswered("memory")
+    def __init__(self, settled: bool | None) -> None:
+        self._settled = settled
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise _Unanswered("memory")
+    @property
+    def settled(self) -> bool:
+        if self._settled is None:
+            raise _Unanswered("settled")
+        return self._settled
 
 
 class _Comparisons:
@@ -63,7 +65,7 @@ class _Number:
         self.place = place
         self.made = comparisons.made
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # which `_terms` finds again in a text
         return f"\0{self.place}\0"
 
     def __eq__(self, other: object) -> bool:
@@ -71,6 +73,9 @@ class _Number:
 
     def __lt__(self, other: Any) -> bool:
         return self.made("<", self, other)
+
+    def __le__(self, other: Any) -> bool:
+        return not self > other
 
     def __gt__(self, other: Any) -> bool:
         return self.made("<", other, self)
@@ -101,10 +106,14 @@ def consultation(
 
     @constant_while_compiling
     def consult(
-        memory: str, came: Sequence[Came], options: Sequence[Any], answers: Sequence[bool]
+        settled: bool | None,
+        came: Sequence[Came],
+        options: Sequence[Any],
+        answers: Sequence[bool],
     ) -> Outcome:
+        memory = _Remembered(settled) if module else None
         try:
-            return _outcome(signature, module, memory, came, options, _Comparisons(answers))
+            return _outcome(signature, memory, came, options, _Comparisons(answers))
         except _Unanswered as question:
             return Outcome(signature, question.asks, question.terms)
 
@@ -113,8 +122,7 @@ def consultation(
 
 def _outcome(
     signature: Signature,
-    module: bool,
-    memory: str,
+    memory: _Remembered | None,
     came: Sequence[Came],
     options: Sequence[Any],
     comparisons: _Comparisons,
@@ -127,9 +135,8 @@ def _outcome(
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
             text = _terms(f"`{entry.name}` must be a tensor.")
             return Outcome(signature, error=ArgumentTypeError, text=text)
-    known = memory_of(memory) if memory else _Unknown()
-    call = _call(signature, known if module else None, counts, tensors, options, comparisons)
-    misfit = unlisted(signature.choices, call.options, module)
+    call = _call(signature, memory, counts, tensors, options, comparisons)
+    misfit = unlisted(signature.choices, call.options, memory is not None)
     if misfit:
         return Outcome(signature, text=_terms(misfit))
     reading = signature.reader.read(call)
@@ -145,10 +152,9 @@ def _outcome(
             parts = arguments[0] if method == "view" else arguments
             terms = tuple([_term(part) for part in parts])
             steps.append((signature.names.index(name), method, terms))
-    if reading.settles and call.memory is not None:
-        call.memory.settled = True
+    settles = reading.settles and memory is not None
     positions = tuple(zip(signature.names, range(len(signature.names))))
-    return Outcome(signature, steps=tuple(steps), positions=positions, zero=zero)
+    return Outcome(signature, steps=tuple(steps), positions=positions, zero=zero, settles=settles)
 
 
 def _call(

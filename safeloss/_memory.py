@@ -1,16 +1,11 @@
 """What one loss has learnt from its calls."""
 
-import itertools
-import weakref
 from typing import Any
 
 from torch import Size
 
 MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
 _TELLING = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
-
-_memories: "weakref.WeakValueDictionary[str, Memory]" = weakref.WeakValueDictionary()
-_keys = itertools.count()
 
 
 class Plans(dict[Any, Any]):
@@ -60,20 +55,14 @@ def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
 
 
 class Memory:
-    """What one loss has learnt from its calls. Copies and pickles begin with no plans."""
+    """What one loss has learnt from its calls. Deep copies and pickles begin with no plans."""
 
-    __slots__ = ("__weakref__", "key", "plans", "settled", "unread")
+    __slots__ = ("plans", "settled", "unread")
 
     def __init__(self, settled: bool = False, unread: bool = True) -> None:
         self.plans = Plans()
         self.settled = settled  # a call has proved which axis holds the classes
         self.unread = unread  # no call's values have been read
-        self.key = str(next(_keys))  # by which a compiler, which knows strings, can ask for it
-        _memories[self.key] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.settled, self.unread)
-
-
-def memory_of(key: str) -> Memory:
-    return _memories[key]

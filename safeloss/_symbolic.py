@@ -31,13 +31,14 @@ class Outcome(NamedTuple):
     """What the compiler is told: a question to answer, an error to raise, or what to run."""
 
     signature: Signature
-    asks: str = ""  # how two numbers compare ("=", "<", "0"), or for the key of a "memory"
+    asks: str = ""  # how two numbers compare ("=", "<", "0"), or whether a module is "settled"
     terms: tuple[Term, ...] = ()
     error: type[SafeLossError] | None = None  # None is a plain `ValueError`
     text: tuple[Term, ...] = ()  # of an error, without the name of the loss
     steps: tuple[tuple[int, str, tuple[Term, ...]], ...] = ()  # by position, a method
     positions: tuple[tuple[str, int], ...] = ()  # of all arguments, by name
     zero: str = ""
+    settles: bool = False  # the module, which is not asked whether it was: that would be guarded on
 
 
 def traced_call(
@@ -51,7 +52,7 @@ def traced_call(
 
     `given` is what its face was given, after the module or None.
     """
-    owner, show, memory = given[0], shown(), ""
+    owner, show, settled = given[0], shown(), None
     moved = show.sources.arguments(given)
     counts = [moved[position] for position in show.counts]
     options = [moved[position] for position in show.options]
@@ -65,10 +66,10 @@ def traced_call(
         else:
             came.append(tensor is None)
     answers: list[bool] = []
-    outcome = consult(memory, came, options, answers)
+    outcome = consult(settled, came, options, answers)
     while outcome.asks:
-        if outcome.asks == "memory":  # or each instance of a loss would be compiled for itself
-            memory = owner._memory.key
+        if outcome.asks == "settled":
+            settled = True if owner._memory.settled else False  # noqa: SIM210  # see below
         else:
             one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
             fact = one < other if outcome.asks == "<" else one == other
@@ -76,13 +77,15 @@ def traced_call(
                 fact = decided(fact)
             # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
             answers = [*answers, True if fact else False]  # noqa: SIM210  # see above
-        outcome = consult(memory, came, options, answers)
+        outcome = consult(settled, came, options, answers)
     signature = outcome.signature
     if outcome.text:
         name = signature.name if owner is None else type(owner).__name__
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
         text = f"{name}: {''.join(words)}"
         raise ValueError(text) if outcome.error is None else outcome.error(text)
+    if outcome.settles:
+        owner._memory.settled = True
     for position, method, parts in outcome.steps:
         values = [numbers[term] if placed else term for placed, term in parts]
         if method == "view":

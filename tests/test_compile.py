@@ -165,13 +165,23 @@ def test_modules_share_what_was_compiled() -> None:
     def step(loss, x, target):
         return loss(x, target)
 
-    for _ in range(3):
-        for loss, target in (
-            (SafeCrossEntropyLoss(), torch.zeros(4).long()),
-            (SafeBCEWithLogitsLoss(), torch.zeros(4, 3)),
-        ):
-            step(loss, torch.randn(4, 3), target)
-    assert len(counter.graphs) == 2
+    for _ in range(12):
+        step(SafeCrossEntropyLoss(), torch.randn(4, 3), torch.zeros(4).long())
+        step(SafeBCEWithLogitsLoss(), torch.randn(4, 3), torch.zeros(4, 3))
+        step(SafeCrossEntropyLoss(), torch.randn(4, 3, 5), torch.zeros(4, 5).long())
+    assert len(counter.graphs) == 3
+
+
+def test_a_compilation_that_fails_settles_nothing() -> None:
+    loss = SafeCrossEntropyLoss()
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def step(x, target):
+        print(loss(x, target).item())
+
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        step(torch.randn(4, 3, 5), torch.zeros(4, 5).long())
+    assert not loss._memory.settled
 
 
 def test_a_call_that_settles_nothing_leaves_the_tie() -> None:
