@@ -2,8 +2,8 @@
 
 `@checked` reads a kernel's signature once, at import. From then on a call takes one of three ways:
 one whose signature was seen before is a look-up (`_faces`), a new one is read, verified by
-beartype and remembered (`_planning`), and inside a compiler the same reading runs on symbolic
-sizes (`_symbolic`).
+beartype and remembered (`_planning`), and inside a compiler (`_symbolic`) the same reading asks how
+sizes compare.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from safeloss._memory import Memory
 from safeloss._planning import Plan, new_call
 from safeloss._signature import LEGACY, Total, signature_of, validate
 from safeloss._symbolic import traced_call
+from safeloss._verifying import ours
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
@@ -62,14 +63,14 @@ def verify_weights(module: Any, **weights: Any) -> None:
     """Tensors, or None: said before torch's constructor fails on anything else."""
     wrong = [name for name, value in weights.items() if not isinstance(value, Tensor | None)]
     if wrong:
-        inputs = module.forward.signature.reader.inputs
+        inputs = ours(module).forward.signature.reader.inputs
         declared = tuple(entry for entry in inputs if entry.name in weights)
         raise explain_type(type(module).__name__, declared, weights, wrong)
 
 
 def prepare(module: Any, **options: Any) -> None:
     """Give a module its own options, which torch's constructor does not take, and a memory."""
-    signature, name = module.forward.signature, type(module).__name__
+    signature, name = ours(module).forward.signature, type(module).__name__
     validate(name, signature.choices, {**vars(module), **options}, True)
     for option, value in options.items():
         setattr(module, option, value)

@@ -135,6 +135,10 @@ def _outcome(
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
             text = _terms(f"`{entry.name}` must be a tensor.")
             return Outcome(signature, error=ArgumentTypeError, text=text)
+    for place, (name, kind) in enumerate(counts.items()):
+        if kind in ("bool", "float", "str"):
+            number = _Number(place, comparisons)
+            return Outcome(signature, text=_terms(f"{name} must be an integer; it is {number}."))
     call = _call(signature, memory, counts, tensors, options, comparisons)
     misfit = unlisted(signature.choices, call.options, memory is not None)
     if misfit:
@@ -147,7 +151,7 @@ def _outcome(
         return Outcome(signature, error=zero.error, text=_terms(brief(inputs, call, zero)))
     steps = []
     for name, edit in reading.edits.items():
-        _, device, _ = tensors[name]  # type: ignore[misc]  # no other is edited
+        _, device, _ = tensors[name]  # type: ignore[misc, str-unpack]  # no other is edited
         for method, arguments in edit.moves(call.shapes[name]) + edit.casts(device):
             parts = arguments[0] if method == "view" else arguments
             terms = tuple([_term(part) for part in parts])
@@ -167,8 +171,8 @@ def _call(
 ) -> Call:
     """The call, of which the numbers are those that can be compared."""
     given: Named = dict(zip(signature.chosen, options))
-    for place, (name, missing) in enumerate(counts.items()):
-        given[name] = None if missing else _Number(place, comparisons)
+    for place, (name, kind) in enumerate(counts.items()):
+        given[name] = None if kind == "NoneType" else _Number(place, comparisons)
     place, dtypes = len(counts), {}
     shapes: dict[str, Any] = {}  # of what stands for integers
     for name, tensor in tensors.items():

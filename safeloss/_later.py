@@ -5,9 +5,9 @@ What a package has is said once, in its stub (`__init__.pyi`), to type checkers 
 
 import ast
 import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 
@@ -19,7 +19,8 @@ def later(
     `missing` are names that this torch has nothing for.
     """
     module = sys.modules[package]
-    stub = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text())
+    text = pkgutil.get_data(package, "__init__.pyi")  # which need not be in a file
+    stub = ast.parse(text or b"")
     places, public = {}, []
     for node in stub.body:
         if isinstance(node, ast.ImportFrom):
@@ -37,6 +38,6 @@ def later(
         return found
 
     def names() -> list[str]:
-        return sorted({*vars(module), *public})
+        return sorted({*vars(module), *places}.difference(missing))
 
     return get, names, public

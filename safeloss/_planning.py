@@ -19,6 +19,7 @@ from safeloss._trace import with_history
 from safeloss._verifying import (
     face_of,
     name_of,
+    ours,
     refusal_of,
     verify_hints,
     verify_types,
@@ -71,7 +72,8 @@ def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key
         return _recorded(signature, owner, arguments)
     try:
         with unobserved() as traced:
-            plan = _plan(signature, owner, arguments, key, traced)
+            kept = None if _computed(sources, owner) else key
+            plan = _plan(signature, owner, arguments, kept, traced)
     except SafeLossError as refusal:
         raise _told(refusal, signature, arguments) from None
     try:
@@ -82,6 +84,14 @@ def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key
         if explained is None:
             raise
         raise _told(explained, signature, arguments) from None
+
+
+def _computed(sources: Sources, owner: Any) -> bool:
+    """Whether a subclass computes an attribute, by a property, that a hit would read as stored."""
+    if owner is None or type(owner) is ours(owner):
+        return False
+    attributes = [source[1] for source in sources.each if source is not None and source[1]]
+    return any(hasattr(getattr(type(owner), name, None), "__set__") for name in attributes)
 
 
 def _told(
@@ -130,7 +140,7 @@ def _plan(
     plan = Plan(signature, reading, zero, always, number, steps)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
-    if counted and not (key is None or unread or symbolic or transformed()):
+    if counted and not (key is None or unread or symbolic or traced or transformed()):
         plain = not (reading.edits or zero or always)
         kept = number if plain else plan
         with contextlib.suppress(TypeError):  # an option without a hash: read on every call
@@ -166,7 +176,8 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
     """`torch.fx` traces into what is not torch's: be a leaf, as native is, and keep the check."""
     proxies = [argument for argument in arguments if isinstance(argument, Proxy)]
     tracer: Any = proxies[0].tracer
-    if owner is not None and owner is not tracer.root:
+    overridden = owner is not None and type(owner).forward is not ours(owner).forward
+    if owner is not None and owner is not tracer.root and not overridden:
         path = tracer.path_of_module(owner)
         named = dict(zip(signature.names, arguments))
         inputs = tuple(named[name] for name in owner.forward.inputs)

@@ -15,7 +15,8 @@ from safeloss._torch import decided
 from safeloss.errors import SafeLossError
 
 Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
-Came: TypeAlias = tuple[torch.dtype, str, int] | bool  # of a tensor; or whether it is None
+# Of a count the name of its type; of a tensor what is known of it, or whether it is None.
+Came: TypeAlias = str | tuple[torch.dtype, str, int] | bool
 
 
 class Shown(NamedTuple):
@@ -57,7 +58,7 @@ def traced_call(
     counts = [moved[position] for position in show.counts]
     options = [moved[position] for position in show.options]
     numbers: list[Any] = [0 if count is None else count for count in counts]
-    came: list[Any] = [count is None for count in counts]
+    came: list[Any] = [type(count).__name__ for count in counts]
     for position in show.tensors:
         tensor = moved[position]
         if isinstance(tensor, Tensor):

@@ -107,9 +107,12 @@ def face_of(signature: Signature, owner: Any) -> Face:
     if owner is None:
         callee = f"safeloss.functional.{signature.name}"
         return Face(signature.name, callee, False, signature.kernel)
-    # The class that a user can name: theirs may be a subclass.
-    ours = next(kind for kind in type(owner).__mro__ if kind.__module__.startswith("safeloss."))
-    return Face(type(owner).__name__, ours.__name__, True, signature.kernel)
+    return Face(type(owner).__name__, ours(owner).__name__, True, signature.kernel)
+
+
+def ours(module: Any) -> Any:
+    """The class of ours, which a user can name: that of the module may be a subclass of theirs."""
+    return next(kind for kind in type(module).__mro__ if kind.__module__.startswith("safeloss."))
 
 
 def name_of(signature: Signature, owner: Any) -> str:

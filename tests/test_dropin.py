@@ -301,3 +301,63 @@ def test_torch_function_modes_and_subclasses(loss: Loss) -> None:
 def test_the_canonical_name() -> None:
     assert safeloss.SafeCrossEntropy is safeloss.SafeCrossEntropyLoss
     assert repr(safeloss.SafeCrossEntropy()) == "SafeCrossEntropyLoss()"
+
+
+# Subclasses --------------------------------------------------------------------------------------
+
+
+class Doubled(safeloss.SafeCrossEntropyLoss):
+    """What users write over native losses: more, around what the loss does."""
+
+    def forward(self, input, target):
+        return 2 * super().forward(input, target)
+
+
+class Holder(nn.Module):
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, input, target):
+        return self.loss(input, target)
+
+
+def test_a_subclass_with_a_forward_of_its_own() -> None:
+    weight, x, target = torch.rand(3), torch.randn(4, 3), torch.zeros(4).long()
+    loss, expected = Doubled(weight), 2 * nn.functional.cross_entropy(x, target, weight)
+    for _ in range(2):
+        assert torch.equal(loss(x, target), expected)
+    holder = Holder(loss)
+    assert torch.equal(torch.fx.symbolic_trace(holder)(x, target), expected)
+    torch._dynamo.reset()
+    compiled = torch.compile(holder, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, target), expected)
+    with pytest.raises(safeloss.DTypeError, match=r"^Doubled: "):
+        loss(x, target.float())
+
+
+class Annealed(safeloss.SafeSmoothL1Loss):
+    scale = 4.0
+
+    @property
+    def beta(self) -> float:
+        return vars(self)["beta"] * self.scale
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        vars(self)["beta"] = value
+
+
+def test_a_subclass_that_computes_an_attribute() -> None:
+    loss, x, y = Annealed(check_values="never"), torch.zeros(5), torch.ones(5)
+    for _ in range(3):
+        assert loss(x, y) == nn.functional.smooth_l1_loss(x, y, beta=4.0)
+    loss.scale = 1.0
+    assert loss(x, y) == nn.functional.smooth_l1_loss(x, y, beta=1.0)
+
+
+def test_a_trace_leaves_nothing_to_go_by() -> None:
+    loss = safeloss.SafeCrossEntropyLoss(check_values="never")
+    torch.jit.trace(Holder(loss), (torch.randn(2), torch.tensor(True)))
+    with pytest.raises(safeloss.DTypeError):  # a bool names one of two classes, not of five
+        loss(torch.randn(5), torch.tensor(True))

@@ -1,9 +1,11 @@
 """Safety is not lost by accident: flags of the interpreter, processes, threads, long runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -148,6 +150,8 @@ def test_nothing_heavy_is_imported(program) -> None:
     assert not heavy
 
 
+ROOT = Path(safeloss.__file__).parents[1]
+
 LATER = """
 import sys
 import safeloss
@@ -171,6 +175,15 @@ def test_the_stub_says_what_there_is(package) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'SafeNothing'"):
         package.SafeNothing  # noqa: B018  # it is imported
     assert not hasattr(package, "__path_of_nothing__")
+
+
+def test_a_zip_will_do(tmp_path) -> None:
+    """The stubs need not be files."""
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", ROOT, "safeloss")
+    found = f"import sys; sys.path.insert(0, {archive!r}); import safeloss"
+    (line,) = python("-c", f"{found}; print(safeloss.__file__, safeloss.SafeMSELoss())")
+    assert line.startswith(archive)
+    assert line.endswith("SafeMSELoss()")
 
 
 def test_names_are_those_of_their_modules() -> None:
