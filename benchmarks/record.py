@@ -68,7 +68,10 @@ class Record:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        kept = asdict(self)
+        rows = ",\n".join([json.dumps(row) for row in kept.pop("rows")])
+        rest = json.dumps(kept, indent=1).removesuffix("\n}")
+        path.write_text(f'{rest},\n "rows": [\n{rows}\n ]\n}}\n')
 
 
 def load(path: Path) -> Record:

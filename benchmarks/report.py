@@ -7,6 +7,7 @@ from benchmarks.plots import added_at_one, ratio_by_size
 from benchmarks.record import Record, Row
 from benchmarks.tables import HEADINGS, SECTIONS, between, cells_of, pass_of
 
+BY_SIZE = ("eager", "function", "compiled")  # the sections that have many sizes
 ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
 
 
@@ -20,7 +21,6 @@ def write(record: Record, folder: Path) -> None:
 
 def page(record: Record) -> str:
     """The page, which says nothing that is not in `record`."""
-    threads = sorted({row.threads for row in record.rows if row.section == "eager"})
     parts = [
         "# Benchmarks",
         "Written by `python -m benchmarks --report docs/`; do not edit.",
@@ -40,11 +40,12 @@ def page(record: Record) -> str:
         "## Ratio to native, by size",
         f"![Ratio to native against the number of elements]({RATIO})",
     ]
-    for count in threads:
-        parts += [f"On {count} thread{'s' if count > 1 else ''}:", _by_size(record, count)]
+    parts += _by_size(record, "eager")
     for section, title in SECTIONS.items():
         rows = [row for row in record.rows if row.section == section]
-        if section != "eager" and rows:
+        if section in BY_SIZE[1:] and rows:
+            parts += [f"## {title}", *_by_size(record, section)]
+        elif section not in BY_SIZE and rows:
             parts += [f"## {title}", _markdown(HEADINGS, [cells_of(row) for row in rows])]
     missing = [name for name, there in record.others.items() if not there]
     if missing:
@@ -66,17 +67,28 @@ def _where(record: Record) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, {names}; {pace} of {record.date[:10]}."
 
 
-def _by_size(record: Record, threads: int) -> str:
-    rows = [row for row in record.rows if row.section == "eager" and row.threads == threads]
-    sizes = sorted({row.elements for row in rows})
-    lines: dict[tuple[str, str, str], dict[int, str]] = {}
-    for row in rows:
-        line = lines.setdefault((row.loss, pass_of(row), row.arm or "-"), {})
-        line[row.elements] = _ratio(row)
-    headings = ("loss", "pass", "way", *(f"{size:,}" for size in sizes))
-    return _markdown(
-        headings, [(*key, *(line.get(size, "") for size in sizes)) for key, line in lines.items()]
-    )
+def _by_size(record: Record, section: str) -> list[str]:
+    """Ratios, a column for each number of elements, and what the fewest cost more."""
+    found = [row for row in record.rows if row.section == section]
+    parts = []
+    for threads in sorted({row.threads for row in found}):
+        rows = [row for row in found if row.threads == threads]
+        sizes = sorted({row.elements for row in rows})
+        lines: dict[tuple[str, str, str], dict[int, Row]] = {}
+        for row in rows:
+            lines.setdefault((row.loss, pass_of(row), row.arm or "-"), {})[row.elements] = row
+        headings = (*("loss", "pass", "way"), *(f"{size:,}" for size in sizes), "us added at first")
+        cells = [
+            (*key, *(_ratio(line[size]) for size in sizes), _added(line[sizes[0]]))
+            for key, line in lines.items()
+        ]
+        count = f"On {threads} thread{'s' if threads > 1 else ''}, ratios by number of elements:"
+        parts += [count, _markdown(headings, cells)]
+    return parts
+
+
+def _added(row: Row) -> str:
+    return "failed" if row.overhead_us is None else f"{row.overhead_us.median:+.1f}"
 
 
 def _ratio(row: Row) -> str:

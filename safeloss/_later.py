@@ -3,12 +3,32 @@
 What a package has is said once, in its stub (`__init__.pyi`), to type checkers and to Python.
 """
 
-import ast
 import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
+
+
+def read(package: str) -> tuple[dict[str, str], list[str]]:
+    """The modules that the stub imports names from, by name, and the names that it lists.
+
+    Word by word: a syntax tree is so many objects that Python may collect those of torch meanwhile,
+    which takes longer than all the rest.
+    """
+    stub = pkgutil.get_data(package, "__init__.pyi") or b""  # it need not be a file
+    places, listed, module = {}, [], ""
+    words = iter(stub.decode().translate(str.maketrans("(),[]=", "      ")).split())
+    for word in words:
+        if word == "from":
+            module = next(words)
+        elif word == "as":
+            next(words)
+        elif word.startswith('"'):
+            listed.append(word.strip('"'))
+        elif word not in ("import", "__all__"):
+            places[word] = module
+    return places, listed
 
 
 def later(
@@ -19,14 +39,8 @@ def later(
     `missing` are names that this torch has nothing for.
     """
     module = sys.modules[package]
-    text = pkgutil.get_data(package, "__init__.pyi")  # which need not be in a file
-    stub = ast.parse(text or b"")
-    places, public = {}, []
-    for node in stub.body:
-        if isinstance(node, ast.ImportFrom):
-            places.update({alias.name: str(node.module) for alias in node.names})
-        elif isinstance(node, ast.Assign):
-            public = [name for name in ast.literal_eval(node.value) if name not in missing]
+    places, listed = read(package)
+    public = [name for name in listed if name not in missing]
 
     def get(name: str) -> Any:
         if name not in places or name in missing:

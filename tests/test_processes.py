@@ -1,5 +1,6 @@
 """Safety is not lost by accident: flags of the interpreter, processes, threads, long runs."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import safeloss
 from safeloss import LayoutError, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 from safeloss import functional as SF
+from safeloss._later import read
 from safeloss._memory import MOST_PLANS
 
 
@@ -172,6 +174,12 @@ def test_the_stub_says_what_there_is(package) -> None:
     assert set(package.__all__) <= set(dir(package))
     for name in package.__all__:
         assert getattr(package, name) is not None
+    tree = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    places = {alias.name: node.module for node in imports for alias in node.names}
+    listed = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert [places, *listed] == list(read(package.__name__))
+    assert set(listed[0]) <= set(places)
     with pytest.raises(AttributeError, match="has no attribute 'SafeNothing'"):
         package.SafeNothing  # noqa: B018  # it is imported
     assert not hasattr(package, "__path_of_nothing__")
