@@ -66,6 +66,18 @@ class Signature(NamedTuple):
     has_total: bool
     memory: Memory  # of the function; modules have their own
 
+    def key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """What the verdict on a call depends on, to be looked up by; None if it cannot be."""
+        parts: list[Any] = []
+        for name, value in zip(self.names, arguments):
+            if name in self.tensors and value is not None:
+                if not isinstance(value, Tensor):
+                    return None
+                parts.append((value.shape, value.dtype))
+            elif name in self.tensors or name in self.counts or name in self.chosen:
+                parts.append(value)
+        return tuple(parts)
+
     def call(self, memory: Memory | None, named: Named) -> Call:
         """What the verdict on a call depends on."""
         shapes, dtypes, options = {}, {}, {}

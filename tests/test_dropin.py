@@ -352,8 +352,23 @@ def test_a_subclass_that_computes_an_attribute() -> None:
     loss, x, y = Annealed(check_values="never"), torch.zeros(5), torch.ones(5)
     for _ in range(3):
         assert loss(x, y) == nn.functional.smooth_l1_loss(x, y, beta=4.0)
+    assert len(loss._memory.plans) == 1
     loss.scale = 1.0
     assert loss(x, y) == nn.functional.smooth_l1_loss(x, y, beta=1.0)
+
+
+def test_a_weight_that_is_a_parameter() -> None:
+    """Which native takes too, and which is known by its shape like any other."""
+    loss, native = safeloss.SafeBCEWithLogitsLoss(), nn.BCEWithLogitsLoss()
+    for module in (loss, native):
+        del module.pos_weight
+        module.pos_weight = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]), requires_grad=False)
+    for batch in (4, 4, 5, 6):
+        x, target = torch.randn(batch, 3), torch.rand(batch, 3)
+        assert torch.equal(loss(x, target), native(x, target))
+    assert len(loss._memory.plans.forms) == 1
+    with pytest.raises(safeloss.LayoutError):
+        loss(torch.randn(4, 2), torch.rand(4, 2))
 
 
 def test_a_trace_leaves_nothing_to_go_by() -> None:
