@@ -189,3 +189,15 @@ def test_a_call_that_settles_nothing_leaves_the_tie() -> None:
     torch.compile(module, backend="eager")(torch.randn(4, 3), torch.zeros(4).long())
     with pytest.raises(safeloss.AmbiguousLayoutError):
         module(torch.randn(2, 3, 3), torch.zeros(2, 3).long())
+
+
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.13"), reason="the page says what this release does"
+)
+def test_sizes_that_only_the_data_will_tell() -> None:
+    inputs = torch.randn(4, 1), torch.rand(4, 1)
+    for tensor in inputs:
+        torch._dynamo.decorators.mark_unbacked(tensor, 0)
+    compiled = torch.compile(safeloss.SafePoissonNLLLoss(), backend="eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.UserError, match="data-dependent"):
+        compiled(*inputs)
