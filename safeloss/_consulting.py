@@ -11,7 +11,7 @@ from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
 from safeloss._signature import Named, Signature, Sources, unlisted
 from safeloss._symbolic import Came, Outcome, Shown, Term
-from safeloss._torch import constant_while_compiling
+from safeloss._torch import constant_while_compiling, exporting
 from safeloss.errors import ArgumentTypeError
 
 
@@ -156,7 +156,7 @@ def _outcome(
             parts = arguments[0] if method == "view" else arguments
             terms = tuple([_term(part) for part in parts])
             steps.append((signature.names.index(name), method, terms))
-    settles = reading.settles and memory is not None
+    settles = reading.settles and memory is not None and not exporting()
     positions = tuple(zip(signature.names, range(len(signature.names))))
     return Outcome(signature, steps=tuple(steps), positions=positions, zero=zero, settles=settles)
 

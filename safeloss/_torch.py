@@ -26,6 +26,11 @@ def transformed() -> bool:
     return _C._functorch.peek_interpreter_stack() is not None
 
 
+def exporting() -> bool:
+    """Whether `torch.export` is at work, which warns of what a module remembers."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
 def tracing() -> bool:
     """Whether `torch.jit.trace` is active, under which sizes are tensors."""
     return _C._get_tracing_state() is not None

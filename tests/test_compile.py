@@ -81,7 +81,7 @@ def test_where_native_breaks_the_graph_so_may_ours(loss: Loss) -> None:
 @over_compiled
 def test_few_guards_are_added_to_those_of_native(loss: Loss) -> None:
     """They are checked at every call; the reader itself must leave none."""
-    most = 16 if torch.__version__ >= "2.8" else 28  # older ones guard on whatever is closed over
+    most = 20 if torch.__version__ >= "2.8" else 32  # older ones guard on whatever is closed over
     safe, native = build(loss, Drawn([], loss.options))
     inputs = loss.batch(4)
     assert guards(safe, inputs) <= guards(native, inputs) + most
