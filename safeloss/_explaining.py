@@ -204,7 +204,7 @@ def table(inputs: tuple[Input, ...], call: Call) -> tuple[Argument, ...]:
 
 def describe(dtype: torch.dtype, shape: Iterable[int]) -> str:
     """`float32 [32, 1]`."""
-    # `f"{size}"` is what Dynamo can do with a symbolic size.
+    # `f"{size}"` is what Dynamo can do with a symbolic size, in a typed head.
     return f"{str(dtype).replace('torch.', '')} [{', '.join([f'{size}' for size in shape])}]"
 
 

@@ -15,7 +15,7 @@ from safeloss._torch import decided
 from safeloss.errors import SafeLossError
 
 Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
-# Of a count the name of its type; of a tensor what is known of it, or whether it is None.
+# Of a count the name of its type; of a tensor what is known of it, or else whether it is None.
 Came: TypeAlias = str | tuple[torch.dtype, str, int] | bool
 
 
@@ -70,7 +70,7 @@ def traced_call(
     outcome = consult(settled, came, options, answers)
     while outcome.asks:
         if outcome.asks == "settled":
-            settled = True if owner._memory.settled else False  # noqa: SIM210  # see below
+            settled = owner._memory.settled
         else:
             one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
             fact = one < other if outcome.asks == "<" else one == other

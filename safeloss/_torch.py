@@ -45,9 +45,6 @@ def constant_while_compiling(function: Any) -> Any:
     return function
 
 
-constant_while_compiling(transformed)  # Dynamo itself guards on the stack of transforms
-
-
 def active_modes() -> list[TorchFunctionMode]:
     """Those that see the calls of torch's functions in this thread, the outermost first."""
     return [_C._get_function_stack_at(depth) for depth in range(_C._len_torch_function_stack())]
