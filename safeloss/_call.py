@@ -107,6 +107,9 @@ class Reading(NamedTuple):
     def binding(self, axes: Axes) -> "Reading":
         return Reading(axes, self.patterns, self.edits, self.exact, self.settles)
 
+    def editing(self, axes: Axes, edits: Mapping[str, Edit]) -> "Reading":
+        return Reading(axes, self.patterns, edits, self.exact, self.settles)
+
     def settling(self) -> "Reading":
         return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)
 

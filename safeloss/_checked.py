@@ -6,38 +6,52 @@ beartype and remembered (`_planning`), and inside a compiler (`_symbolic`) the s
 sizes compare.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from safeloss import _faces
 from safeloss._explaining import explain_type
-from safeloss._memory import Memory
-from safeloss._planning import Plan, new_call
+from safeloss._module import memory_of
+from safeloss._planning import Plan, explain_native_error, new_call
 from safeloss._signature import LEGACY, Total, signature_of, validate
 from safeloss._symbolic import traced_call
 from safeloss._verifying import ours
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
-_LONG_WAYS = {"new_call": new_call, "traced_call": traced_call, "Plan": Plan}
+_LONG_WAYS = {
+    "new_call": new_call,
+    "traced_call": traced_call,
+    "explain_native_error": explain_native_error,
+    "Plan": Plan,
+}
 
 
-def checked(kernel: _Kernel) -> _Kernel:
-    """`kernel` with its signature as a check: the same name, parameters and docstring."""
-    function: _Kernel = _checked(kernel, None)
+@overload
+def checked(kernel: _Kernel) -> _Kernel: ...
+@overload
+def checked(
+    *, total: Total | None = None, undefined_if_empty: bool = False
+) -> Callable[[_Kernel], _Kernel]: ...
+def checked(
+    kernel: Any = None, *, total: Total | None = None, undefined_if_empty: bool = False
+) -> Any:
+    """`kernel` with its signature as a check: the same name, parameters and docstring.
+
+    The return annotation is the shape of `reduction="none"`. `total` computes the divisor of the
+    mean where that depends on values, and `undefined_if_empty` says that PyTorch returns
+    uninitialised memory for a mean over zero elements.
+    """
+    if kernel is None:
+        return functools.partial(checked, total=total, undefined_if_empty=undefined_if_empty)
+    signature = signature_of(kernel, total, undefined_if_empty)
+    function = _faces.function(signature, _LONG_WAYS)
+    function.signature = signature
     return function
-
-
-def checked_mean(total: Total) -> Callable[[_Kernel], _Kernel]:
-    """`checked` for a kernel whose mean divides by `total` of its arguments, which are values."""
-
-    def decorate(kernel: _Kernel) -> _Kernel:
-        checked: _Kernel = _checked(kernel, total)
-        return checked
-
-    return decorate
 
 
 def forward_of(function: Any, **renamed: str | None) -> Any:
@@ -69,16 +83,10 @@ def verify_weights(module: Any, **weights: Any) -> None:
 
 
 def prepare(module: Any, **options: Any) -> None:
-    """Give a module its own options, which torch's constructor does not take, and a memory."""
+    """Give a module its own options, which torch's constructor does not take."""
     signature, name = ours(module).forward.signature, type(module).__name__
-    validate(name, signature.choices, {**vars(module), **options}, True)
     for option, value in options.items():
         setattr(module, option, value)
-    module._memory = Memory()
-
-
-def _checked(kernel: Any, total: Total | None) -> Any:
-    signature = signature_of(kernel, total)
-    function = _faces.function(signature, _LONG_WAYS)
-    function.signature = signature
-    return function
+    if not is_dynamo_compiling():  # there the call itself looks at them
+        validate(name, signature.choices, vars(module), True)
+        memory_of(module)

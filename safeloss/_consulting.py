@@ -47,8 +47,8 @@ class _Comparisons:
         terms = (_term(one), _term(other))
         if terms[0] == terms[1]:
             return asks == "="
-        if asks == "=" and terms[1] == (False, 0):
-            asks = "0"  # which even a size that only the data will tell is not
+        if asks == "=" and not (terms[0][0] and terms[1][0]):
+            asks = "0"  # a size that only the data will tell is none that is written in a layout
         if (asks, terms) not in self.known:
             if len(self.known) == len(self.answers):
                 raise _Unanswered(asks, terms)
@@ -146,9 +146,9 @@ def _outcome(
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
         return Outcome(signature, error=reading.error, text=_terms(brief(inputs, call, reading)))
-    zero = signature.zero(reading, call)
-    if isinstance(zero, Refusal):
-        return Outcome(signature, error=zero.error, text=_terms(brief(inputs, call, zero)))
+    strategy = signature.mean_strategy(reading, call)
+    if isinstance(strategy, Refusal):
+        return Outcome(signature, error=strategy.error, text=_terms(brief(inputs, call, strategy)))
     steps = []
     for name, edit in reading.edits.items():
         _, device, _ = tensors[name]  # type: ignore[misc, str-unpack]  # no other is edited
@@ -156,9 +156,15 @@ def _outcome(
             parts = arguments[0] if method == "view" else arguments
             terms = tuple([_term(part) for part in parts])
             steps.append((signature.names.index(name), method, terms))
-    settles = reading.settles and memory is not None and not exporting()
     positions = tuple(zip(signature.names, range(len(signature.names))))
-    return Outcome(signature, steps=tuple(steps), positions=positions, zero=zero, settles=settles)
+    return Outcome(
+        signature,
+        steps=tuple(steps),
+        positions=positions,
+        strategy=strategy,
+        learns=not exporting(),  # which warns of a module that changes
+        settles=reading.settles,
+    )
 
 
 def _call(

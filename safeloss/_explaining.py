@@ -33,7 +33,6 @@ from safeloss.errors import (
     Argument,
     ArgumentTypeError,
     DeviceError,
-    DTypeError,
     SafeLossError,
     ValueRangeError,
 )
@@ -41,6 +40,10 @@ from safeloss.errors import (
 _MOST_FIXES = 3
 # What torch raises about arguments; any other type is about something else.
 _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
+# How it says that numbers are wrong: an index past the classes, a probability of 2, ...
+_VALUES = re.compile(
+    "out of (bounds|range)|between 0 and 1|negative entr|values should be|_lengths|at dimension"
+)
 _SMALL = 1024  # elements: up to here native is tried on real zeros, beyond it on meta tensors
 
 
@@ -70,7 +73,7 @@ def explain(
         face.name,
         refusal.rule,
         arguments=table(inputs, call),
-        native=_native(face.kernel, call),
+        native="" if refusal.error is ValueRangeError else _native(face.kernel, call),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
@@ -140,40 +143,44 @@ def explain_value(
     )
 
 
-def explain_failure(
+def is_about_arguments(error: Exception) -> bool:
+    """Whether PyTorch raised `error` itself, and of a type that it raises about arguments."""
+    return type(error) in _PLAIN and raised_by_torch(error)
+
+
+def is_about_values(error: Exception) -> bool:
+    """Whether PyTorch complains of numbers, so that our rules may say which and why."""
+    return _VALUES.search(str(error)) is not None
+
+
+def explain_devices(
     face: Face,
     arguments: tuple[Argument, ...],
     tensors: Mapping[str, Tensor],
     error: Exception,
 ) -> SafeLossError | None:
-    """Our error for what only native noticed; None for what is not about the arguments."""
-    if type(error) not in _PLAIN or not raised_by_torch(error):
-        return None  # out of memory, an exception of the user's own, ...
+    """Our error for tensors on devices that native does not take together; None for others."""
     devices = {tensor.device for tensor in tensors.values()}
-    if len(devices) > 1 and "device" in str(error):
-        rows = tuple(
-            row._replace(came=f"{row.came} on {tensors[row.name].device}") for row in arguments
-        )
-        first = next(iter(tensors))
-        fixes = tuple(
-            f"{name}.to({first}.device)"
-            for name, tensor in tensors.items()
-            if tensor.device != tensors[first].device
-        )
-        rule = "the tensors are on different devices."
-        return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
-    about = (
-        DTypeError
-        if re.search(r"not implemented for|dtype|scalar type", str(error))
-        else SafeLossError
+    if len(devices) < 2 or "device" not in str(error):
+        return None
+    rows = tuple(
+        row._replace(came=f"{row.came} on {tensors[row.name].device}") for row in arguments
     )
-    said = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return about.about(
-        face.name,
-        "PyTorch refuses these arguments.",
-        arguments=arguments,
-        native=f"{native_name(face.kernel)} raises {type(error).__name__}: {said}",
+    first = next(iter(tensors))
+    fixes = tuple(
+        f"{name}.to({first}.device)"
+        for name, tensor in tensors.items()
+        if tensor.device != tensors[first].device
     )
+    rule = "the tensors are on different devices."
+    return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
+
+
+def add_note(face: Face, arguments: tuple[Argument, ...], error: Exception) -> None:
+    """Say below the error of PyTorch what the loss was called with (since Python 3.11)."""
+    if hasattr(error, "add_note"):
+        came = ", ".join(f"{row.name} {row.came}" for row in arguments)
+        error.add_note(f"{face.name} was called with {came}.")
 
 
 def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:

@@ -10,6 +10,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch.nn.functional as F
+from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
@@ -17,8 +19,8 @@ from safeloss._call import OURS
 from safeloss._consulting import consultation
 from safeloss._signature import Sources
 
-# A hit runs native at once. Whatever fails, be it that the signature is new, that sizes are
-# symbolic or that native raises, takes the long way, which explains it.
+# Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
+# no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
 _TEMPLATE = """\
 def make({names}):
     def {name}({parameters}):
@@ -30,9 +32,14 @@ def make({names}):
             {prepare}
             key = {key}
             plan = plans[key]
-            {native}
-        except Exception:  # whatever it is, the long way meets it again, and explains it
+        except (KeyError, AttributeError, TypeError):
             pass
+        else:
+            try:
+                {native}
+            except Exception as error:
+                explain_native_error(signature, sources, {given}, error)
+                raise
         return new_call(signature, sources, {given}, key)
     return {name}
 """
@@ -130,8 +137,12 @@ def _key(signature: Any, arguments: Mapping[str, str]) -> str:
     for parameter in signature.parameters:
         source = arguments[parameter.name]
         if parameter.name not in tensors:
-            if parameter.name in deciding and source != "None":  # which never changes
-                parts.append(source)
+            if source == "None" or parameter.name not in deciding:
+                continue  # it never changes, or decides nothing
+            if parameter.name in signature.counts:  # True and 1.0 equal 1, and are another option
+                plain = " is None" if parameter.default is None else ".__class__ is int"
+                source = f"{source} if {source}{plain} else ({source}.__class__, {source})"
+            parts.append(source)
         elif tensors[parameter.name]:
             parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
         else:
@@ -154,10 +165,10 @@ def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
     at = {**dict(enumerate(arguments.values())), signature.reduction: "plan", -1: "None"}
     operands = ", ".join(at[place] for place in signature.taken)
     return f"""if plan.__class__ is Plan:
-                return {planned}
-            if plan is None or has_torch_function({watched}):
-                return kernel({given})
-            return operator({operands})"""
+                    return {planned}
+                if plan is None or has_torch_function({watched}):
+                    return kernel({given})
+                return operator({operands})"""
 
 
 def _write(
@@ -185,12 +196,19 @@ def _write(
     }
     source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)
     filename = f"<safeloss {signature.kernel.__name__} {name}>"
-    scope: dict[str, Any] = {"__name__": __name__}
+    # TorchScript resolves the names of PyTorch's own source, which it compiles instead, in here.
+    scope: dict[str, Any] = {"__name__": __name__, "F": F, "Tensor": Tensor}
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     written = scope["make"](**names)
     written.__module__ = signature.kernel.__module__
     written.__qualname__ = name
-    written.__doc__ = signature.kernel.__doc__
-    written.__signature__ = seen_as  # no `__annotations__`: torch.fx would print them as code
+    doc = str(signature.kernel.__doc__)
+    written.__doc__ = doc.partition(">>>")[0].rstrip() if module else doc  # examples of functions
+    written.__signature__ = seen_as
+    written.__annotations__ = {
+        parameter.name: parameter.annotation
+        for parameter in seen_as.parameters.values()
+        if parameter.annotation is not parameter.empty
+    }
     return written

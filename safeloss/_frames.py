@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import warnings
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 import beartype
@@ -83,3 +83,21 @@ def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None
     while frame.f_back is not None and frame.f_code.co_filename.startswith((*_OURS, _TORCH)):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def warn_once(message: str) -> None:
+    """Warn of suspicious inputs, once for each message and place that calls a loss."""
+    frame = users_frame()
+    place = None if frame is None else (id(frame.f_code), frame.f_lasti, message)
+    if place in _warned:
+        return
+    warn(message)  # raises where warnings are errors, and then it does so every time
+    if frame is not None and place is not None:
+        if len(_warned) >= _MOST_WARNED:
+            _warned.clear()
+        _warned[place] = frame.f_code
+
+
+_MOST_WARNED = 4096
+# Where each message was said. The code is kept, so that its id is not given to another.
+_warned: dict[tuple[int, int, str], CodeType] = {}

@@ -29,6 +29,8 @@ class Reads(enum.Enum):
     AS_LABELS = "bool, integers and a float64 wider than the scores are cast to their dtype"
     AS_TARGETS = "a float64 wider than the scores is cast to their dtype"
     AS_SCORES = "any floating dtype is cast to that of the scores"
+    AS_WEIGHTS = "bool and integers are cast to the dtype of the scores"
+    UNALIGNED = "must have exactly the shape that is spelled"
     BROADCAST = "may be smaller than spelled, where native broadcasts it without enlarging"
     BINDS = "binds axes that the first argument lacks, and is not aligned"
 
@@ -57,6 +59,7 @@ class Pattern(NamedTuple):
     pinned: bool  # begins with the batch, and lacks the classes
     reads: str = ""  # the name of a `Reads`
     broadcast: bool = False  # `Reads.BROADCAST`
+    unaligned: bool = False  # `Reads.UNALIGNED`
     binds: bool = False  # `Reads.BINDS`
     rules: tuple[Any, ...] = ()  # of `_values`
 
@@ -164,7 +167,7 @@ class Pattern(NamedTuple):
         None is inserted before a `batch` that stands without the classes: that would be another
         batch axis, which the argument that binds the axes has lost.
         """
-        if not fits(shape, spelled):
+        if self.unaligned or not fits(shape, spelled):
             return False
         return not self.pinned or len(shape) < len(spelled) or shape[0] == spelled[0]
 
@@ -230,6 +233,8 @@ def _parse_array(hint: type[AbstractArray]) -> Pattern:
 def _noted(pattern: Pattern, note: Any) -> Pattern:
     if note is Reads.BROADCAST:
         return pattern._replace(broadcast=True)
+    if note is Reads.UNALIGNED:
+        return pattern._replace(unaligned=True)
     if note is Reads.BINDS:
         return pattern._replace(binds=True)
     if isinstance(note, Reads):

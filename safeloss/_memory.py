@@ -62,7 +62,7 @@ class Memory:
     def __init__(self, settled: bool = False, unread: bool = True) -> None:
         self.plans = Plans()
         self.settled = settled  # a call has proved which axis holds the classes
-        self.unread = unread  # no call's values have been read
+        self.unread = unread  # no call has been accepted, and so no values were looked at
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.settled, self.unread)

@@ -7,9 +7,10 @@ Reduction: TypeAlias = Literal["none", "mean", "sum"]
 ClassDim: TypeAlias = Literal[1, -1] | None  # the axis of the classes, at rank 3 and more
 CheckValues: TypeAlias = Literal["never", "always"]  # of functions
 ModuleCheckValues: TypeAlias = Literal["first", "never", "always"]
-Empty: TypeAlias = Literal["raise", "zero", "nan"]  # what a mean over nothing is
-UndefinedEmpty: TypeAlias = Literal["raise", "nan"]  # where a zero has no meaning
-DefinedEmpty: TypeAlias = Literal["raise", "zero"]  # where native gives what memory holds
+# What the mean over zero elements gives: PyTorch's result, with a warning or without one ("nan"), a
+# zero that is connected to the graph, or an error.
+Empty: TypeAlias = Literal["warn", "zero", "nan", "raise"]
+EmptyWithoutZero: TypeAlias = Literal["warn", "nan", "raise"]  # of a loss with two outputs
 
 
 def ignored_index(options: Mapping[str, Any]) -> int | None:

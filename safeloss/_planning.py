@@ -1,4 +1,4 @@
-"""A call of a signature that was not seen before: read, verified, and remembered."""
+"""A call of a signature that was not seen before: read, verified, run, and remembered."""
 
 import contextlib
 import sys
@@ -11,13 +11,22 @@ from torch.fx import Proxy
 from torch.overrides import has_torch_function
 
 from safeloss._call import Reading, Refusal
-from safeloss._explaining import explain_failure, table
-from safeloss._frames import warn
+from safeloss._explaining import (
+    add_note,
+    explain_devices,
+    is_about_arguments,
+    is_about_values,
+    table,
+)
+from safeloss._frames import warn_once
+from safeloss._memory import Memory
+from safeloss._module import memory_of
 from safeloss._signature import Signature, Sources, averaged, validate, validate_integers
 from safeloss._torch import outside_compiler, transformed, unobserved
 from safeloss._trace import with_history
 from safeloss._verifying import (
     face_of,
+    look_at_values,
     name_of,
     ours,
     refusal_of,
@@ -27,66 +36,91 @@ from safeloss._verifying import (
 )
 from safeloss.errors import SafeLossError
 
+EMPTY_MEAN = (
+    "this is a mean over zero elements, which is NaN. "
+    '`empty="zero"` makes it a zero that is connected to the graph.'
+)
+
 
 class Plan(NamedTuple):
     """What a call of a known signature needs besides the kernel."""
 
     signature: Signature
-    reading: Reading
-    zero: str
-    values: bool  # read them on every call
+    strategy: str  # of the mean: see `Signature.mean_strategy`
+    reading: Reading | None  # where the values of every call are looked at
     number: int | None  # torch's, of the reduction, where the operator alone will do
     steps: tuple[tuple[int, Callable[[Tensor], Tensor]], ...]  # views and casts, by position
 
     def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
         signature = self.signature
-        if self.values:
+        if self.reading is not None:
             with unobserved() as traced:
                 if not traced:
                     given = dict(zip(signature.names, arguments))
-                    verify_values(signature, owner, self.reading, given)
+                    look_at_values(signature, owner, self.reading, given)
         moved = [*arguments, None]
         for position, step in self.steps:
             moved[position] = step(moved[position])
-        if not (self.zero or signature.by_name):
+        if not (self.strategy or signature.by_name):
             operator = signature.operator
             if operator is not None and self.number is not None and not has_torch_function(moved):
                 moved[signature.reduction] = self.number
                 return operator(*[moved[i] for i in signature.taken])
             return signature.kernel(*[moved[i] for i in signature.slots])
         named = dict(zip(signature.names, moved))
-        by_position, by_name = signature.given(self.zero, named)
+        by_position, by_name = signature.given(self.strategy, named)
         loss = signature.kernel(*by_position, **by_name)
-        return averaged(loss, signature.total, self.zero, named) if self.zero else loss
+        if not self.strategy:
+            return loss
+        return averaged(loss, signature.total, self.strategy, named)
 
 
 @outside_compiler
 def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key: Any) -> Tensor:
-    """A call of a signature that was not seen before, or that native refused.
+    """A call of a signature that was not seen before.
 
     `given` is what its face was given, after the module or None, and `key` what it looks the call
     up by, or None.
     """
-    owner, arguments = given[0], tuple(sources.arguments(given))
+    owner = given[0]
+    memory = signature.memory if owner is None else memory_of(owner)
+    arguments = tuple(sources.arguments(given))
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
+    run: Plan | None = None
     if key is None or _computed(sources, owner):
         key = signature.key(arguments)
-        with contextlib.suppress(Exception):  # as in a face
-            memory = signature.memory if owner is None else owner._memory
-            return _hit(signature, owner, arguments, memory.plans[key])
+        with contextlib.suppress(KeyError, TypeError):  # not seen before, or not hashable
+            run = _known(signature, memory.plans[key])
+    learn = _nothing
+    if run is None:
+        try:
+            with unobserved() as traced:
+                run, learn = _plan(signature, owner, memory, arguments, key, traced)
+        except SafeLossError as refusal:
+            raise _told(refusal, signature, arguments) from None
     try:
-        with unobserved() as traced:
-            plan = _plan(signature, owner, arguments, key, traced)
-    except SafeLossError as refusal:
-        raise _told(refusal, signature, arguments) from None
-    try:
-        return plan(owner, arguments)
-    except Exception as error:  # whatever native raises, and only what is about arguments is ours
-        with unobserved() as traced:
-            explained = None if traced else _explained(signature, owner, plan, arguments, error)
-        if explained is None:
-            raise
+        loss: Tensor = run(owner, arguments)
+    except Exception as error:
+        explain_native_error(signature, sources, given, error)
+        raise
+    learn()  # only now: a call that raised proves nothing
+    return loss
+
+
+def explain_native_error(
+    signature: Signature, sources: Sources, given: tuple[Any, ...], error: Exception
+) -> None:
+    """Raise an error of ours in the place of `error` where the arguments break a declared rule.
+
+    Otherwise `error` is left to be raised again, with a note of what the loss was called with.
+    """
+    if isinstance(error, SafeLossError) or not is_about_arguments(error):
+        return
+    owner, arguments = given[0], tuple(sources.arguments(given))
+    with unobserved() as traced:
+        explained = None if traced else _explained(signature, owner, arguments, error)
+    if explained is not None:
         raise _told(explained, signature, arguments) from None
 
 
@@ -98,14 +132,14 @@ def _computed(sources: Sources, owner: Any) -> bool:
     return any(hasattr(getattr(type(owner), name, None), "__set__") for name in attributes)
 
 
-def _hit(signature: Signature, owner: Any, arguments: tuple[Any, ...], known: Any) -> Tensor:
-    """A call that is known, though its face cannot look it up: where a module keeps what is given
-    elsewhere than native does, as a parameter or a property."""
-    if isinstance(known, Plan):
-        return known(owner, arguments)
-    named = dict(zip(signature.names, arguments))
-    by_position, by_name = signature.given("", named)
-    return signature.kernel(*by_position, **by_name)
+def _known(signature: Signature, plan: Any) -> Plan:
+    """The plan of a call that is known, though its face cannot look it up: where a module keeps
+    what is given elsewhere than native does, as a parameter or a property."""
+    return plan if isinstance(plan, Plan) else Plan(signature, "", None, None, ())
+
+
+def _nothing() -> None:
+    pass
 
 
 def _told(
@@ -117,11 +151,15 @@ def _told(
 
 
 def _plan(
-    signature: Signature, owner: Any, arguments: tuple[Any, ...], key: Any, traced: bool
-) -> Plan:
-    """What the call needs, verified, and remembered where it means the same the next time."""
+    signature: Signature,
+    owner: Any,
+    memory: Memory,
+    arguments: tuple[Any, ...],
+    key: Any,
+    traced: bool,
+) -> tuple[Plan, Callable[[], None]]:
+    """What the call needs, verified, and what is learnt from it once it has run."""
     name = name_of(signature, owner)
-    memory = signature.memory if owner is None else owner._memory
     named = dict(zip(signature.names, arguments))
     verify_types(signature, name, named)
     call = signature.call(None if owner is None else memory, named)
@@ -130,60 +168,67 @@ def _plan(
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
         raise refusal_of(signature, owner, call, reading)
-    zero = signature.zero(reading, call)
-    if isinstance(zero, Refusal):
-        raise refusal_of(signature, owner, call, zero)
+    strategy = signature.mean_strategy(reading, call)
+    if isinstance(strategy, Refusal):
+        raise refusal_of(signature, owner, call, strategy)
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
     for text in signature.reader.warnings(call):
-        warn(f"{name}: {text}")
+        warn_once(f"{name}: {text}")
+    if call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call):
+        warn_once(f"{name}: {EMPTY_MEAN}")
 
     always = call.options.get("check_values") == "always"
-    unread = call.options.get("check_values") == "first" and memory.unread
-    if unread and not traced and verify_values(signature, owner, reading, named):
-        memory.unread = unread = False
-    if reading.settles and owner is not None:
-        memory.settled = True
+    if call.options.get("check_values") == "first" and memory.unread and not traced:
+        look_at_values(signature, owner, reading, named)
     steps = tuple(
         (signature.names.index(name), step)
         for name, edit in reading.edits.items()
         for step in edit.steps(call.shapes[name])
     )
-    number = None if zero or always else signature.number(call)
-    plan = Plan(signature, reading, zero, always, number, steps)
+    number = None if strategy or always else signature.number(call)
+    plan = Plan(signature, strategy, reading if always else None, number, steps)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
-    if counted and not (key is None or unread or symbolic or traced or transformed()):
-        plain = not (reading.edits or zero or always)
-        kept = number if plain else plan
-        with contextlib.suppress(TypeError):  # an option without a hash: read on every call
-            memory.plans.keep(key, kept)
-            if not always and not any(
-                edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
-            ):
-                memory.plans.keep_form(key, kept)
-    return plan
+    lasting = counted and not (key is None or symbolic or traced or transformed())
+    fixed = always or any(
+        edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
+    )
+
+    def learn() -> None:
+        memory.unread = False
+        if reading.settles and owner is not None:
+            memory.settled = True
+        if lasting:
+            kept = plan if reading.edits or strategy or always else number
+            with contextlib.suppress(TypeError):  # an option without a hash: read on every call
+                memory.plans.keep(key, kept)
+                if not fixed:
+                    memory.plans.keep_form(key, kept)
+
+    return plan, learn
 
 
 def _explained(
-    signature: Signature,
-    owner: Any,
-    plan: Plan,
-    arguments: tuple[Any, ...],
-    error: Exception,
+    signature: Signature, owner: Any, arguments: tuple[Any, ...], error: Exception
 ) -> SafeLossError | None:
-    """Our error for what native refused; None for what is not about the arguments."""
-    if isinstance(error, SafeLossError):
-        return error
+    """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
     named = dict(zip(signature.names, arguments))
-    try:
-        verify_values(signature, owner, plan.reading, named)
-    except SafeLossError as broken:
-        return broken
+    call = signature.call(None if owner is None else memory_of(owner), named)
+    reading = signature.reader.read(call)
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
-    rows = table(signature.reader.inputs, signature.call(None, named))
-    return explain_failure(face_of(signature, owner), rows, tensors, error)
+    rows = table(signature.reader.inputs, call)
+    if is_about_values(error) and not isinstance(reading, Refusal):
+        try:
+            verify_values(signature, owner, reading, named)
+        except SafeLossError as broken:
+            return broken
+    face = face_of(signature, owner)
+    explained = explain_devices(face, rows, tensors, error)
+    if explained is None:
+        add_note(face, rows, error)
+    return explained
 
 
 def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Any:

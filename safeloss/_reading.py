@@ -27,7 +27,9 @@ class Reader(NamedTuple):
             if mistake.always and mistake.made(call, last):
                 return mistake.refusal()
         reading = self._unique(call, last)
-        return reading if isinstance(reading, Refusal) else self._weighted(reading, call)
+        if isinstance(reading, Refusal):
+            return reading
+        return self._weighted(self._with_batch(reading, call), call)
 
     def warnings(self, call: Call) -> list[str]:
         """What to say of a call that is legal."""
@@ -178,13 +180,39 @@ class Reader(NamedTuple):
         if pattern.reads == "AS_INDICES":
             wanted = torch.int64
         elif pattern.reads == "AS_SCORES" or (
-            pattern.reads == "AS_LABELS" and not dtype.is_floating_point
+            pattern.reads in ("AS_LABELS", "AS_WEIGHTS") and not dtype.is_floating_point
         ):
             wanted = scores
-        elif pattern.reads and dtype == torch.float64 and scores.is_floating_point:
+        elif (
+            pattern.reads in ("AS_LABELS", "AS_TARGETS")
+            and dtype == torch.float64
+            and scores.is_floating_point
+        ):
             # float32 is exact enough for half scores.
             wanted = dtype if scores == torch.float64 else torch.float32
         return None if wanted == dtype else wanted
+
+    def _with_batch(self, reading: Reading, call: Call) -> Reading:
+        """`reading` with the first input in the shape of a target that kept a batch axis of size 1.
+
+        It matters to "batchmean" alone, which divides by the size of the first axis.
+        """
+        first, target = self.inputs[0].name, self.target
+        if call.options.get("reduction") != "batchmean" or target not in reading.edits:
+            return reading
+        edit, shape = reading.edits[target], tuple(call.shapes[target])
+        if edit.shape is None or len(shape) != len(edit.shape) + 1 or shape[0] != 1:
+            return reading
+        if shape[1:] != tuple(edit.shape):
+            return reading
+        edits = dict(reading.edits)
+        edits[first], edits[target] = (
+            edits.get(first, Edit())._replace(shape=shape),
+            Edit(dtype=edit.dtype),
+        )
+        if edit.dtype is None:
+            del edits[target]
+        return reading.editing({"*shape": shape}, edits)
 
     def _weighted(self, reading: Reading, call: Call) -> Reading | Refusal:
         """`reading` with its weights: never aligned, and 1-D ones read on the trailing axis."""
@@ -292,7 +320,7 @@ class Reader(NamedTuple):
             return None
         for entry in self.inputs[1:]:
             shape = call.shapes.get(entry.name, ())
-            batched = any([pattern.has("batch") for pattern in entry.patterns])
+            batched = any([p.has("batch") and not p.unaligned for p in entry.patterns])
             if batched and not entry.weight and len(shape) > 0 and shape[0] == 1:
                 rule = f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis."
                 return Refusal(LayoutError, rule, fixes=(f"{first}.unsqueeze(0)",))

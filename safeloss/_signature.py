@@ -12,19 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safeloss._call import OURS, SIZED, Call, Input, Reading, Refusal
-from safeloss._matching import Shape, parse
+from safeloss._matching import Pattern, Shape, parse
 from safeloss._memory import Memory
 from safeloss._mistakes import MISTAKES
 from safeloss._operators import NUMBERS, OPERATORS
 from safeloss._reading import Reader
-from safeloss._torch import is_zero
+from safeloss._torch import is_zero, may_be_zero
 from safeloss.errors import LayoutError
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
 Kernel: TypeAlias = Callable[..., Tensor]
-Total: TypeAlias = Callable[[Named], Tensor]
+Total: TypeAlias = Callable[[Named], Tensor | None]
 
 LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
+MEANS = ("mean", "batchmean", "elementwise_mean")  # the last is an old name, and legal
 
 
 class Sources(NamedTuple):
@@ -47,7 +48,9 @@ class Signature(NamedTuple):
 
     name: str
     kernel: Kernel
-    total: Total | None  # what a mean divides by, where values decide it
+    total: Total | None  # computes the divisor of a mean, where values decide it
+    unreduced: tuple[Pattern, ...]  # the shape of `reduction="none"`
+    undefined_if_empty: bool  # PyTorch returns uninitialised memory for a mean over zero elements
     parameters: tuple[inspect.Parameter, ...]
     names: tuple[str, ...]  # of the parameters
     positional: tuple[str, ...]  # those that torch takes by position
@@ -63,18 +66,21 @@ class Signature(NamedTuple):
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
     integers: tuple[tuple[str, bool], ...]  # the options that are, and whether None will do
-    has_total: bool
     memory: Memory  # of the function; modules have their own
 
     def key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """What the verdict on a call depends on, to be looked up by; None if it cannot be."""
         parts: list[Any] = []
-        for name, value in zip(self.names, arguments):
+        for parameter, value in zip(self.parameters, arguments):
+            name = parameter.name
             if name in self.tensors and value is not None:
                 if not isinstance(value, Tensor):
                     return None
                 parts.append((value.shape, value.dtype))
-            elif name in self.tensors or name in self.counts or name in self.chosen:
+            elif name in self.counts:
+                plain = value is None if parameter.default is None else value.__class__ is int
+                parts.append(value if plain else (value.__class__, value))
+            elif name in self.tensors or name in self.chosen:
                 parts.append(value)
         return tuple(parts)
 
@@ -100,25 +106,46 @@ class Signature(NamedTuple):
             options["reduction"] = "none" if options["reduce"] is False else summed
         return Call(shapes, dtypes, options, memory)
 
-    def zero(self, reading: Reading, call: Call) -> str | Refusal:
-        """How a mean over nothing becomes a zero: not at all (""), by "sum", or by "total"."""
-        if "empty" not in call.options:
+    def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
+        """The sizes of the axes that the mean is taken over."""
+        for pattern in self.unreduced:
+            spelled = pattern.spell(reading.axes)
+            if spelled is not None:
+                return spelled[:1] if call.options.get("reduction") == "batchmean" else spelled
+        return call.shapes[self.reader.inputs[0].name][:1]  # not declared: the batch
+
+    def is_empty_mean(self, reading: Reading, call: Call) -> bool:
+        """Whether the sizes tell that the result is a mean over zero elements."""
+        if call.options.get("reduction", "mean") not in MEANS:
+            return False
+        return any([is_zero(size) for size in self.averaged_sizes(reading, call)])
+
+    def mean_strategy(self, reading: Reading, call: Call) -> str | Refusal:
+        """How the result is reduced: by PyTorch (""), or from the unreduced loss by `averaged`."""
+        empty = call.options.get("empty", "warn")
+        if not (self.undefined_if_empty or empty in ("zero", "raise")):
             return ""
-        reduction = call.options.get("reduction", "mean")
-        first, target = self.reader.inputs[0].name, self.reader.target
-        if reduction == "sum" and ("empty", ("raise", "zero")) in self.choices:
-            # Where native's mean of nothing is what memory holds, its sum may be too.
-            return "sum" if any([is_zero(size) for size in call.shapes[first]]) else ""
-        if reduction not in ("mean", "batchmean"):
-            return ""
-        empty = call.options["empty"]
-        if any([is_zero(size) for size in call.shapes[first]]):
+        sizes = self.averaged_sizes(reading, call)
+        if call.options.get("reduction", "mean") not in MEANS:
+            undefined = self.undefined_if_empty and call.options["reduction"] == "sum"
+            return "sum" if undefined and any([may_be_zero(size) for size in sizes]) else ""
+        if any([is_zero(size) for size in sizes]):
             if empty == "raise":
+                first = self.reader.inputs[0].name
                 rule = f"`{first}` has no elements, and a mean over nothing is NaN."
                 return Refusal(LayoutError, rule, fixes=('{loss}(empty="zero")',))
-            return "sum" if empty == "zero" else ""
-        by_total = self.has_total and not reading.patterns[target].has("classes")
-        return "total" if empty == "zero" and by_total else ""
+            if empty == "zero":
+                return "sum"
+            return "mean" if self.undefined_if_empty else ""
+        if empty == "zero" and self._divides_by_values(reading, call):
+            return "total"
+        if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
+            return "count" if empty == "zero" else "mean"
+        return ""
+
+    def _divides_by_values(self, reading: Reading, call: Call) -> bool:
+        indices = reading.patterns[self.reader.target].reads == "AS_INDICES"
+        return self.total is not None and (indices or "weight" in call.shapes)
 
     def number(self, call: Call) -> int | None:
         """torch's number of the reduction, where the operator alone does what the kernel does."""
@@ -141,26 +168,36 @@ class Signature(NamedTuple):
             for name, value in named.items()
         }
 
-    def given(self, zero: str, named: Named) -> tuple[list[Any], Named]:
-        """The arguments that torch takes, by position and by name; for `zero`, of a sum."""
-        if zero:
+    def given(self, strategy: str, named: Named) -> tuple[list[Any], Named]:
+        """The arguments that torch takes, by position and by name; for `averaged`, unreduced."""
+        if strategy:
             given = {name: None if name in LEGACY else value for name, value in named.items()}
-            named = {**given, "reduction": "none" if zero == "sum" else "sum"}
+            named = {**given, "reduction": "none"}
         return (
             [named[name] for name in self.positional],
             {name: named[name] for name in self.by_name},
         )
 
 
-def averaged(loss: Tensor, total: Total | None, zero: str, named: Named) -> Tensor:
-    """The mean that is 0 over nothing, from what `Signature.given` asked for."""
-    if zero == "sum" or total is None:
+def averaged(loss: Tensor, total: Total | None, strategy: str, named: Named) -> Tensor:
+    """The unreduced `loss`, reduced as `Signature.mean_strategy` says."""
+    if strategy == "sum":
         return loss.sum()
-    weight = total(named)
-    return loss / torch.where(weight == 0, 1, weight)
+    if strategy == "mean":
+        return loss.mean()
+    divisor: Any = total(named) if total is not None and strategy == "total" else None
+    if divisor is None:
+        count = loss.shape[0] if named.get("reduction") == "batchmean" else loss.numel()
+        divisor = torch.sym_max(count, 1)
+    else:
+        divisor = torch.where(divisor == 0, 1, divisor)
+    half = loss.dtype in (torch.float16, torch.bfloat16)
+    if half:  # PyTorch's means accumulate in float32, and a half sum may overflow
+        return (loss.sum(dtype=torch.float32) / divisor).to(loss.dtype)
+    return loss.sum() / divisor
 
 
-def signature_of(kernel: Kernel, total: Total | None) -> Signature:
+def signature_of(kernel: Kernel, total: Total | None, undefined_if_empty: bool) -> Signature:
     """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
     parameters = inspect.signature(kernel).parameters
     inputs, choices = [], []
@@ -190,6 +227,8 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
         kernel.__name__.lstrip("_"),
         kernel,
         total,
+        parse(inspect.signature(kernel).return_annotation),
+        undefined_if_empty,
         tuple(parameters.values()),
         tuple(parameters),
         tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
@@ -209,7 +248,6 @@ def signature_of(kernel: Kernel, total: Total | None) -> Signature:
             for name, parameter in parameters.items()
             if parameter.annotation in (int, int | None)
         ),
-        total is not None,
         Memory(unread=False),
     )
 
@@ -250,6 +288,8 @@ def unlisted(
         value = options[option]
         # Modules know one more way to check values than functions: on their first call.
         allowed = ("first", *listed) if module and option == "check_values" else listed
+        if option == "reduction" and value == "elementwise_mean":
+            continue
         # True and 1.0 equal 1, and are not meant by it.
         if isinstance(value, (bool, float)) or not any([value == choice for choice in allowed]):
             known = ", ".join([repr(choice) for choice in allowed])

@@ -32,14 +32,16 @@ class Outcome(NamedTuple):
     """What the compiler is told: a question to answer, an error to raise, or what to run."""
 
     signature: Signature
-    asks: str = ""  # how two numbers compare ("=", "<", "0"), or whether a module is "settled"
+    # How two numbers compare ("="; "0": one and a constant; "<"), or whether a module is "settled".
+    asks: str = ""
     terms: tuple[Term, ...] = ()
     error: type[SafeLossError] | None = None  # None is a plain `ValueError`
     text: tuple[Term, ...] = ()  # of an error, without the name of the loss
     steps: tuple[tuple[int, str, tuple[Term, ...]], ...] = ()  # by position, a method
     positions: tuple[tuple[str, int], ...] = ()  # of all arguments, by name
-    zero: str = ""
-    settles: bool = False  # the module, which is not asked whether it was: that would be guarded on
+    strategy: str = ""  # of the mean
+    learns: bool = True  # that it was called; the module is not asked: that would be guarded on
+    settles: bool = False  # which axis holds the classes
 
 
 def traced_call(
@@ -54,6 +56,7 @@ def traced_call(
     `given` is what its face was given, after the module or None.
     """
     owner, show, settled = given[0], shown(), None
+    memory = None if owner is None else owner._memory  # None too of a module made in here
     moved = show.sources.arguments(given)
     counts = [moved[position] for position in show.counts]
     options = [moved[position] for position in show.options]
@@ -67,17 +70,22 @@ def traced_call(
         else:
             came.append(tensor is None)
     answers: list[bool] = []
+    assumed: list[tuple[Any, Any]] = []
     outcome = consult(settled, came, options, answers)
     while outcome.asks:
         if outcome.asks == "settled":
-            settled = owner._memory.settled
+            settled = memory is not None and memory.settled
         else:
             one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
-            fact = one < other if outcome.asks == "<" else one == other
-            if outcome.asks == "0":
-                fact = decided(fact)
+            if outcome.asks == "<":
+                answer = not decided(one >= other)
+            else:
+                answer = decided(one == other)
+                if not answer and outcome.asks == "=" and not decided(one != other):
+                    # Only the data will tell: PyTorch asserts such sizes where it runs.
+                    answer, assumed = True, [*assumed, (one, other)]
             # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
-            answers = [*answers, True if fact else False]  # noqa: SIM210  # see above
+            answers = [*answers, True if answer else False]  # noqa: SIM210  # see above
         outcome = consult(settled, came, options, answers)
     signature = outcome.signature
     if outcome.text:
@@ -85,8 +93,12 @@ def traced_call(
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
         text = f"{name}: {''.join(words)}"
         raise ValueError(text) if outcome.error is None else outcome.error(text)
-    if outcome.settles:
-        owner._memory.settled = True
+    for one, other in assumed:
+        torch._check(one == other)
+    if memory is not None and outcome.learns:
+        memory.unread = False
+        if outcome.settles:
+            memory.settled = True
     for position, method, parts in outcome.steps:
         values = [numbers[term] if placed else term for placed, term in parts]
         if method == "view":
@@ -94,8 +106,8 @@ def traced_call(
         else:
             moved[position] = getattr(moved[position], method)(*values)
     named = {name: moved[position] for name, position in outcome.positions}
-    zero = outcome.zero
-    by_position, by_name = signature.given(zero, named)
+    strategy = outcome.strategy
+    by_position, by_name = signature.given(strategy, named)
     # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
     loss = kernel(*by_position, **by_name)
-    return averaged(loss, total, zero, named) if zero else loss
+    return averaged(loss, total, strategy, named) if strategy else loss

@@ -137,7 +137,13 @@ def outside_compiler(function: _Function) -> _Function:
 def is_zero(size: int) -> bool:
     """Whether a size is 0; of one that only the data will tell, no."""
     zero: Any = size == 0
-    return zero if isinstance(zero, bool) else decided(zero)
+    return decided(zero) if isinstance(zero, torch.SymBool) else bool(zero)
+
+
+def may_be_zero(size: int) -> bool:
+    """Whether a size is 0 or may turn out to be, since only the data will tell."""
+    some: Any = size >= 1
+    return not (decided(some) if isinstance(some, torch.SymBool) else some)
 
 
 if torch.__version__ >= "2.8":  # a version, not a mere string
@@ -151,7 +157,10 @@ if torch.__version__ >= "2.8":  # a version, not a mere string
 else:
 
     def decided(comparison: bool) -> bool:
-        """A comparison of sizes as a fact; False where only the data will tell."""
+        """A comparison of sizes as a fact; False where only the data will tell.
+
+        Such a size counts as 2 or more.
+        """
         from torch.fx.experimental.symbolic_shapes import guard_size_oblivious
 
         return guard_size_oblivious(comparison)

@@ -26,10 +26,6 @@ class Seen(NamedTuple):
     def ignored(self) -> int | None:
         return ignored_index(self.options)
 
-    @property
-    def mean(self) -> bool:
-        return self.options.get("reduction") in ("mean", "batchmean")
-
 
 class _Note:
     """What a layout says of its numbers; without data of its own, equal to all of its kind."""
@@ -188,18 +184,6 @@ class ClassIndex(Rule):
         return outside if seen.ignored is None else outside & (values != seen.ignored)
 
 
-class SomeCounted(Rule):
-    options = ('empty="zero"',)
-
-    def __str__(self) -> str:
-        return "is `ignore_index` throughout, and a mean over nothing has no value"
-
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        if seen.mean and seen.options["empty"] == "raise" and seen.ignored is not None:
-            return (values == seen.ignored).all()
-        return values.new_zeros((), dtype=torch.bool)
-
-
 class SumToOne(Rule):
     fixes = (("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),)
     options = ("class_dim=-1",)
@@ -255,20 +239,6 @@ class NotMultiHot(Suspicion):
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
         # Of three classes and more, 0 and 1 cannot fill a row unless one of them stands twice.
         return ((values == 0) | (values == 1)).all() & torch.tensor(seen.axes["classes"] > 2)
-
-
-class SomeWeight(Suspicion):
-    least = 1
-
-    def __str__(self) -> str:
-        return "is 0 for every target of this batch, and the mean is 0 / 0"
-
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
-        target = seen.arguments["target"]
-        if not seen.mean or target.is_floating_point() or seen.options["empty"] != "raise":
-            return values.new_zeros((), dtype=torch.bool)
-        counted = target.flatten() if seen.ignored is None else target[target != seen.ignored]
-        return (values[counted] == 0).all()  # where none counts, `SomeCounted` has refused it
 
 
 class Broken(NamedTuple):

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from safeloss._call import Call, Reading, Refusal
 from safeloss._explaining import Where, explain, explain_type, explain_value
-from safeloss._frames import warn
+from safeloss._frames import warn_once
 from safeloss._matching import is_bearable
 from safeloss._repairs import Face
-from safeloss._signature import Named, Signature
+from safeloss._signature import MEANS, Named, Signature
 from safeloss._torch import readable
 from safeloss._values import Rule, Seen, first_broken, suspicions
-from safeloss.errors import LayoutError, SafeLossError
+from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
 
 
 def verify_types(signature: Signature, name: str, named: Named) -> None:
@@ -50,6 +50,12 @@ def verify_hints(
                     raise refusal_of(signature, owner, call, refusal)
 
 
+def look_at_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
+    """Read the numbers where they can be read, and raise or warn of what they break."""
+    if verify_values(signature, owner, reading, named):
+        verify_divisor(signature, owner, reading, named)
+
+
 def verify_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> bool:
     """Whether the numbers could be read; the first rule that they break is raised."""
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
@@ -74,8 +80,34 @@ def verify_values(signature: Signature, owner: Any, reading: Reading, named: Nam
                 face = face_of(signature, owner)
                 raise explain_value(face, where, broken, inputs, call, tensors, mends)
             for doubt in doubts:
-                warn(f"{name_of(signature, owner)}: `{argument}` {doubt}.")
+                warn_once(f"{name_of(signature, owner)}: `{argument}` {doubt}.")
     return True
+
+
+def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
+    """Warn of a mean over no target that counts, or raise where `empty` says so."""
+    edited = signature.edited(reading, named)
+    call = signature.call(None, named)
+    averaged = call.options.get("reduction", "mean") in MEANS
+    if not averaged or signature.total is None or call.options["empty"] in ("zero", "nan"):
+        return
+    if signature.is_empty_mean(reading, call):
+        return  # the sizes tell, and that has been said
+    with torch.no_grad():
+        divisor = signature.total(edited)
+        if divisor is None or divisor != 0:
+            return
+        counted = signature.total({**edited, "weight": None})
+    rule = (
+        f"`{signature.reader.target}` is `ignore_index` throughout: this is a mean over nothing, "
+        "which is NaN."
+        if counted is not None and counted == 0
+        else "`weight` is 0 for every target of this batch, and the mean is 0 / 0."
+    )
+    if call.options["empty"] == "raise":
+        refusal = Refusal(ValueRangeError, rule, fixes=('{loss}(empty="zero")',))
+        raise refusal_of(signature, owner, call, refusal)
+    warn_once(f"{name_of(signature, owner)}: {rule}")
 
 
 def _mends(

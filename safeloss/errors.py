@@ -73,6 +73,9 @@ class SafeLossError(ValueError):
         vars(error).update(data, loss=loss, rule=rule)
         return error
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __str__(self) -> str:
         lines = [super().__str__()]
         name_width = max((len(argument.name) for argument in self.arguments), default=0)

@@ -26,8 +26,6 @@ from safeloss._values import (
     NotProbabilities,
     NotSoftmax,
     Sign,
-    SomeCounted,
-    SomeWeight,
     SumToOne,
     WithinTargets,
     WithinTime,
@@ -45,7 +43,12 @@ Scores: TypeAlias = Annotated[Float[Tensor, "*shape"], NotProbabilities()]
 Labels: TypeAlias = Annotated[
     Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_LABELS, Between(0, 1)
 ]
-PerScore: TypeAlias = Annotated[Float[Tensor, "*shape"], Reads.BROADCAST]  # trailing axis if 1-D
+PerScore: TypeAlias = Annotated[  # on the trailing axis if 1-D
+    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST
+]
+PerPositiveScore: TypeAlias = Annotated[  # likewise
+    Real[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST
+]
 
 Probabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"],
@@ -64,15 +67,16 @@ TargetProbabilities: TypeAlias = Annotated[
     Anything, Reads.AS_TARGETS, NotNegative(unless="log_target")
 ]
 
-# Means with their variances, which may be one for each row, or broadcast along one axis.
+# Means with their variances, which may be one for each row, or broadcast along one axis. They are
+# not aligned: `[1, B]` is never read as one for each row.
 Means: TypeAlias = Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""]
 MeanTargets: TypeAlias = Annotated[
     Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Reads.AS_TARGETS, NotNaN()
 ]
 Variances: TypeAlias = (
-    Annotated[Float[Tensor, "*batch outputs"], Reads.BROADCAST, NotNegative()]
-    | Annotated[Float[Tensor, "*batch"], NotNegative()]
-    | Annotated[Float[Tensor, ""], NotNegative()]
+    Annotated[Float[Tensor, "*batch outputs"], Reads.UNALIGNED, Reads.BROADCAST, NotNegative()]
+    | Annotated[Float[Tensor, "*batch"], Reads.UNALIGNED, NotNegative()]
+    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNegative()]
 )
 
 # Several yes/no questions about each sample.
@@ -80,7 +84,14 @@ MultiLabelScores: TypeAlias = Annotated[Float[Tensor, "batch classes"], NotProba
 MultiHot: TypeAlias = Annotated[
     Real[Tensor, "batch classes"] | Bool[Tensor, "batch classes"], Reads.AS_LABELS, Between(0, 1)
 ]
-PerLabel: TypeAlias = Annotated[Float[Tensor, "batch classes"], Reads.BROADCAST]
+PerLabel: TypeAlias = Annotated[
+    Real[Tensor, "batch classes"] | Bool[Tensor, "batch classes"],
+    Reads.AS_WEIGHTS,
+    Reads.BROADCAST,
+]
+PerPositiveLabel: TypeAlias = Annotated[
+    Real[Tensor, "batch classes"], Reads.AS_WEIGHTS, Reads.BROADCAST
+]
 
 # One of several classes, with one score per class; the classes are the second axis.
 ClassScores: TypeAlias = Annotated[Float[Tensor, "batch classes *space"], NotSoftmax()]
@@ -88,12 +99,11 @@ ClassIndices: TypeAlias = Annotated[
     Integer[Tensor, "batch *space"] | Bool[Tensor, "batch *space"],
     Reads.AS_INDICES,
     ClassIndex(),
-    SomeCounted(),
 ]
 ClassProbabilities: TypeAlias = Annotated[
     Float[Tensor, "batch classes *space"], Reads.AS_TARGETS, SumToOne()
 ]
-PerClass: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES, SomeWeight()]
+PerClass: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES]
 
 ClassLogProbabilities: TypeAlias = Annotated[
     Float[Tensor, "batch classes *space"], LogProbability()
@@ -114,7 +124,11 @@ LabelTargets: TypeAlias = Annotated[
     Reads.AS_LABELS,
     Between(0, 1),
 ]
-LabelWeights: TypeAlias = Annotated[Float[Tensor, "*batch classes"], Reads.BROADCAST]
+LabelWeights: TypeAlias = Annotated[
+    Real[Tensor, "*batch classes"] | Bool[Tensor, "*batch classes"],
+    Reads.AS_WEIGHTS,
+    Reads.BROADCAST,
+]
 
 # Vectors to be compared.
 Embeddings: TypeAlias = Float[Tensor, "batch features"]
@@ -134,6 +148,7 @@ SequenceLogProbabilities: TypeAlias = Annotated[
 SequenceLabels: TypeAlias = Annotated[
     Integer[Tensor, "batch _"] | Integer[Tensor, " _"], Labelling()
 ]
+# Lengths may be sequences of Python integers, too, or of 0-d tensors.
 InputLengths: TypeAlias = Annotated[Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTime()]
 LabelLengths: TypeAlias = Annotated[
     Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTargets()
@@ -144,10 +159,15 @@ SampleScores: TypeAlias = Annotated[Float[Tensor, " classes"], NotProbabilities(
 SampleMultiHot: TypeAlias = Annotated[
     Real[Tensor, " classes"] | Bool[Tensor, " classes"], Reads.AS_LABELS, Between(0, 1)
 ]
-SamplePerLabel: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.BROADCAST]
+SamplePerLabel: TypeAlias = Annotated[
+    Real[Tensor, " classes"] | Bool[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST
+]
+SamplePerPositiveLabel: TypeAlias = Annotated[
+    Real[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST
+]
 SampleClassScores: TypeAlias = Annotated[Float[Tensor, " classes"], NotSoftmax()]
 SampleClassIndex: TypeAlias = Annotated[
-    Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex(), SomeCounted()
+    Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
 SampleClassProbabilities: TypeAlias = Annotated[
     Float[Tensor, " classes"], Reads.AS_TARGETS, SumToOne()
@@ -158,6 +178,11 @@ SampleMarginScores: TypeAlias = Float[Tensor, " classes"]
 SampleRowClass: TypeAlias = Annotated[
     Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
+# `MultiMarginLoss` gives `[1]` for a class `[1]`, and a number for a class `[]`.
+SampleMarginClass: TypeAlias = (
+    SampleRowClass
+    | Annotated[Integer[Tensor, "1"] | Bool[Tensor, "1"], Reads.AS_INDICES, ClassIndex()]
+)
 SampleClassSet: TypeAlias = Annotated[
     Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
 ]

@@ -191,13 +191,18 @@ def test_a_call_that_settles_nothing_leaves_the_tie() -> None:
         module(torch.randn(2, 3, 3), torch.zeros(2, 3).long())
 
 
-@pytest.mark.skipif(
-    not torch.__version__.startswith("2.13"), reason="the page says what this release does"
-)
-def test_sizes_that_only_the_data_will_tell() -> None:
-    inputs = torch.randn(4, 1), torch.rand(4, 1)
-    for tensor in inputs:
-        torch._dynamo.decorators.mark_unbacked(tensor, 0)
-    compiled = torch.compile(safeloss.SafePoissonNLLLoss(), backend="eager", fullgraph=True)
-    with pytest.raises(torch._dynamo.exc.UserError, match="data-dependent"):
-        compiled(*inputs)
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="has no guard that may stay open")
+@pytest.mark.parametrize("which", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "PoissonNLLLoss", "BCEWithLogitsLoss"])
+def test_sizes_that_only_the_data_will_tell(loss: str, which: tuple[int, ...]) -> None:
+    """Sizes that cannot be compared while compiling are compared where the code runs."""
+    safe, native = getattr(safeloss, f"Safe{loss}")(), getattr(nn, loss)()
+    inputs = torch.randn(4, 3), torch.rand(4, 3)
+    if loss == "CrossEntropyLoss":
+        inputs = inputs[0], torch.randint(3, (4,))
+    for index in which:
+        torch._dynamo.decorators.mark_unbacked(inputs[index], 0)
+    compiled = torch.compile(safe, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(*inputs), native(*inputs))
+    with pytest.raises(Exception, match=r"4|shape|size|Eq"):
+        compiled(inputs[0], inputs[1][:3])

@@ -34,7 +34,7 @@ MESSAGES = {
     "list": (SafeBCEWithLogitsLoss(), zeros(2), [0.0, 1.0]),
     "weight-per-sample": (SafeBCEWithLogitsLoss(zeros(B)), zeros(B, C), zeros(B, C)),
     "weight-per-channel": (SafeBCEWithLogitsLoss(zeros(C)), zeros(2, C, 8, 8), zeros(2, C, 8, 8)),
-    "empty": (SafeBCEWithLogitsLoss(), zeros(0, 1), zeros(0)),
+    "empty": (SafeBCEWithLogitsLoss(empty="raise"), zeros(0, 1), zeros(0)),
     "device": (SafeBCEWithLogitsLoss(), zeros(B), zeros(B).to("meta")),
     "one-class": (SafeCrossEntropyLoss(), zeros(B, 1), long(B)),
     "softmax-over-the-batch": (SafeCrossEntropyLoss(), zeros(B), zeros(B)),
@@ -44,12 +44,11 @@ MESSAGES = {
     "one-hot": (SafeCrossEntropyLoss(), zeros(B, C), long(B, C)),
     "lost-batch": (SafeCrossEntropyLoss(), zeros(C, T), long(1, T)),
     "past-the-classes": (SafeCrossEntropyLoss(), zeros(2, C), torch.tensor([1, C])),
-    "all-ignored": (SafeCrossEntropyLoss(), zeros(2, C), long(2) - 100),
+    "all-ignored": (SafeCrossEntropyLoss(empty="raise"), zeros(2, C), long(2) - 100),
     "multi-hot": (SafeCrossEntropyLoss(), zeros(2, C), torch.tensor([[0.0, 1, 1], [1, 0, 0]])),
     "batch-or-classes": (MultiLabelBCE(), zeros(B), zeros(B)),
     "class-indices-in-multilabel": (MultiLabelBCE(), zeros(B, C), long(B)),
     "function": (SF.cross_entropy, zeros(B, T, C), long(B, T)),
-    "label-smoothing": (SafeCrossEntropyLoss(label_smoothing=2.0), zeros(B, C), long(B)),
 }
 
 

@@ -70,9 +70,9 @@ def verdict(call: Call, signature: Signature):
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
         return reading.error, reading.rule
-    zero = signature.zero(reading, call)
-    if isinstance(zero, Refusal):
-        return zero.error, zero.rule
+    strategy = signature.mean_strategy(reading, call)
+    if isinstance(strategy, Refusal):
+        return strategy.error, strategy.rule
     moves = {
         name: (edit.moves(call.shapes[name]), edit.dtype)
         for name, edit in reading.edits.items()
@@ -80,7 +80,7 @@ def verdict(call: Call, signature: Signature):
     }
     patterns = {name: pattern.text for name, pattern in reading.patterns.items()}
     warned = signature.reader.warnings(call)
-    return patterns, list(reading.edits), moves, zero, reading.settles, warned
+    return patterns, list(reading.edits), moves, strategy, reading.settles, warned
 
 
 def key(call: Call, signature: Signature):

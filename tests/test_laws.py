@@ -168,6 +168,11 @@ def call(loss: Loss, shape, other, dtype: torch.dtype, reduction: str) -> Tensor
     )
 
 
+def is_refused_by_torch(error: RuntimeError) -> bool:
+    """Whether PyTorch itself refuses the dtypes of a call that fits, in its own words."""
+    return str(error).startswith("kl_div: Integral inputs not supported")
+
+
 over_aligned = pytest.mark.parametrize("loss", [x for x in WITH_FUNCTIONS if x.loose > 1], ids=str)
 AXES = st.sampled_from(["B", "C", "T", "1"])
 
@@ -187,6 +192,10 @@ def test_the_batch_size_never_decides(loss, layouts, target_dtype, sizes) -> Non
         except safeloss.AmbiguousLayoutError:
             return "ambiguous"
         except safeloss.SafeLossError:
+            return "refused"
+        except RuntimeError as error:
+            if not is_refused_by_torch(error):
+                raise
             return "refused"
         return "accepted"
 
@@ -218,6 +227,10 @@ def test_no_silent_broadcast(loss: Loss) -> None:
             try:
                 value = call(loss, shape, other, dtype, "none")
             except safeloss.SafeLossError:
+                continue
+            except RuntimeError as error:
+                if not is_refused_by_torch(error):
+                    raise
                 continue
             assert value.numel() <= math.prod(shape)
             assert math.prod(other) in (math.prod(shape), value.numel()), (shape, other)

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from lines import new_line
 from losses import PUBLIC
 
 import safeloss
@@ -23,6 +24,9 @@ B, C, T, H, W = 4, 3, 5, 6, 7
 rand, long = torch.rand, lambda *shape: torch.zeros(shape, dtype=torch.long)
 scores = torch.randn
 weight, pos_weight = "weight", "pos_weight"
+
+NATIVE = {safe: native for native, safe in safeloss.SAFE.items()}
+NATIVE[MultiLabelBCE] = torch.nn.BCEWithLogitsLoss
 
 ACCEPTED = [
     # loss and options,            input,         target,          as native gets it
@@ -73,9 +77,7 @@ ACCEPTED = [
 def test_accepted(loss, options, shape, target, meant) -> None:
     module, x = loss(check_values="never", reduction="none", **options), scores(shape)
     ours = ("num_classes", "class_dim")
-    native = loss.__mro__[1](
-        reduction="none", **{k: v for k, v in options.items() if k not in ours}
-    )
+    native = NATIVE[loss](reduction="none", **{k: v for k, v in options.items() if k not in ours})
     expected = native(x, target if meant is None else target.reshape(meant))
     assert torch.equal(module(x, target), expected)
     assert module(x, target).shape == expected.shape
@@ -192,8 +194,9 @@ REFUSED = [
     (SF.cross_entropy, {weight: rand(C, 1)}, (B, C), long(B), LayoutError, "weight.flatten()"),
     (SF.cross_entropy, {weight: long(C) + 1}, (B, C), long(B), DTypeError, "weight.float()"),
     (SF.cross_entropy, {}, (), long(), LayoutError, NONE),
-    (SF.binary_cross_entropy_with_logits, {}, (0, 1), rand(0), LayoutError, 'empty="zero"'),
-    (SF.cross_entropy, {}, (0, C), long(0), LayoutError, 'empty="zero"'),
+    (SF.binary_cross_entropy_with_logits, {"empty": "raise"}, (0, 1), rand(0), LayoutError,
+     'empty="zero"'),
+    (SF.cross_entropy, {"empty": "raise"}, (0, C), long(0), LayoutError, 'empty="zero"'),
 ]  # fmt: skip
 
 
@@ -281,7 +284,10 @@ EMPTY = [
 def test_a_mean_over_nothing(loss, shape, target) -> None:
     x = scores(shape).requires_grad_()
     with pytest.raises(safeloss.SafeLossError, match="nothing"):
-        loss()(x, target)
+        loss(empty="raise")(x, target)
+    with pytest.warns(safeloss.SuspiciousInputWarning, match=r"NaN") as caught:
+        assert new_line()(loss(), x, target).isnan()
+    assert len(caught) == 1
     assert loss(empty="nan")(x, target).isnan()
     zero = loss(empty="zero")(x, target)
     assert zero == 0
@@ -304,7 +310,7 @@ def test_empty_zero_is_the_mean_otherwise(options, w, dtype) -> None:
 OPTIONS = [
     (SafeBCEWithLogitsLoss, {"reduction": "avg"}, "'none', 'mean', 'sum'"),
     (SafeBCEWithLogitsLoss, {"check_values": "sometimes"}, "'first', 'never', 'always'"),
-    (SafeBCEWithLogitsLoss, {"empty": "skip"}, "'raise', 'zero', 'nan'"),
+    (SafeBCEWithLogitsLoss, {"empty": "skip"}, "'warn', 'zero', 'nan', 'raise'"),
     (SafeCrossEntropyLoss, {"class_dim": 2}, "1, -1, None"),
 ]
 

@@ -35,7 +35,7 @@ BROKEN = [
     (CE, {}, scores(3, 3), tensor([0, -1, -1]), "First at [1]: -1", "ignore_index=-1"),
     (CE, {}, scores(3, 3), tensor([0, 255, 1]).byte(), "First at [1]: 255", "ignore_index=255"),
     (CE, {}, scores(3, 3), tensor([0, -1, -2]), "First at [1]: -1", None),
-    (CE, {}, scores(2, 3), torch.full((2,), -100), "throughout", 'empty="zero"'),
+    (CE, {"empty": "raise"}, scores(2, 3), torch.full((2,), -100), "throughout", 'empty="zero"'),
     (CE, {}, scores(2, 3), tensor([[0, 1.0, 1.0], [1.0, 0, 0]]), "sum to 2", "MultiLabelBCE()"),
     (CE, {}, scores(2, 3), tensor([[2, 1.0, 1.0], [1.0, 0, 0]]), "sum to 4", None),
     (CE, {}, scores(2, 3), tensor([[-1.0, 1, 1], [1, 0, 0]]), "First at [0, 0]: -1", None),

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 import torch.nn.functional as F
+from lines import new_line
 from losses import PUBLIC
 from torch import nn
 
@@ -103,7 +104,11 @@ def test_ctc_log_probabilities_are_no_probabilities() -> None:
 )
 def test_margins_of_an_empty_batch(loss, target) -> None:
     with pytest.raises(safeloss.LayoutError, match="nothing"):
-        loss()(torch.zeros(0, 3), target)
+        loss(empty="raise")(torch.zeros(0, 3), target)
+    for empty in ("warn", "nan"):
+        with pytest.warns() if empty == "warn" else contextlib.nullcontext():
+            # Not what memory holds, whatever it held before.
+            assert new_line()(loss(empty=empty), torch.zeros(0, 3), target).isnan()
     assert loss(empty="zero")(torch.zeros(0, 3), target) == 0
     assert loss(reduction="sum")(torch.zeros(0, 3), target) == 0
 

@@ -19,8 +19,6 @@ from safeloss._values import (
     NotProbabilities,
     NotSoftmax,
     Sign,
-    SomeCounted,
-    SomeWeight,
     SumToOne,
     WithinTargets,
     WithinTime,
@@ -126,8 +124,7 @@ SLIPS = (
     Slip(SumToOne, "multi-hot", lambda shares: (shares > 0.2).double(), known=False),
     Slip(NotNaN, "a missing target is NaN", lambda x: x.where(x > 0, torch.nan), known=False),
     Slip(NotNegative, "negative targets or variances", Tensor.neg, known=False),
-    Slip(SomeCounted, "every target is ignored", lambda index: index * 0 - 100, known=False),
-    Slip(SomeWeight, "every weight is 0", torch.zeros_like, known=False),
+    Slip(ClassIndex, "every target is ignored", lambda index: index * 0 - 100, known=False),
     Slip(Labelling, "the blank among the labels", lambda labels: labels - 1, known=False),
     Slip(WithinTime, "lengths beyond the time axis", lambda lengths: lengths + 1, known=False),
 )

@@ -1,6 +1,7 @@
 """Losses for yes/no questions: one score and one label each."""
 
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from safeloss._checked import checked
@@ -13,11 +14,14 @@ from safeloss.layouts import (
     MultiHot,
     MultiLabelScores,
     PerLabel,
+    PerPositiveLabel,
+    PerPositiveScore,
     PerScore,
     Predictions,
     Probabilities,
     SampleMultiHot,
     SamplePerLabel,
+    SamplePerPositiveLabel,
     SampleScores,
     Scores,
     Signs,
@@ -35,8 +39,8 @@ def binary_cross_entropy(
     *,
     class_dim: ClassDim = None,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.binary_cross_entropy`, with every probability meeting its label.
 
     Labels may be bool, integer or floating. A 1-D `weight` is read on the last axis, and at rank 3
@@ -58,12 +62,12 @@ def binary_cross_entropy_with_logits(
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: Reduction = "mean",
-    pos_weight: PerScore | None = None,
+    pos_weight: PerPositiveScore | None = None,
     *,
     class_dim: ClassDim = None,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.binary_cross_entropy_with_logits`, with every score meeting its label.
 
     Labels may be bool, integer or floating. A 1-D `weight` or `pos_weight` is read on the last
@@ -91,13 +95,13 @@ def multilabel_binary_cross_entropy(
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: Reduction = "mean",
-    pos_weight: PerLabel | SamplePerLabel | None = None,
+    pos_weight: PerPositiveLabel | SamplePerPositiveLabel | None = None,
     *,
     num_classes: int | None = None,
     class_dim: ClassDim = None,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "batch classes"] | Float[Tensor, " classes"]:
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
 
     The mean equals `torch.nn.functional.multilabel_soft_margin_loss` in one fused operation.
@@ -127,8 +131,8 @@ def multilabel_soft_margin_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "*batch"]:
     """`torch.nn.functional.multilabel_soft_margin_loss`, with every score meeting its label.
 
     Torch broadcasts here, and its result has the right shape all the same. On `[batch, classes]`
@@ -151,8 +155,8 @@ def soft_margin_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.soft_margin_loss`, with every score meeting its sign.
 
     Raises:
@@ -173,8 +177,8 @@ def hinge_embedding_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.hinge_embedding_loss`, with every distance meeting its sign.
 
     Raises:

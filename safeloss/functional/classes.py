@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from safeloss._checked import checked, checked_mean
+from safeloss._checked import checked
 from safeloss._options import (
     CheckValues,
     ClassDim,
-    DefinedEmpty,
     Empty,
     Reduction,
     ignored_index,
@@ -30,21 +30,26 @@ from safeloss.layouts import (
     SampleClassProbabilities,
     SampleClassScores,
     SampleClassSet,
+    SampleMarginClass,
     SampleMarginScores,
-    SampleRowClass,
 )
 
 
-def total_weight(arguments: dict[str, Any]) -> Tensor:
-    """What the mean over class indices divides by: the weight of all targets that count."""
+def total_weight(arguments: dict[str, Any]) -> Tensor | None:
+    """The divisor of a mean over class indices: the total weight of the targets that count.
+
+    None for class probabilities, whose mean divides by the number of samples.
+    """
     target, weight = arguments["target"], arguments["weight"]
+    if target.is_floating_point():
+        return None
     counts = target != ignored_index(arguments)
     if weight is None:
         return torch.sum(counts)
     return torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
 
 
-@checked_mean(total=total_weight)
+@checked(total=total_weight)
 def cross_entropy(
     input: ClassScores | SampleClassScores,
     target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,
@@ -57,8 +62,8 @@ def cross_entropy(
     *,
     class_dim: ClassDim = None,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "batch *space"] | Float[Tensor, ""]:
     """`torch.nn.functional.cross_entropy`, with the softmax over the classes and nothing else.
 
     Targets are class indices (any integer dtype) or, floating and of the shape of the scores,
@@ -80,7 +85,7 @@ def cross_entropy(
     )
 
 
-@checked_mean(total=total_weight)
+@checked(total=total_weight)
 def nll_loss(
     input: ClassLogProbabilities | SampleClassLogProbabilities,
     target: ClassIndices | SampleClassIndex,
@@ -92,8 +97,8 @@ def nll_loss(
     *,
     class_dim: ClassDim = None,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "batch *space"] | Float[Tensor, ""]:
     """`torch.nn.functional.nll_loss`, on log-probabilities over the classes and nothing else.
 
     Targets are class indices of any integer dtype. Where the classes are the last axis of three
@@ -109,11 +114,11 @@ def nll_loss(
     return F.nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
 
 
-@checked
+@checked(undefined_if_empty=True)
 def multi_margin_loss(
     input: MarginScores | SampleMarginScores,
-    target: RowClasses | SampleRowClass,
-    p: int = 1,
+    target: RowClasses | SampleMarginClass,
+    p: float = 1,  # PyTorch takes 1.0 too, and refuses all but 1 and 2
     margin: float = 1.0,
     weight: MarginWeights | None = None,
     size_average: bool | None = None,
@@ -121,21 +126,24 @@ def multi_margin_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: DefinedEmpty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.multi_margin_loss`, with class indices of any integer dtype.
 
-    A mean over an empty batch is refused, or 0: torch returns what memory holds.
+    The mean over an empty batch is NaN; PyTorch returns uninitialised memory.
 
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
         ValueRangeError: with `check_values="always"`, an index that is no class.
     """
-    return F.multi_margin_loss(input, target, p, margin, weight, size_average, reduce, reduction)
+    exponent: Any = p
+    return F.multi_margin_loss(
+        input, target, exponent, margin, weight, size_average, reduce, reduction
+    )
 
 
-@checked
+@checked(undefined_if_empty=True)
 def multilabel_margin_loss(
     input: MarginScores | SampleMarginScores,
     target: ClassSets | SampleClassSet,
@@ -144,11 +152,11 @@ def multilabel_margin_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: DefinedEmpty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.multilabel_margin_loss`, on sets of class indices that end at -1.
 
-    A mean over an empty batch is refused, or 0: torch returns what memory holds.
+    The mean over an empty batch is NaN; PyTorch returns uninitialised memory.
 
     Raises:
         LayoutError: the shapes do not fit together.

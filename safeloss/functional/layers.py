@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from safeloss._checked import checked
-from safeloss._options import CheckValues, UndefinedEmpty
+from safeloss._options import CheckValues, EmptyWithoutZero
 from safeloss.layouts import Features, RowClasses, SampleFeatures, SampleRowClass
 
 
@@ -18,7 +19,8 @@ def adaptive_log_softmax_with_loss(
     in_features: int | None = None,
     num_classes: int | None = None,
     check_values: CheckValues = "never",
-    empty: UndefinedEmpty = "raise",
-) -> Any:  # torch's named tuple
+    empty: EmptyWithoutZero = "warn",
+) -> Float[Tensor, " batch"] | Float[Tensor, ""]:  # beside the mean, in a tuple
     """What `nn.AdaptiveLogSoftmaxWithLoss` computes; torch has no function for it, nor have we."""
-    return nn.AdaptiveLogSoftmaxWithLoss.forward(layer, input, target)
+    outputs: Any = nn.AdaptiveLogSoftmaxWithLoss.forward(layer, input, target)
+    return outputs

@@ -1,10 +1,11 @@
 """Cross entropy with the last layer inside. Imported only where torch has it: since 2.13."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
-from safeloss._checked import checked_mean
+from safeloss._checked import checked
 from safeloss._options import CheckValues, Empty, Reduction
 from safeloss.functional.classes import total_weight
 from safeloss.layouts import (
@@ -20,7 +21,7 @@ from safeloss.layouts import (
 )
 
 
-@checked_mean(total=total_weight)
+@checked(total=total_weight)
 def linear_cross_entropy(
     input: Features | SampleFeatures,
     linear_weight: LinearWeight,
@@ -33,8 +34,8 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: LinearCrossEntropyOptions | None = None,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "batch *space"] | Float[Tensor, "*space"]:
     """`torch.nn.functional.linear_cross_entropy`, with every row meeting its own class.
 
     Targets are class indices (any integer dtype) or, floating and of the shape of the class

@@ -4,6 +4,7 @@ import math
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from safeloss._checked import checked
@@ -24,7 +25,13 @@ from safeloss.layouts import (
 F: Any = torch.nn.functional  # whose stubs lack `weight`
 
 
-@checked
+def total_weight(arguments: dict[str, Any]) -> Tensor | None:
+    """The divisor of a weighted mean; None where it is the number of elements."""
+    weight = arguments["weight"]
+    return None if weight is None else weight.sum()
+
+
+@checked(total=total_weight)
 def l1_loss(
     input: Predictions,
     target: Targets,
@@ -34,8 +41,8 @@ def l1_loss(
     weight: PerPrediction | None = None,
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.l1_loss`, with every prediction meeting its target.
 
     Raises:
@@ -46,7 +53,7 @@ def l1_loss(
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
 
 
-@checked
+@checked(total=total_weight)
 def mse_loss(
     input: Predictions,
     target: Targets,
@@ -56,8 +63,8 @@ def mse_loss(
     weight: PerPrediction | None = None,
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.mse_loss`, with every prediction meeting its target.
 
     Raises:
@@ -78,8 +85,8 @@ def smooth_l1_loss(
     beta: float = 1.0,
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.smooth_l1_loss`, with every prediction meeting its target.
 
     Raises:
@@ -99,8 +106,8 @@ def huber_loss(
     weight: PerPrediction | None = None,
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.huber_loss`, with every prediction meeting its target.
 
     Raises:
@@ -123,8 +130,8 @@ def poisson_nll_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.poisson_nll_loss`, with every rate meeting its count.
 
     Raises:
@@ -145,8 +152,8 @@ def kl_div(
     log_target: bool = False,
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.kl_div`, with every log-probability meeting its target.
 
     "mean" divides by all elements and warns, as in torch; "batchmean" is the divergence.
@@ -170,8 +177,8 @@ def gaussian_nll_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""]:
     """`torch.nn.functional.gaussian_nll_loss`, with every mean meeting its target.
 
     `var` has the shape of `input`, or lacks its last axis, or has one axis of size 1 instead.
@@ -190,7 +197,7 @@ def gaussian_nll_loss(
 
 def _gaussian_nll(
     input: Tensor, target: Tensor, var: Tensor | float, full: bool, eps: float, reduction: str
-) -> Tensor:
+) -> Shaped[Tensor, "*shape"]:
     """Native's formula (Nix and Weigend, 1994) without its look at the numbers."""
     if not isinstance(var, Tensor):
         var = var * torch.ones_like(input)

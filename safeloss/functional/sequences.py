@@ -1,8 +1,9 @@
 """Losses on sequences that are not aligned with their labels."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from safeloss._checked import checked
@@ -16,20 +17,24 @@ from safeloss.layouts import (
 
 F: Any = torch.nn.functional  # whose stubs take tensors for lengths only
 
+Lengths: TypeAlias = (
+    tuple[int, ...] | list[int] | tuple[Integer[Tensor, ""], ...] | list[Integer[Tensor, ""]]
+)
+
 
 @checked
 def ctc_loss(
     log_probs: SequenceLogProbabilities,
     targets: SequenceLabels,
-    input_lengths: InputLengths | tuple[int, ...] | list[int] | int,
-    target_lengths: LabelLengths | tuple[int, ...] | list[int] | int,
+    input_lengths: InputLengths | Lengths,
+    target_lengths: LabelLengths | Lengths,
     blank: int = 0,
     reduction: Reduction = "mean",
     zero_infinity: bool = False,
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.ctc_loss`, on labels that are padded or joined.
 
     Labels are never reshaped. Joined ones that are not contiguous are made so: torch computes

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from safeloss._checked import checked
@@ -29,8 +30,8 @@ def margin_ranking_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.margin_ranking_loss`, with every pair meeting its sign.
 
     Raises:
@@ -52,8 +53,8 @@ def cosine_embedding_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.cosine_embedding_loss`, with every pair meeting its sign.
 
     Raises:
@@ -78,8 +79,8 @@ def triplet_margin_loss(
     reduction: Reduction = "mean",
     *,
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "*batch"]:
     """`torch.nn.functional.triplet_margin_loss`, with every anchor meeting its own two points.
 
     Raises:
@@ -102,8 +103,8 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: Reduction = "mean",
     check_values: CheckValues = "never",
-    empty: Empty = "raise",
-) -> Tensor:
+    empty: Empty = "warn",
+) -> Float[Tensor, "..."]:
     """`torch.nn.functional.triplet_margin_with_distance_loss`, on three inputs of one shape.
 
     Raises:

@@ -1,13 +1,16 @@
 """Modules for yes/no questions."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._checked import forward_of, prepare, verify_weights
+from safeloss._module import SafeModule
 from safeloss._options import ClassDim, Empty, ModuleCheckValues, Reduction
 
 
-class SafeBCELoss(nn.BCELoss):
+class SafeBCELoss(SafeModule, nn.BCELoss):
     """`nn.BCELoss` that scores every probability against its own label.
 
     Labels may be bool, integer or floating, and follow the probabilities by axes of size 1.
@@ -18,6 +21,8 @@ class SafeBCELoss(nn.BCELoss):
         ValueRangeError: a probability or a label outside [0, 1], where values are read.
     """
 
+    class_dim = cast(ClassDim, None)
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -27,7 +32,7 @@ class SafeBCELoss(nn.BCELoss):
         *,
         class_dim: ClassDim = None,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
         super().__init__(weight, size_average, reduce, reduction)
@@ -36,7 +41,7 @@ class SafeBCELoss(nn.BCELoss):
     forward = forward_of(functional.binary_cross_entropy)
 
 
-class SafeBCEWithLogitsLoss(nn.BCEWithLogitsLoss):
+class SafeBCEWithLogitsLoss(SafeModule, nn.BCEWithLogitsLoss):
     """`nn.BCEWithLogitsLoss` that scores every prediction against its own label.
 
     Scores `[batch, 1]` meet labels `[batch]`, and the output follows the scores. Labels may be
@@ -52,6 +57,8 @@ class SafeBCEWithLogitsLoss(nn.BCEWithLogitsLoss):
     tensor(0.6931)
     """
 
+    class_dim = cast(ClassDim, None)
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -62,7 +69,7 @@ class SafeBCEWithLogitsLoss(nn.BCEWithLogitsLoss):
         *,
         class_dim: ClassDim = None,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight, pos_weight=pos_weight)
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
@@ -71,7 +78,7 @@ class SafeBCEWithLogitsLoss(nn.BCEWithLogitsLoss):
     forward = forward_of(functional.binary_cross_entropy_with_logits)
 
 
-class MultiLabelBCE(nn.BCEWithLogitsLoss):
+class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
 
     The mean equals that of `nn.MultiLabelSoftMarginLoss`, in one fused operation. Class indices,
@@ -88,6 +95,9 @@ class MultiLabelBCE(nn.BCEWithLogitsLoss):
     tensor(0.6931)
     """
 
+    num_classes = cast(int | None, None)
+    class_dim = cast(ClassDim, None)
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -99,7 +109,7 @@ class MultiLabelBCE(nn.BCEWithLogitsLoss):
         num_classes: int | None = None,
         class_dim: ClassDim = None,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight, pos_weight=pos_weight)
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
@@ -114,7 +124,7 @@ class MultiLabelBCE(nn.BCEWithLogitsLoss):
     forward = forward_of(functional.multilabel_binary_cross_entropy)
 
 
-class SafeMultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
+class SafeMultiLabelSoftMarginLoss(SafeModule, nn.MultiLabelSoftMarginLoss):
     """`nn.MultiLabelSoftMarginLoss` that scores every prediction against its own label.
 
     Torch broadcasts here without a word. On `[batch, classes]`, `MultiLabelBCE` computes the same
@@ -134,7 +144,7 @@ class SafeMultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
         super().__init__(weight, size_average, reduce, reduction)
@@ -143,7 +153,7 @@ class SafeMultiLabelSoftMarginLoss(nn.MultiLabelSoftMarginLoss):
     forward = forward_of(functional.multilabel_soft_margin_loss)
 
 
-class SafeSoftMarginLoss(nn.SoftMarginLoss):
+class SafeSoftMarginLoss(SafeModule, nn.SoftMarginLoss):
     """`nn.SoftMarginLoss` that scores every prediction against its own sign.
 
     Raises:
@@ -159,7 +169,7 @@ class SafeSoftMarginLoss(nn.SoftMarginLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -167,7 +177,7 @@ class SafeSoftMarginLoss(nn.SoftMarginLoss):
     forward = forward_of(functional.soft_margin_loss)
 
 
-class SafeHingeEmbeddingLoss(nn.HingeEmbeddingLoss):
+class SafeHingeEmbeddingLoss(SafeModule, nn.HingeEmbeddingLoss):
     """`nn.HingeEmbeddingLoss` that scores every distance against its own sign.
 
     Raises:
@@ -184,7 +194,7 @@ class SafeHingeEmbeddingLoss(nn.HingeEmbeddingLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)

@@ -1,13 +1,16 @@
 """Modules for one of several classes, or for a set of them."""
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._checked import forward_of, prepare, verify_weights
-from safeloss._options import ClassDim, DefinedEmpty, Empty, ModuleCheckValues, Reduction
+from safeloss._module import SafeModule
+from safeloss._options import ClassDim, Empty, ModuleCheckValues, Reduction
 
 
-class SafeCrossEntropyLoss(nn.CrossEntropyLoss):
+class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
     """`nn.CrossEntropyLoss` whose softmax runs over the classes and nothing else.
 
     Targets are class indices of any integer dtype or, floating and of the shape of the scores,
@@ -26,6 +29,8 @@ class SafeCrossEntropyLoss(nn.CrossEntropyLoss):
     tensor(1.0986)
     """
 
+    class_dim = cast(ClassDim, None)
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -37,7 +42,7 @@ class SafeCrossEntropyLoss(nn.CrossEntropyLoss):
         *,
         class_dim: ClassDim = None,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
         super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
@@ -49,7 +54,7 @@ class SafeCrossEntropyLoss(nn.CrossEntropyLoss):
 SafeCrossEntropy = SafeCrossEntropyLoss
 
 
-class SafeNLLLoss(nn.NLLLoss):
+class SafeNLLLoss(SafeModule, nn.NLLLoss):
     """`nn.NLLLoss` on log-probabilities over the classes and nothing else.
 
     Targets are class indices of any integer dtype. Where the classes are the last axis of three
@@ -62,6 +67,8 @@ class SafeNLLLoss(nn.NLLLoss):
             target is ignored, where values are read.
     """
 
+    class_dim = cast(ClassDim, None)
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -72,7 +79,7 @@ class SafeNLLLoss(nn.NLLLoss):
         *,
         class_dim: ClassDim = None,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
         super().__init__(weight, size_average, ignore_index, reduce, reduction)
@@ -81,7 +88,7 @@ class SafeNLLLoss(nn.NLLLoss):
     forward = forward_of(functional.nll_loss)
 
 
-class SafeMultiMarginLoss(nn.MultiMarginLoss):
+class SafeMultiMarginLoss(SafeModule, nn.MultiMarginLoss):
     """`nn.MultiMarginLoss` with class indices of any integer dtype.
 
     A mean over an empty batch is refused, or 0: torch returns what memory holds.
@@ -102,7 +109,7 @@ class SafeMultiMarginLoss(nn.MultiMarginLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: DefinedEmpty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
         super().__init__(p, margin, weight, size_average, reduce, reduction)
@@ -111,7 +118,7 @@ class SafeMultiMarginLoss(nn.MultiMarginLoss):
     forward = forward_of(functional.multi_margin_loss)
 
 
-class SafeMultiLabelMarginLoss(nn.MultiLabelMarginLoss):
+class SafeMultiLabelMarginLoss(SafeModule, nn.MultiLabelMarginLoss):
     """`nn.MultiLabelMarginLoss` on sets of class indices that end at -1.
 
     A mean over an empty batch is refused, or 0: torch returns what memory holds.
@@ -129,7 +136,7 @@ class SafeMultiLabelMarginLoss(nn.MultiLabelMarginLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: DefinedEmpty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)

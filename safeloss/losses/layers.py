@@ -6,11 +6,12 @@ from typing import Any
 from torch import nn
 
 from safeloss._checked import forward_of, prepare
-from safeloss._options import ModuleCheckValues, UndefinedEmpty
+from safeloss._module import SafeModule
+from safeloss._options import EmptyWithoutZero, ModuleCheckValues
 from safeloss.functional import layers
 
 
-class SafeAdaptiveLogSoftmaxWithLoss(nn.AdaptiveLogSoftmaxWithLoss):
+class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
     """`nn.AdaptiveLogSoftmaxWithLoss` with class indices of any integer dtype.
 
     It gives torch's named tuple of `output` and `loss`; `log_prob` and `predict` are torch's own.
@@ -36,7 +37,7 @@ class SafeAdaptiveLogSoftmaxWithLoss(nn.AdaptiveLogSoftmaxWithLoss):
         dtype: Any = None,
         *,
         check_values: ModuleCheckValues = "first",
-        empty: UndefinedEmpty = "raise",
+        empty: EmptyWithoutZero = "warn",
     ) -> None:
         super().__init__(in_features, n_classes, cutoffs, div_value, head_bias, device, dtype)
         prepare(self, check_values=check_values, empty=empty)

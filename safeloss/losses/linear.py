@@ -10,10 +10,11 @@ from torch.nn import LinearCrossEntropyOptions
 
 from safeloss import functional
 from safeloss._checked import forward_of, prepare, verify_weights
+from safeloss._module import SafeModule
 from safeloss._options import Empty, ModuleCheckValues, Reduction
 
 
-class SafeLinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
+class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
     """`nn.LinearCrossEntropyLoss` with every row of features meeting its own class.
 
     Targets are class indices of any integer dtype or, floating and of the shape of the class
@@ -45,7 +46,7 @@ class SafeLinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):
         label_smoothing: float = 0.0,
         options: LinearCrossEntropyOptions | None = None,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
         super().__init__(

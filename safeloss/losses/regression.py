@@ -6,10 +6,11 @@ from torch import nn
 
 from safeloss import functional
 from safeloss._checked import forward_of, prepare
+from safeloss._module import SafeModule
 from safeloss._options import Empty, ModuleCheckValues, Reduction
 
 
-class SafeL1Loss(nn.L1Loss):
+class SafeL1Loss(SafeModule, nn.L1Loss):
     """`nn.L1Loss` that measures every prediction against its own target.
 
     Raises:
@@ -25,7 +26,7 @@ class SafeL1Loss(nn.L1Loss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -33,7 +34,7 @@ class SafeL1Loss(nn.L1Loss):
     forward = forward_of(functional.l1_loss, weight=None)
 
 
-class SafeMSELoss(nn.MSELoss):
+class SafeMSELoss(SafeModule, nn.MSELoss):
     """`nn.MSELoss` that measures every prediction against its own target.
 
     Raises:
@@ -49,7 +50,7 @@ class SafeMSELoss(nn.MSELoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -57,7 +58,7 @@ class SafeMSELoss(nn.MSELoss):
     forward = forward_of(functional.mse_loss, weight=None)
 
 
-class SafeSmoothL1Loss(nn.SmoothL1Loss):
+class SafeSmoothL1Loss(SafeModule, nn.SmoothL1Loss):
     """`nn.SmoothL1Loss` that measures every prediction against its own target.
 
     Raises:
@@ -74,7 +75,7 @@ class SafeSmoothL1Loss(nn.SmoothL1Loss):
         beta: float = 1.0,
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction, beta)
         prepare(self, check_values=check_values, empty=empty)
@@ -82,7 +83,7 @@ class SafeSmoothL1Loss(nn.SmoothL1Loss):
     forward = forward_of(functional.smooth_l1_loss)
 
 
-class SafeHuberLoss(nn.HuberLoss):
+class SafeHuberLoss(SafeModule, nn.HuberLoss):
     """`nn.HuberLoss` that measures every prediction against its own target.
 
     Raises:
@@ -97,7 +98,7 @@ class SafeHuberLoss(nn.HuberLoss):
         delta: float = 1.0,
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(reduction, delta)
         prepare(self, check_values=check_values, empty=empty)
@@ -105,7 +106,7 @@ class SafeHuberLoss(nn.HuberLoss):
     forward = forward_of(functional.huber_loss, weight=None)
 
 
-class SafePoissonNLLLoss(nn.PoissonNLLLoss):
+class SafePoissonNLLLoss(SafeModule, nn.PoissonNLLLoss):
     """`nn.PoissonNLLLoss` that scores every rate against its own count.
 
     Raises:
@@ -124,7 +125,7 @@ class SafePoissonNLLLoss(nn.PoissonNLLLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(log_input, full, size_average, eps, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -132,7 +133,7 @@ class SafePoissonNLLLoss(nn.PoissonNLLLoss):
     forward = forward_of(functional.poisson_nll_loss, input="log_input")
 
 
-class SafeGaussianNLLLoss(nn.GaussianNLLLoss):
+class SafeGaussianNLLLoss(SafeModule, nn.GaussianNLLLoss):
     """`nn.GaussianNLLLoss` that scores every mean against its own target.
 
     `var` has the shape of `input`, or lacks its last axis, or has one axis of size 1
@@ -151,7 +152,7 @@ class SafeGaussianNLLLoss(nn.GaussianNLLLoss):
         eps: float = 1e-6,
         reduction: Reduction = "mean",
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(full=full, eps=eps, reduction=reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -159,7 +160,7 @@ class SafeGaussianNLLLoss(nn.GaussianNLLLoss):
     forward = forward_of(functional.gaussian_nll_loss)
 
 
-class SafeKLDivLoss(nn.KLDivLoss):
+class SafeKLDivLoss(SafeModule, nn.KLDivLoss):
     """`nn.KLDivLoss` that compares every log-probability with its own target.
 
     `reduction="mean"` divides by all elements and warns, as in torch; "batchmean" is the
@@ -180,7 +181,7 @@ class SafeKLDivLoss(nn.KLDivLoss):
         log_target: bool = False,
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction, log_target)
         prepare(self, check_values=check_values, empty=empty)

@@ -4,10 +4,11 @@ from torch import nn
 
 from safeloss import functional
 from safeloss._checked import forward_of, prepare
+from safeloss._module import SafeModule
 from safeloss._options import Empty, ModuleCheckValues, Reduction
 
 
-class SafeCTCLoss(nn.CTCLoss):
+class SafeCTCLoss(SafeModule, nn.CTCLoss):
     """`nn.CTCLoss` on labels that are padded or joined, and contiguous.
 
     Joined labels that are not contiguous are made so: torch computes wrong losses from them.
@@ -26,7 +27,7 @@ class SafeCTCLoss(nn.CTCLoss):
         zero_infinity: bool = False,
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(blank, reduction, zero_infinity)
         prepare(self, check_values=check_values, empty=empty)

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._checked import forward_of, prepare
+from safeloss._module import SafeModule
 from safeloss._options import Empty, ModuleCheckValues, Reduction
 
 
-class SafeMarginRankingLoss(nn.MarginRankingLoss):
+class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):
     """`nn.MarginRankingLoss` that scores every pair against its own sign.
 
     Raises:
@@ -26,7 +27,7 @@ class SafeMarginRankingLoss(nn.MarginRankingLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -34,7 +35,7 @@ class SafeMarginRankingLoss(nn.MarginRankingLoss):
     forward = forward_of(functional.margin_ranking_loss)
 
 
-class SafeCosineEmbeddingLoss(nn.CosineEmbeddingLoss):
+class SafeCosineEmbeddingLoss(SafeModule, nn.CosineEmbeddingLoss):
     """`nn.CosineEmbeddingLoss` that scores every pair against its own sign.
 
     Raises:
@@ -51,7 +52,7 @@ class SafeCosineEmbeddingLoss(nn.CosineEmbeddingLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -59,7 +60,7 @@ class SafeCosineEmbeddingLoss(nn.CosineEmbeddingLoss):
     forward = forward_of(functional.cosine_embedding_loss)
 
 
-class SafeTripletMarginLoss(nn.TripletMarginLoss):
+class SafeTripletMarginLoss(SafeModule, nn.TripletMarginLoss):
     """`nn.TripletMarginLoss` that compares every anchor with its own two points.
 
     Raises:
@@ -78,7 +79,7 @@ class SafeTripletMarginLoss(nn.TripletMarginLoss):
         reduction: Reduction = "mean",
         *,
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, p, eps, swap, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
@@ -86,7 +87,7 @@ class SafeTripletMarginLoss(nn.TripletMarginLoss):
     forward = forward_of(functional.triplet_margin_loss)
 
 
-class SafeTripletMarginWithDistanceLoss(nn.TripletMarginWithDistanceLoss):
+class SafeTripletMarginWithDistanceLoss(SafeModule, nn.TripletMarginWithDistanceLoss):
     """`nn.TripletMarginWithDistanceLoss` on three inputs of one shape.
 
     Raises:
@@ -101,7 +102,7 @@ class SafeTripletMarginWithDistanceLoss(nn.TripletMarginWithDistanceLoss):
         swap: bool = False,
         reduction: Reduction = "mean",
         check_values: ModuleCheckValues = "first",
-        empty: Empty = "raise",
+        empty: Empty = "warn",
     ) -> None:
         super().__init__(
             distance_function=distance_function, margin=margin, swap=swap, reduction=reduction

@@ -1,0 +1,74 @@
+"""What every module of ours adds to PyTorch's: options with defaults, and what it has learnt."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from safeloss._call import OURS
+from safeloss._memory import Memory
+from safeloss._options import Empty, ModuleCheckValues
+
+
+class SafeModule:
+    """The base, beside PyTorch's own class, of every safe loss.
+
+    Options are class attributes too, so that an instance that never ran our constructor has them:
+    one of a subclass that skips it, one whose `__class__` was assigned, one from an older pickle.
+    """
+
+    _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
+
+    if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
+        check_values: ModuleCheckValues
+        empty: Empty
+        _memory: Memory | None
+    else:
+        check_values, empty, _memory = "first", "warn", None
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls._own_options = {
+            name: getattr(cls, name)
+            for name in OURS
+            if hasattr(cls, name) and not hasattr(getattr(cls, name), "__get__")  # a property
+        }
+        forward: Any = vars(cls).get("forward")
+        if hasattr(forward, "signature") and not hasattr(forward, "__wrapped__"):
+            # Written before its class had a name. TorchScript compiles what is wrapped, and
+            # torch.fx reads its annotations.
+            native: Any = super(cls, cls)
+            forward.__wrapped__ = native.forward
+            forward.__qualname__ = f"{cls.__qualname__}.forward"
+            forward.__module__ = cls.__module__
+
+    def extra_repr(self) -> str:
+        """PyTorch's own, and those of our options that are not at their default."""
+        inherited: Any = super()
+        options = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in self._own_options.items()
+            if getattr(self, name) != default
+        ]
+        return ", ".join([*filter(None, [inherited.extra_repr()]), *options])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plain data, so that `torch.load(weights_only=True)` needs no class but the loss.
+        state = dict(vars(self))
+        memory = state.get("_memory")
+        if isinstance(memory, Memory):
+            state["_memory"] = (memory.settled, memory.unread)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        inherited: Any = super()
+        inherited.__setstate__(state)
+        memory_of(self)
+
+
+def memory_of(module: Any) -> Memory:
+    """What a module has learnt, and room for it where there was none."""
+    state = vars(module)
+    for name, default in module._own_options.items():
+        state.setdefault(name, default)  # where a hit looks for it
+    memory = state.get("_memory")
+    if not isinstance(memory, Memory):
+        memory = state["_memory"] = Memory(*(memory or ()))
+    return memory
