@@ -18,14 +18,12 @@ from safeloss._explaining import explain_type
 from safeloss._module import memory_of
 from safeloss._planning import Plan, explain_native_error, new_call
 from safeloss._signature import LEGACY, Total, signature_of, validate
-from safeloss._symbolic import traced_call
 from safeloss._verifying import ours
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
 _LONG_WAYS = {
     "new_call": new_call,
-    "traced_call": traced_call,
     "explain_native_error": explain_native_error,
     "Plan": Plan,
 }
@@ -83,10 +81,10 @@ def verify_weights(module: Any, **weights: Any) -> None:
 
 
 def prepare(module: Any, **options: Any) -> None:
-    """Give a module its own options, which torch's constructor does not take."""
-    signature, name = ours(module).forward.signature, type(module).__name__
+    """Give a module its own options, which torch's constructor does not take, and a memory."""
     for option, value in options.items():
         setattr(module, option, value)
-    if not is_dynamo_compiling():  # there the call itself looks at them
-        validate(name, signature.choices, vars(module), True)
-        memory_of(module)
+    if is_dynamo_compiling():  # there the call itself looks at the options
+        return
+    validate(type(module).__name__, ours(module).forward.signature.choices, vars(module), True)
+    memory_of(module)

@@ -28,6 +28,7 @@ from safeloss._repairs import (
     whole_call,
     working,
 )
+from safeloss._torch import has_nested_size
 from safeloss._values import Broken
 from safeloss.errors import (
     Argument,
@@ -63,17 +64,20 @@ def explain(
     accepts: Callable[[Call], bool],
 ) -> SafeLossError:
     """The error for `refusal`, each of its fixes tried."""
-    fixes = working(face, inputs, call, refusal, accepts)
+    nested = any([has_nested_size(shape) for shape in call.shapes.values()])
+    fixes = [] if nested else working(face, inputs, call, refusal, accepts)
     advice = refusal.advice
-    if not advice and crossed(inputs, call):
+    if not (advice or nested) and crossed(inputs, call):
         advice = "Element by element, or every one against every other? Say which."
-    if not fixes:
+    if nested:
+        advice = f"{advice} Nested tensors fit where they have the same offsets.".lstrip()
+    elif not fixes:
         advice = f"{advice} No single step makes these fit.".lstrip()
     return refusal.error.about(
         face.name,
         refusal.rule,
         arguments=table(inputs, call),
-        native="" if refusal.error is ValueRangeError else _native(face.kernel, call),
+        native="" if nested or refusal.error is ValueRangeError else _native(face.kernel, call),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )

@@ -18,6 +18,7 @@ from torch.overrides import has_torch_function_variadic
 from safeloss._call import OURS
 from safeloss._consulting import consultation
 from safeloss._signature import Sources
+from safeloss._symbolic import traced_call
 
 # Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
@@ -54,7 +55,6 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
     return _write(
         signature,
         sources,
-        # The memory, not its dict: before torch 2.7 Dynamo guards on the size of a dict in a cell.
         {**names, "memory": signature.memory},
         parameters,
         signature.kernel.__name__,
@@ -181,26 +181,32 @@ def _write(
 ) -> Any:
     module = name == "forward"
     shown, consult = consultation(signature, sources, module)
-    # Closed over, not global: a compiler that guards on a global looks for it in the module.
-    names = {
-        **names,
+    # What a compiler traces is closed over: it would look for a global in the module, to guard on
+    # it. All else is global: of a loss that is built inside the compiled function, the compiler
+    # wraps whatever is closed over.
+    traced = {
+        "is_dynamo_compiling": is_dynamo_compiling,
+        "traced_call": traced_call,
         "shown": shown,
         "consult": consult,
-        "signature": signature,
-        "sources": sources,
         "kernel": signature.kernel,
         "total": signature.total,
+    }
+    scope: dict[str, Any] = {
+        **names,
+        "__name__": __name__,
+        "signature": signature,
+        "sources": sources,
         "operator": signature.operator,
         "has_torch_function": has_torch_function_variadic,
-        "is_dynamo_compiling": is_dynamo_compiling,
+        "F": F,  # of PyTorch's own source, which TorchScript compiles instead
+        "Tensor": Tensor,
     }
-    source = _TEMPLATE.format(name=name, names=", ".join(names), **fields)
+    source = _TEMPLATE.format(name=name, names=", ".join(traced), **fields)
     filename = f"<safeloss {signature.kernel.__name__} {name}>"
-    # TorchScript resolves the names of PyTorch's own source, which it compiles instead, in here.
-    scope: dict[str, Any] = {"__name__": __name__, "F": F, "Tensor": Tensor}
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    written = scope["make"](**names)
+    written = scope["make"](**traced)
     written.__module__ = signature.kernel.__module__
     written.__qualname__ = name
     doc = str(signature.kernel.__doc__)

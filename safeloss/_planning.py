@@ -121,7 +121,10 @@ def explain_native_error(
     with unobserved() as traced:
         explained = None if traced else _explained(signature, owner, arguments, error)
     if explained is not None:
-        raise _told(explained, signature, arguments) from None
+        try:
+            raise _told(explained, signature, arguments) from None
+        finally:
+            del explained  # which would hold this frame, and this frame it, and all tensors
 
 
 def _computed(sources: Sources, owner: Any) -> bool:

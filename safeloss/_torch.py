@@ -134,6 +134,12 @@ def outside_compiler(function: _Function) -> _Function:
     return cast(_Function, call)
 
 
+def has_nested_size(shape: Iterable[int]) -> bool:
+    """Whether a size stands for several, as in a jagged tensor: it can be compared, and no more."""
+    sizes: list[Any] = [size for size in shape if isinstance(size, torch.SymInt)]
+    return any([getattr(size.node, "is_nested_int", bool)() for size in sizes])
+
+
 def is_zero(size: int) -> bool:
     """Whether a size is 0; of one that only the data will tell, no."""
     zero: Any = size == 0
@@ -148,7 +154,7 @@ def may_be_zero(size: int) -> bool:
 
 if torch.__version__ >= "2.8":  # a version, not a mere string
 
-    def decided(comparison: bool) -> bool:
+    def decided(comparison: Any) -> bool:
         """A comparison of sizes as a fact; False where only the data will tell."""
         from torch.fx.experimental.symbolic_shapes import guard_or_false
 
@@ -156,7 +162,7 @@ if torch.__version__ >= "2.8":  # a version, not a mere string
 
 else:
 
-    def decided(comparison: bool) -> bool:
+    def decided(comparison: Any) -> bool:
         """A comparison of sizes as a fact; False where only the data will tell.
 
         Such a size counts as 2 or more.
