@@ -34,7 +34,10 @@ class Call(NamedTuple):
     shapes: Mapping[str, Shape]
     dtypes: Mapping[str, torch.dtype]
     options: Mapping[str, Any]
-    memory: Memory | None = None
+    memory: Memory | None = None  # evidence of earlier calls
+
+    def knows_class_axis(self, rank: int, classes: int) -> bool:
+        return self.memory is not None and self.memory.knows_class_axis(rank, classes)
 
 
 class Edit(NamedTuple):
@@ -102,16 +105,12 @@ class Reading(NamedTuple):
     patterns: Mapping[str, Pattern]
     edits: Mapping[str, Edit]  # of those arguments that need one
     exact: bool
-    settles: bool = False  # proves which axis holds the classes
+    # The axis of the first input that this call proves to hold the classes.
+    proves: int | None = None
+    one_class: bool = False  # a mistake unless earlier calls had several
 
     def binding(self, axes: Axes) -> "Reading":
-        return Reading(axes, self.patterns, self.edits, self.exact, self.settles)
-
-    def editing(self, axes: Axes, edits: Mapping[str, Edit]) -> "Reading":
-        return Reading(axes, self.patterns, edits, self.exact, self.settles)
-
-    def settling(self) -> "Reading":
-        return Reading(self.axes, self.patterns, self.edits, self.exact, settles=True)
+        return self._replace(axes=axes)
 
 
 class Refusal(NamedTuple):
@@ -122,6 +121,7 @@ class Refusal(NamedTuple):
     advice: str = ""
     fixes: tuple[str, ...] = ()  # promised only once tried
     weight: str = ""  # the one weight that is to blame
+    weak: bool = False  # right only if the targets are not all 0
 
 
 class Mistake(NamedTuple):
@@ -140,6 +140,7 @@ class Mistake(NamedTuple):
     option: tuple[str, Any] | None = None  # only where this option has this value
     given: tuple[str, Any] | None = None  # only where it has another one, and negative
     batched: bool = False  # only where no `torch.func` transform hides a batch axis
+    weak: bool = False  # no mistake where earlier calls had several classes, or all targets are 0
 
     def made(self, call: Call, last: bool) -> bool:
         """Whether `call` is this mistake."""
@@ -167,4 +168,4 @@ class Mistake(NamedTuple):
         return not (self.batched and transformed())
 
     def refusal(self) -> Refusal:
-        return Refusal(self.error, self.rule, self.advice, self.fixes)
+        return Refusal(self.error, self.rule, self.advice, self.fixes, weak=self.weak)

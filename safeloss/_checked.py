@@ -15,17 +15,18 @@ from torch.compiler import is_dynamo_compiling
 
 from safeloss import _faces
 from safeloss._explaining import explain_type
-from safeloss._module import memory_of
-from safeloss._planning import Plan, explain_native_error, new_call
+from safeloss._memory import Memory
+from safeloss._planning import UNKNOWN, Plan, explain_native_error, inherited, new_call
 from safeloss._signature import LEGACY, Total, signature_of, validate
-from safeloss._verifying import ours
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
 _LONG_WAYS = {
     "new_call": new_call,
     "explain_native_error": explain_native_error,
+    "inherited": inherited,
     "Plan": Plan,
+    "UNKNOWN": UNKNOWN,
 }
 
 
@@ -73,18 +74,34 @@ def forward_of(function: Any, **renamed: str | None) -> Any:
 
 def verify_weights(module: Any, **weights: Any) -> None:
     """Tensors, or None: said before torch's constructor fails on anything else."""
+    for value in weights.values():
+        if not (value is None or isinstance(value, Tensor)):
+            break
+    else:
+        return
     wrong = [name for name, value in weights.items() if not isinstance(value, Tensor | None)]
-    if wrong:
-        inputs = ours(module).forward.signature.reader.inputs
-        declared = tuple(entry for entry in inputs if entry.name in weights)
-        raise explain_type(type(module).__name__, declared, weights, wrong)
+    inputs = module.forward.signature.reader.inputs
+    declared = tuple(entry for entry in inputs if entry.name in weights)
+    raise explain_type(type(module).__name__, declared, weights, wrong)
 
 
 def prepare(module: Any, **options: Any) -> None:
     """Give a module its own options, which torch's constructor does not take, and a memory."""
-    for option, value in options.items():
-        setattr(module, option, value)
     if is_dynamo_compiling():  # there the call itself looks at the options
+        for option, value in options.items():
+            setattr(module, option, value)
         return
-    validate(type(module).__name__, ours(module).forward.signature.choices, vars(module), True)
-    memory_of(module)
+    state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
+    state.update(options, _memory=Memory())
+    choices = module._ours.forward.signature.choices
+    chosen = tuple([(state[name], state[name].__class__) for name, _ in choices])
+    try:
+        if chosen in _VALID:
+            return
+    except TypeError:  # an option without a hash is none of the choices
+        pass
+    validate(type(module).__name__, choices, state)
+    _VALID.add(chosen)
+
+
+_VALID: set[tuple[Any, ...]] = set()  # combinations of options that were found right

@@ -9,6 +9,7 @@ from typing import Any
 
 from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
+from safeloss._memory import ONE_CLASS
 from safeloss._signature import Named, Signature, Sources, unlisted
 from safeloss._symbolic import Came, Outcome, Shown, Term
 from safeloss._torch import constant_while_compiling, exporting
@@ -19,19 +20,6 @@ class _Unanswered(Exception):  # noqa: N818  # it is no error
     def __init__(self, asks: str, terms: tuple[Term, ...] = ()) -> None:
         super().__init__()
         self.asks, self.terms = asks, terms
-
-
-class _Remembered:
-    """The memory of a module, as far as the compiler has told of it."""
-
-    def __init__(self, settled: bool | None) -> None:
-        self._settled = settled
-
-    @property
-    def settled(self) -> bool:
-        if self._settled is None:
-            raise _Unanswered("settled")
-        return self._settled
 
 
 class _Comparisons:
@@ -49,11 +37,28 @@ class _Comparisons:
             return asks == "="
         if asks == "=" and not (terms[0][0] and terms[1][0]):
             asks = "0"  # a size that only the data will tell is none that is written in a layout
+        return self.told(asks, terms)
+
+    def told(self, asks: str, terms: tuple[Term, ...]) -> bool:
         if (asks, terms) not in self.known:
             if len(self.known) == len(self.answers):
                 raise _Unanswered(asks, terms)
             self.known[asks, terms] = self.answers[len(self.known)]
         return self.known[asks, terms]
+
+
+class _Remembered:
+    """The evidence of a module: each look at it is a question too."""
+
+    def __init__(self, comparisons: "_Comparisons") -> None:
+        self._comparisons = comparisons
+
+    def knows_class_axis(self, rank: int, classes: Any) -> bool:
+        return self._comparisons.told("class axis", ((False, rank), _term(classes)))
+
+    @property
+    def one_class(self) -> bool:
+        return self._comparisons.told("one class", ())
 
 
 class _Number:
@@ -89,7 +94,7 @@ def _term(value: Any) -> Term:
 
 
 def consultation(
-    signature: Signature, sources: Sources, module: bool
+    signature: Signature, sources: Sources
 ) -> tuple[Callable[[], Shown], Callable[..., Outcome]]:
     """What the compiler asks at first, and how to go on after each comparison."""
     places = {name: position for position, name in enumerate(signature.names)}
@@ -106,14 +111,12 @@ def consultation(
 
     @constant_while_compiling
     def consult(
-        settled: bool | None,
         came: Sequence[Came],
         options: Sequence[Any],
         answers: Sequence[bool],
     ) -> Outcome:
-        memory = _Remembered(settled) if module else None
         try:
-            return _outcome(signature, memory, came, options, _Comparisons(answers))
+            return _outcome(signature, came, options, _Comparisons(answers))
         except _Unanswered as question:
             return Outcome(signature, question.asks, question.terms)
 
@@ -122,7 +125,6 @@ def consultation(
 
 def _outcome(
     signature: Signature,
-    memory: _Remembered | None,
     came: Sequence[Came],
     options: Sequence[Any],
     comparisons: _Comparisons,
@@ -139,11 +141,16 @@ def _outcome(
         if kind in ("bool", "float", "str"):
             number = _Number(place, comparisons)
             return Outcome(signature, text=_terms(f"{name} must be an integer; it is {number}."))
-    call = _call(signature, memory, counts, tensors, options, comparisons)
-    misfit = unlisted(signature.choices, call.options, memory is not None)
+    call = _call(signature, counts, tensors, options, comparisons)
+    misfit = unlisted(signature.choices, call.options)
     if misfit:
         return Outcome(signature, text=_terms(misfit))
     reading = signature.reader.read(call)
+    if isinstance(reading, Refusal) and reading.weak:
+        # The labels cannot be read; in a batch of one they are no evidence anyway.
+        batch, *_ = (*call.shapes[inputs[0].name], 1)
+        if batch == 1:
+            reading = signature.reader.read(call._replace(memory=ONE_CLASS))
     if isinstance(reading, Refusal):
         return Outcome(signature, error=reading.error, text=_terms(brief(inputs, call, reading)))
     strategy = signature.mean_strategy(reading, call)
@@ -163,13 +170,12 @@ def _outcome(
         positions=positions,
         strategy=strategy,
         learns=not exporting(),  # which warns of a module that changes
-        settles=reading.settles,
+        settles=reading.proves is not None,
     )
 
 
 def _call(
     signature: Signature,
-    memory: Any,
     counts: Mapping[str, Came],
     tensors: Mapping[str, Any],
     options: Sequence[Any],
@@ -186,6 +192,7 @@ def _call(
             dtypes[name], _, rank = tensor
             shapes[name] = tuple([_Number(place + axis, comparisons) for axis in range(rank)])
             place += rank
+    memory: Any = _Remembered(comparisons)
     return signature.called(shapes, dtypes, given, memory)
 
 

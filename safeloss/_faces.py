@@ -32,10 +32,10 @@ def make({names}):
         try:
             {prepare}
             key = {key}
-            plan = plans[key]
+            plan = {plan}
         except (KeyError, AttributeError, TypeError):
-            pass
-        else:
+            plan = {first}
+        if plan is not UNKNOWN:
             try:
                 {native}
             except Exception as error:
@@ -61,7 +61,9 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
         parameters=str(inspect.Signature(bare))[1:-1],
         held="pass",
         given=f"(None, {', '.join(arguments)})",
-        prepare="plans = memory.plans",
+        prepare="pass",
+        plan="memory.plans[key]",
+        first="UNKNOWN",
         key=_key(signature, arguments),
         native=_native(signature, "None", arguments),
     )
@@ -78,7 +80,7 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
     held = {name: source for name, source in attributes.items() if source.startswith("self")}
     given: dict[str, inspect.Parameter] = {}
     each: list[tuple[int, str] | None] = []
-    arguments, prepare = {}, ["state = self.__dict__", "plans = state['_memory'].plans"]
+    arguments, prepare = {}, ["state = self.__dict__"]
     for parameter in signature.parameters:
         name, attribute = parameter.name, attributes.get(parameter.name)
         arguments[name] = name
@@ -110,6 +112,8 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         held="; ".join(f"{name} = {source}" for name, source in held.items()) or "pass",
         given=f"({', '.join(['self', *held, *own])})",
         prepare="; ".join(prepare),
+        plan="state['_memory'].plans[key]",
+        first="inherited(signature, self, key)",
         key=_key(signature, arguments),
         native=_native(signature, "self", arguments),
     )
@@ -180,7 +184,7 @@ def _write(
     **fields: str,
 ) -> Any:
     module = name == "forward"
-    shown, consult = consultation(signature, sources, module)
+    shown, consult = consultation(signature, sources)
     # What a compiler traces is closed over: it would look for a global in the module, to guard on
     # it. All else is global: of a loss that is built inside the compiled function, the compiler
     # wraps whatever is closed over.

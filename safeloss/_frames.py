@@ -46,12 +46,18 @@ class Line(NamedTuple):
 def users_frame() -> FrameType | None:
     """The innermost frame of the user's, who may be a library; None if all are torch's or ours."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and (
-        not is_users(frame.f_code.co_filename)
-        or str(frame.f_globals.get("__name__")).startswith(_COMPILED)
-    ):
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if filename not in _NOT_USERS:
+            if not is_users(filename):
+                _NOT_USERS.add(filename)
+            elif not str(frame.f_globals.get("__name__")).startswith(_COMPILED):
+                return frame
         frame = frame.f_back
-    return frame
+    return None
+
+
+_NOT_USERS: set[str] = set()  # files that were found so, since the question is asked often
 
 
 def users_line() -> Line | None:

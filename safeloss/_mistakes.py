@@ -35,6 +35,7 @@ MISTAKES = (
         on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
         classes=(0, 1),
         always=True,
+        weak=True,
         advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
         fixes=("SafeBCEWithLogitsLoss()(input, target)",),
     ),
@@ -177,6 +178,7 @@ MISTAKES = (
         on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
         classes=(0, 1),
         always=True,
+        weak=True,
         advice="One score per sample answers a yes/no question: SafeBCEWithLogitsLoss, "
         "on scores without an activation.",
     ),
@@ -201,6 +203,7 @@ MISTAKES = (
         on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
         classes=(0, 1),
         always=True,
+        weak=True,
         advice="One score per sample answers a yes/no question: SafeHingeEmbeddingLoss, "
         "SafeSoftMarginLoss or SafeBCEWithLogitsLoss.",
     ),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from safeloss._call import OURS
 from safeloss._memory import Memory
-from safeloss._options import Empty, ModuleCheckValues
+from safeloss._options import CheckValues, Empty
 
 
 class SafeModule:
@@ -15,9 +15,10 @@ class SafeModule:
     """
 
     _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
+    _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
-        check_values: ModuleCheckValues
+        check_values: CheckValues
         empty: Empty
         _memory: Memory | None
     else:
@@ -34,6 +35,7 @@ class SafeModule:
         if hasattr(forward, "signature") and not hasattr(forward, "__wrapped__"):
             # Written before its class had a name. TorchScript compiles what is wrapped, and
             # torch.fx reads its annotations.
+            cls._ours = cls
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
             forward.__qualname__ = f"{cls.__qualname__}.forward"
@@ -54,7 +56,7 @@ class SafeModule:
         state = dict(vars(self))
         memory = state.get("_memory")
         if isinstance(memory, Memory):
-            state["_memory"] = (memory.settled, memory.unread)
+            state["_memory"] = memory.evidence()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

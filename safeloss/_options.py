@@ -5,8 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 ClassDim: TypeAlias = Literal[1, -1] | None  # the axis of the classes, at rank 3 and more
-CheckValues: TypeAlias = Literal["never", "always"]  # of functions
-ModuleCheckValues: TypeAlias = Literal["first", "never", "always"]
+CheckValues: TypeAlias = Literal["first", "never", "always"]
 # What the mean over zero elements gives: PyTorch's result, with a warning or without one ("nan"), a
 # zero that is connected to the graph, or an error.
 Empty: TypeAlias = Literal["warn", "zero", "nan", "raise"]

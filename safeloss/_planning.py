@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Proxy
 from torch.overrides import has_torch_function
 
-from safeloss._call import Reading, Refusal
+from safeloss._call import Call, Reading, Refusal
 from safeloss._explaining import (
     add_note,
     explain_devices,
@@ -18,11 +18,18 @@ from safeloss._explaining import (
     is_about_values,
     table,
 )
-from safeloss._frames import warn_once
-from safeloss._memory import Memory
+from safeloss._frames import users_frame, warn_once
+from safeloss._memory import NO_PLANS, Memory, Plans
 from safeloss._module import memory_of
-from safeloss._signature import Signature, Sources, averaged, validate, validate_integers
-from safeloss._torch import outside_compiler, transformed, unobserved
+from safeloss._signature import (
+    Named,
+    Signature,
+    Sources,
+    averaged,
+    validate,
+    validate_integers,
+)
+from safeloss._torch import outside_compiler, readable, transformed, unobserved
 from safeloss._trace import with_history
 from safeloss._verifying import (
     face_of,
@@ -75,6 +82,48 @@ class Plan(NamedTuple):
         return averaged(loss, signature.total, self.strategy, named)
 
 
+UNKNOWN: Any = object()  # what is known of a call that was not seen before
+
+
+def inherited(signature: Signature, owner: Any, key: Any) -> Any:
+    """What is known of the first call of a module, from one that was built at the same place.
+
+    Models often build their loss inside `forward`, anew at every step.
+    """
+    state = owner.__dict__
+    memory = state.get("_memory")
+    if key is None or memory is None or memory.plans is not NO_PLANS or not memory.unread:
+        return UNKNOWN
+    frame = users_frame()
+    if frame is None:
+        return UNKNOWN
+    memory = signature.module_sites.of_module(frame.f_code, frame.f_lasti, owner, memory)
+    state["_memory"] = memory
+    try:
+        return memory.plans[key]
+    except (KeyError, TypeError):  # not seen before, or not hashable
+        return UNKNOWN
+
+
+def _evidence(signature: Signature, owner: Any) -> Memory:
+    """What earlier calls have proved: of the module, or at the place that calls the function."""
+    memory = Memory() if owner is None else memory_of(owner)
+    if owner is not None and not (memory.plans is NO_PLANS and memory.unread):
+        return memory
+    frame = users_frame()
+    if frame is None:
+        return memory
+    code, place = frame.f_code, frame.f_lasti
+    if owner is not None:
+        memory = signature.module_sites.of_module(code, place, owner, memory)
+        owner.__dict__["_memory"] = memory
+        return memory
+    memory = signature.sites.of_function(code, place)
+    # A hit does not know its place, so the class axis is known to all places or to none.
+    memory.class_axes = signature.memory.class_axes
+    return memory
+
+
 @outside_compiler
 def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key: Any) -> Tensor:
     """A call of a signature that was not seen before.
@@ -82,21 +131,21 @@ def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key
     `given` is what its face was given, after the module or None, and `key` what it looks the call
     up by, or None.
     """
-    owner = given[0]
-    memory = signature.memory if owner is None else memory_of(owner)
-    arguments = tuple(sources.arguments(given))
+    owner, arguments = given[0], tuple(sources.arguments(given))
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
+    evidence = _evidence(signature, owner)
+    plans = signature.memory.plans if owner is None else evidence.plans
     run: Plan | None = None
     if key is None or _computed(sources, owner):
         key = signature.key(arguments)
         with contextlib.suppress(KeyError, TypeError):  # not seen before, or not hashable
-            run = _known(signature, memory.plans[key])
+            run = _known(signature, plans[key])
     learn = _nothing
     if run is None:
         try:
             with unobserved() as traced:
-                run, learn = _plan(signature, owner, memory, arguments, key, traced)
+                run, learn = _plan(signature, owner, evidence, arguments, key, traced)
         except SafeLossError as refusal:
             raise _told(refusal, signature, arguments) from None
     try:
@@ -156,7 +205,7 @@ def _told(
 def _plan(
     signature: Signature,
     owner: Any,
-    memory: Memory,
+    evidence: Memory,
     arguments: tuple[Any, ...],
     key: Any,
     traced: bool,
@@ -165,10 +214,12 @@ def _plan(
     name = name_of(signature, owner)
     named = dict(zip(signature.names, arguments))
     verify_types(signature, name, named)
-    call = signature.call(None if owner is None else memory, named)
-    validate(name, signature.choices, call.options, owner is not None)
+    call = signature.call(evidence, named)
+    validate(name, signature.choices, call.options)
     validate_integers(name, signature, call.options)
     reading = signature.reader.read(call)
+    if isinstance(reading, Refusal) and reading.weak:
+        reading = _one_class(signature, name, call, named, reading, traced)
     if isinstance(reading, Refusal):
         raise refusal_of(signature, owner, call, reading)
     strategy = signature.mean_strategy(reading, call)
@@ -183,7 +234,8 @@ def _plan(
         warn_once(f"{name}: {EMPTY_MEAN}")
 
     always = call.options.get("check_values") == "always"
-    if call.options.get("check_values") == "first" and memory.unread and not traced:
+    first = call.options.get("check_values") == "first" and evidence.unread
+    if first and not traced:
         look_at_values(signature, owner, reading, named)
     steps = tuple(
         (signature.names.index(name), step)
@@ -194,23 +246,53 @@ def _plan(
     plan = Plan(signature, strategy, reading if always else None, number, steps)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
-    lasting = counted and not (key is None or symbolic or traced or transformed())
+    # What one class means is known to the place of a call, and a hit of a function has none.
+    lasting = counted and not (owner is None and reading.one_class)
+    lasting = lasting and not (key is None or symbolic or traced or transformed())
     fixed = always or any(
         edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
     )
 
     def learn() -> None:
-        memory.unread = False
-        if reading.settles and owner is not None:
-            memory.settled = True
+        memory = signature.memory if owner is None else evidence
+        evidence.unread, evidence.one_class = False, True
+        if reading.proves is not None:
+            shape = call.shapes[signature.reader.inputs[0].name]
+            memory.learn_class_axis(len(shape), shape[reading.proves])
+        if memory.plans is NO_PLANS:
+            memory.plans = Plans()
         if lasting:
             kept = plan if reading.edits or strategy or always else number
             with contextlib.suppress(TypeError):  # an option without a hash: read on every call
                 memory.plans.keep(key, kept)
-                if not fixed:
+                if not fixed and not reading.one_class:
                     memory.plans.keep_form(key, kept)
 
     return plan, learn
+
+
+def _one_class(
+    signature: Signature,
+    name: str,
+    call: Call,
+    named: Named,
+    refusal: Refusal,
+    traced: bool,
+) -> Reading | Refusal:
+    """`call` with a single class, where that is no mistake: the classes may be candidates, of which
+    a last batch has one. Labels other than 0 show that it is one."""
+    target = named[signature.reader.target]
+    if traced or not readable([target]):
+        batch, *_ = (*call.shapes[signature.reader.inputs[0].name], 1)
+        allowed = batch == 1
+    else:
+        allowed = not (target.is_floating_point() or target.is_complex() or target.any())
+        if allowed:
+            warn_once(f"{name}: {refusal.rule} It is right only where the classes are candidates.")
+    if not allowed:
+        return refusal
+    evidence = Memory(one_class=True, class_axes=call.memory.class_axes if call.memory else ())
+    return signature.reader.read(call._replace(memory=evidence))
 
 
 def _explained(
@@ -218,7 +300,7 @@ def _explained(
 ) -> SafeLossError | None:
     """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
     named = dict(zip(signature.names, arguments))
-    call = signature.call(None if owner is None else memory_of(owner), named)
+    call = signature.call(_evidence(signature, owner), named)
     reading = signature.reader.read(call)
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     rows = table(signature.reader.inputs, call)
@@ -246,8 +328,7 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
         return tracer.create_proxy("call_module", path, inputs, {})
     required = len([p for p in signature.parameters if p.default is p.empty])
     options = {
-        # "first" is the modules' alone; a proxy cannot be compared.
-        p.name: "never" if isinstance(value, str) and value == "first" else value
+        p.name: value  # a proxy cannot be compared
         for p, value in zip(signature.parameters[required:], arguments[required:])
         if value is not p.default
     }

@@ -23,13 +23,17 @@ class Reader(NamedTuple):
     def read(self, call: Call) -> Reading | Refusal:
         """The one reading that fits `call`, or why there is none."""
         last = call.options.get("class_dim") == -1
+        one_class = False
         for mistake in self.mistakes:
             if mistake.always and mistake.made(call, last):
-                return mistake.refusal()
+                one_class = mistake.weak and call.memory is not None and call.memory.one_class
+                if not one_class:
+                    return mistake.refusal()
         reading = self._unique(call, last)
         if isinstance(reading, Refusal):
             return reading
-        return self._weighted(self._with_batch(reading, call), call)
+        reading = self._with_batch(reading, call)._replace(one_class=one_class)
+        return self._weighted(reading, call)
 
     def warnings(self, call: Call) -> list[str]:
         """What to say of a call that is legal."""
@@ -46,13 +50,14 @@ class Reader(NamedTuple):
         if readings and not rivals:
             reading = readings[0]
             if call.options.get("class_dim", 1) is None and self._tells_classes(reading, call):
-                return reading.settling()
+                return reading._replace(proves=1)
             return reading
         if not readings and not rivals:
             return self._unsupported(call, last)
         first, target = f"`{self.inputs[0].name}`", f"`{self.target}`"
         if readings:
-            if call.memory is not None and call.memory.settled:
+            rank = len(call.shapes[self.inputs[0].name])
+            if call.knows_class_axis(rank, readings[0].axes["classes"]):
                 return readings[0]
             return Refusal(
                 AmbiguousLayoutError,
@@ -170,7 +175,7 @@ class Reader(NamedTuple):
         if spelled is not None or moved or dtype is not None:
             edits[name] = Edit(spelled, moved, dtype, pattern.reads == "AS_SCORES")
         exact = reading.exact and spelled is None
-        return Reading(reading.axes, patterns, edits, exact, reading.settles)
+        return reading._replace(patterns=patterns, edits=edits, exact=exact)
 
     def _cast(
         self, pattern: Pattern, dtype: torch.dtype, scores: torch.dtype
@@ -212,7 +217,7 @@ class Reader(NamedTuple):
         )
         if edit.dtype is None:
             del edits[target]
-        return reading.editing({"*shape": shape}, edits)
+        return reading._replace(axes={"*shape": shape}, edits=edits)
 
     def _weighted(self, reading: Reading, call: Call) -> Reading | Refusal:
         """`reading` with its weights: never aligned, and 1-D ones read on the trailing axis."""
@@ -245,7 +250,7 @@ class Reader(NamedTuple):
             view = None if len(placed) == len(shape) else placed
             undecided = call.options.get("class_dim", 1) is None
             if undecided and len(shape) == 1 and len(full) > 2 and shape[0] not in (1, full[1]):
-                reading = reading.settling()
+                reading = reading._replace(proves=-1)
         elif tuple(shape) != pattern.spell(reading.axes):
             return misfit
         return self._edited(reading, name, pattern, call, view, False)
@@ -258,7 +263,7 @@ class Reader(NamedTuple):
                 return (*shape, *(1 for _ in full[2:])) if shape[0] == full[1] else None
             if shape[0] == full[1]:
                 trailing = shape[0] == full[-1]
-                if not trailing or call.memory is None or not call.memory.settled:
+                if not trailing or not call.knows_class_axis(len(full), shape[0]):
                     return self._unplaced(name, len(full), trailing)
         if not full and len(shape) == 1 and shape[0] == 1:
             return ()

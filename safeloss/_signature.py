@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safeloss._call import OURS, SIZED, Call, Input, Reading, Refusal
 from safeloss._matching import Pattern, Shape, parse
-from safeloss._memory import Memory
+from safeloss._memory import Memory, Sites
 from safeloss._mistakes import MISTAKES
 from safeloss._operators import NUMBERS, OPERATORS
 from safeloss._reading import Reader
@@ -66,7 +66,9 @@ class Signature(NamedTuple):
     reader: Reader
     choices: tuple[tuple[str, tuple[Any, ...]], ...]  # of the options that have a list of them
     integers: tuple[tuple[str, bool], ...]  # the options that are, and whether None will do
-    memory: Memory  # of the function; modules have their own
+    memory: Memory  # of the function: the plans, and the class axes, of all places that call it
+    sites: Sites  # the places that call the function
+    module_sites: Sites  # ... and those that call a module
 
     def key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """What the verdict on a call depends on, to be looked up by; None if it cannot be."""
@@ -249,6 +251,8 @@ def signature_of(kernel: Kernel, total: Total | None, undefined_if_empty: bool) 
             if parameter.annotation in (int, int | None)
         ),
         Memory(unread=False),
+        Sites(),
+        Sites(),
     )
 
 
@@ -272,27 +276,22 @@ def validate(
     name: str,
     choices: tuple[tuple[str, tuple[Any, ...]], ...],
     options: Mapping[str, Any],
-    module: bool,
 ) -> None:
     """A plain `ValueError` for an option outside its choices."""
-    misfit = unlisted(choices, options, module)
+    misfit = unlisted(choices, options)
     if misfit:
         raise ValueError(f"{name}: {misfit}")
 
 
-def unlisted(
-    choices: tuple[tuple[str, tuple[Any, ...]], ...], options: Mapping[str, Any], module: bool
-) -> str:
+def unlisted(choices: tuple[tuple[str, tuple[Any, ...]], ...], options: Mapping[str, Any]) -> str:
     """What to say of the first option that is outside its choices."""
     for option, listed in choices:
         value = options[option]
-        # Modules know one more way to check values than functions: on their first call.
-        allowed = ("first", *listed) if module and option == "check_values" else listed
         if option == "reduction" and value == "elementwise_mean":
             continue
         # True and 1.0 equal 1, and are not meant by it.
-        if isinstance(value, (bool, float)) or not any([value == choice for choice in allowed]):
-            known = ", ".join([repr(choice) for choice in allowed])
+        if isinstance(value, (bool, float)) or not any([value == choice for choice in listed]):
+            known = ", ".join([repr(choice) for choice in listed])
             return f"{option} must be one of {known}; it is {value!r}."
     return ""
 

@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
     """What the compiler is told: a question to answer, an error to raise, or what to run."""
 
     signature: Signature
-    # How two numbers compare ("="; "0": one and a constant; "<"), or whether a module is "settled".
+    # How two numbers compare ("="; "0": one and a constant; "<"), or what earlier calls of a module
+    # have proved: the "class axis" of a rank and a number of classes, or that "one class" is meant.
     asks: str = ""
     terms: tuple[Term, ...] = ()
     error: type[SafeLossError] | None = None  # None is a plain `ValueError`
@@ -55,7 +56,7 @@ def traced_call(
 
     `given` is what its face was given, after the module or None.
     """
-    owner, show, settled = given[0], shown(), None
+    owner, show = given[0], shown()
     memory = None if owner is None else owner._memory  # None too of a module made in here
     moved = show.sources.arguments(given)
     counts = [moved[position] for position in show.counts]
@@ -70,23 +71,26 @@ def traced_call(
         else:
             came.append(tensor is None)
     answers: list[bool] = []
-    assumed: list[tuple[Any, Any]] = []
-    outcome = consult(settled, came, options, answers)
+    assumed: list[list[Any]] = []
+    outcome = consult(came, options, answers)
     while outcome.asks:
-        if outcome.asks == "settled":
-            settled = memory is not None and memory.settled
+        terms = [numbers[term] if placed else term for placed, term in outcome.terms]
+        if outcome.asks == "one class":
+            answer = memory is not None and memory.one_class
+        elif outcome.asks == "class axis":
+            axes = () if memory is None else memory.class_axes
+            known = any([rank == terms[0] and classes == terms[1] for rank, classes in axes])
+            answer = known or (memory is not None and memory.settled)
+        elif outcome.asks == "<":
+            answer = not decided(terms[0] >= terms[1])
         else:
-            one, other = [numbers[term] if placed else term for placed, term in outcome.terms]
-            if outcome.asks == "<":
-                answer = not decided(one >= other)
-            else:
-                answer = decided(one == other)
-                if not answer and outcome.asks == "=" and not decided(one != other):
-                    # Only the data will tell: PyTorch asserts such sizes where it runs.
-                    answer, assumed = True, [*assumed, (one, other)]
-            # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
-            answers = [*answers, True if answer else False]  # noqa: SIM210  # see above
-        outcome = consult(settled, came, options, answers)
+            answer = decided(terms[0] == terms[1])
+            if not answer and outcome.asks == "=" and not decided(terms[0] != terms[1]):
+                # Only the data will tell: PyTorch asserts such sizes where it runs.
+                answer, assumed = True, [*assumed, terms]
+        # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
+        answers = [*answers, True if answer else False]  # noqa: SIM210  # see above
+        outcome = consult(came, options, answers)
     signature = outcome.signature
     if outcome.text:
         name = signature.name if owner is None else type(owner).__name__
@@ -96,7 +100,7 @@ def traced_call(
     for one, other in assumed:
         torch._check(one == other)
     if memory is not None and outcome.learns:
-        memory.unread = False
+        memory.unread, memory.one_class = False, True
         if outcome.settles:
             memory.settled = True
     for position, method, parts in outcome.steps:

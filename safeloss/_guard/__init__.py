@@ -141,7 +141,7 @@ class _Watch(TorchFunctionMode):
             verdict = None if call is None else native.verdict(signature, call)
         if call is None or verdict is None:
             return None
-        if isinstance(verdict, Reading) and not verdict.settles:
+        if isinstance(verdict, Reading) and verdict.proves is None:
             self._remember(key)
             return None
         caller = _caller()

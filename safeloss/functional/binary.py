@@ -38,7 +38,7 @@ def binary_cross_entropy(
     reduction: Reduction = "mean",
     *,
     class_dim: ClassDim = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.binary_cross_entropy`, with every probability meeting its label.
@@ -65,7 +65,7 @@ def binary_cross_entropy_with_logits(
     pos_weight: PerPositiveScore | None = None,
     *,
     class_dim: ClassDim = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.binary_cross_entropy_with_logits`, with every score meeting its label.
@@ -99,7 +99,7 @@ def multilabel_binary_cross_entropy(
     *,
     num_classes: int | None = None,
     class_dim: ClassDim = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "batch classes"] | Float[Tensor, " classes"]:
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
@@ -130,7 +130,7 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "*batch"]:
     """`torch.nn.functional.multilabel_soft_margin_loss`, with every score meeting its label.
@@ -154,7 +154,7 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.soft_margin_loss`, with every score meeting its sign.
@@ -176,7 +176,7 @@ def hinge_embedding_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.hinge_embedding_loss`, with every distance meeting its sign.

@@ -61,7 +61,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     *,
     class_dim: ClassDim = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "batch *space"] | Float[Tensor, ""]:
     """`torch.nn.functional.cross_entropy`, with the softmax over the classes and nothing else.
@@ -96,7 +96,7 @@ def nll_loss(
     reduction: Reduction = "mean",
     *,
     class_dim: ClassDim = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "batch *space"] | Float[Tensor, ""]:
     """`torch.nn.functional.nll_loss`, on log-probabilities over the classes and nothing else.
@@ -125,7 +125,7 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.multi_margin_loss`, with class indices of any integer dtype.
@@ -151,7 +151,7 @@ def multilabel_margin_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.multilabel_margin_loss`, on sets of class indices that end at -1.

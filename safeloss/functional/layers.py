@@ -18,7 +18,7 @@ def adaptive_log_softmax_with_loss(
     *,
     in_features: int | None = None,
     num_classes: int | None = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: EmptyWithoutZero = "warn",
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:  # beside the mean, in a tuple
     """What `nn.AdaptiveLogSoftmaxWithLoss` computes; torch has no function for it, nor have we."""

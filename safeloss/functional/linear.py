@@ -33,7 +33,7 @@ def linear_cross_entropy(
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
     options: LinearCrossEntropyOptions | None = None,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "batch *space"] | Float[Tensor, "*space"]:
     """`torch.nn.functional.linear_cross_entropy`, with every row meeting its own class.

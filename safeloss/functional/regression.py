@@ -40,7 +40,7 @@ def l1_loss(
     reduction: Reduction = "mean",
     weight: PerPrediction | None = None,
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.l1_loss`, with every prediction meeting its target.
@@ -62,7 +62,7 @@ def mse_loss(
     reduction: Reduction = "mean",
     weight: PerPrediction | None = None,
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.mse_loss`, with every prediction meeting its target.
@@ -84,7 +84,7 @@ def smooth_l1_loss(
     reduction: Reduction = "mean",
     beta: float = 1.0,
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.smooth_l1_loss`, with every prediction meeting its target.
@@ -105,7 +105,7 @@ def huber_loss(
     delta: float = 1.0,
     weight: PerPrediction | None = None,
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.huber_loss`, with every prediction meeting its target.
@@ -129,7 +129,7 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.poisson_nll_loss`, with every rate meeting its count.
@@ -151,7 +151,7 @@ def kl_div(
     reduction: Literal["none", "batchmean", "mean", "sum"] = "mean",
     log_target: bool = False,
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.kl_div`, with every log-probability meeting its target.
@@ -176,7 +176,7 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""]:
     """`torch.nn.functional.gaussian_nll_loss`, with every mean meeting its target.

@@ -32,7 +32,7 @@ def ctc_loss(
     reduction: Reduction = "mean",
     zero_infinity: bool = False,
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.ctc_loss`, on labels that are padded or joined.

@@ -29,7 +29,7 @@ def margin_ranking_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.margin_ranking_loss`, with every pair meeting its sign.
@@ -52,7 +52,7 @@ def cosine_embedding_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.cosine_embedding_loss`, with every pair meeting its sign.
@@ -78,7 +78,7 @@ def triplet_margin_loss(
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     *,
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "*batch"]:
     """`torch.nn.functional.triplet_margin_loss`, with every anchor meeting its own two points.
@@ -102,7 +102,7 @@ def triplet_margin_with_distance_loss(
     margin: float = 1.0,
     swap: bool = False,
     reduction: Reduction = "mean",
-    check_values: CheckValues = "never",
+    check_values: CheckValues = "first",
     empty: Empty = "warn",
 ) -> Float[Tensor, "..."]:
     """`torch.nn.functional.triplet_margin_with_distance_loss`, on three inputs of one shape.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from safeloss import functional
 from safeloss._checked import forward_of, prepare, verify_weights
 from safeloss._module import SafeModule
-from safeloss._options import ClassDim, Empty, ModuleCheckValues, Reduction
+from safeloss._options import CheckValues, ClassDim, Empty, Reduction
 
 
 class SafeBCELoss(SafeModule, nn.BCELoss):
@@ -31,7 +31,7 @@ class SafeBCELoss(SafeModule, nn.BCELoss):
         reduction: Reduction = "mean",
         *,
         class_dim: ClassDim = None,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
@@ -68,7 +68,7 @@ class SafeBCEWithLogitsLoss(SafeModule, nn.BCEWithLogitsLoss):
         pos_weight: Tensor | None = None,
         *,
         class_dim: ClassDim = None,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight, pos_weight=pos_weight)
@@ -108,7 +108,7 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
         *,
         num_classes: int | None = None,
         class_dim: ClassDim = None,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight, pos_weight=pos_weight)
@@ -143,7 +143,7 @@ class SafeMultiLabelSoftMarginLoss(SafeModule, nn.MultiLabelSoftMarginLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
@@ -168,7 +168,7 @@ class SafeSoftMarginLoss(SafeModule, nn.SoftMarginLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
@@ -193,7 +193,7 @@ class SafeHingeEmbeddingLoss(SafeModule, nn.HingeEmbeddingLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, size_average, reduce, reduction)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from safeloss import functional
 from safeloss._checked import forward_of, prepare, verify_weights
 from safeloss._module import SafeModule
-from safeloss._options import ClassDim, Empty, ModuleCheckValues, Reduction
+from safeloss._options import CheckValues, ClassDim, Empty, Reduction
 
 
 class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
@@ -41,7 +41,7 @@ class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
         label_smoothing: float = 0.0,
         *,
         class_dim: ClassDim = None,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
@@ -78,7 +78,7 @@ class SafeNLLLoss(SafeModule, nn.NLLLoss):
         reduction: Reduction = "mean",
         *,
         class_dim: ClassDim = None,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
@@ -108,7 +108,7 @@ class SafeMultiMarginLoss(SafeModule, nn.MultiMarginLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)
@@ -135,7 +135,7 @@ class SafeMultiLabelMarginLoss(SafeModule, nn.MultiLabelMarginLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)

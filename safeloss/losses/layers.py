@@ -7,7 +7,7 @@ from torch import nn
 
 from safeloss._checked import forward_of, prepare
 from safeloss._module import SafeModule
-from safeloss._options import EmptyWithoutZero, ModuleCheckValues
+from safeloss._options import CheckValues, EmptyWithoutZero
 from safeloss.functional import layers
 
 
@@ -36,7 +36,7 @@ class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
         device: Any = None,
         dtype: Any = None,
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: EmptyWithoutZero = "warn",
     ) -> None:
         super().__init__(in_features, n_classes, cutoffs, div_value, head_bias, device, dtype)

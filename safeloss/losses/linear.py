@@ -11,7 +11,7 @@ from torch.nn import LinearCrossEntropyOptions
 from safeloss import functional
 from safeloss._checked import forward_of, prepare, verify_weights
 from safeloss._module import SafeModule
-from safeloss._options import Empty, ModuleCheckValues, Reduction
+from safeloss._options import CheckValues, Empty, Reduction
 
 
 class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
@@ -45,7 +45,7 @@ class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
         ignore_index: int | None = None,
         label_smoothing: float = 0.0,
         options: LinearCrossEntropyOptions | None = None,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight)

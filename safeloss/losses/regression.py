@@ -7,7 +7,7 @@ from torch import nn
 from safeloss import functional
 from safeloss._checked import forward_of, prepare
 from safeloss._module import SafeModule
-from safeloss._options import Empty, ModuleCheckValues, Reduction
+from safeloss._options import CheckValues, Empty, Reduction
 
 
 class SafeL1Loss(SafeModule, nn.L1Loss):
@@ -25,7 +25,7 @@ class SafeL1Loss(SafeModule, nn.L1Loss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
@@ -49,7 +49,7 @@ class SafeMSELoss(SafeModule, nn.MSELoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction)
@@ -74,7 +74,7 @@ class SafeSmoothL1Loss(SafeModule, nn.SmoothL1Loss):
         reduction: Reduction = "mean",
         beta: float = 1.0,
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction, beta)
@@ -97,7 +97,7 @@ class SafeHuberLoss(SafeModule, nn.HuberLoss):
         reduction: Reduction = "mean",
         delta: float = 1.0,
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(reduction, delta)
@@ -124,7 +124,7 @@ class SafePoissonNLLLoss(SafeModule, nn.PoissonNLLLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(log_input, full, size_average, eps, reduce, reduction)
@@ -151,7 +151,7 @@ class SafeGaussianNLLLoss(SafeModule, nn.GaussianNLLLoss):
         full: bool = False,
         eps: float = 1e-6,
         reduction: Reduction = "mean",
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(full=full, eps=eps, reduction=reduction)
@@ -180,7 +180,7 @@ class SafeKLDivLoss(SafeModule, nn.KLDivLoss):
         reduction: Literal["none", "batchmean", "mean", "sum"] = "mean",
         log_target: bool = False,
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(size_average, reduce, reduction, log_target)

@@ -5,7 +5,7 @@ from torch import nn
 from safeloss import functional
 from safeloss._checked import forward_of, prepare
 from safeloss._module import SafeModule
-from safeloss._options import Empty, ModuleCheckValues, Reduction
+from safeloss._options import CheckValues, Empty, Reduction
 
 
 class SafeCTCLoss(SafeModule, nn.CTCLoss):
@@ -26,7 +26,7 @@ class SafeCTCLoss(SafeModule, nn.CTCLoss):
         reduction: Reduction = "mean",
         zero_infinity: bool = False,
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(blank, reduction, zero_infinity)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from safeloss import functional
 from safeloss._checked import forward_of, prepare
 from safeloss._module import SafeModule
-from safeloss._options import Empty, ModuleCheckValues, Reduction
+from safeloss._options import CheckValues, Empty, Reduction
 
 
 class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):
@@ -26,7 +26,7 @@ class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, size_average, reduce, reduction)
@@ -51,7 +51,7 @@ class SafeCosineEmbeddingLoss(SafeModule, nn.CosineEmbeddingLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, size_average, reduce, reduction)
@@ -78,7 +78,7 @@ class SafeTripletMarginLoss(SafeModule, nn.TripletMarginLoss):
         reduce: bool | None = None,
         reduction: Reduction = "mean",
         *,
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(margin, p, eps, swap, size_average, reduce, reduction)
@@ -101,7 +101,7 @@ class SafeTripletMarginWithDistanceLoss(SafeModule, nn.TripletMarginWithDistance
         margin: float = 1.0,
         swap: bool = False,
         reduction: Reduction = "mean",
-        check_values: ModuleCheckValues = "first",
+        check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         super().__init__(
