@@ -12,10 +12,6 @@ from safeloss._memory import Memory
 from safeloss._torch import transformed
 from safeloss.errors import LayoutError, SafeLossError
 
-# The options that are not torch's.
-OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
-SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
-
 
 class Input(NamedTuple):
     """A tensor parameter of a kernel. Required ones are aligned; optional ones are weights."""

@@ -16,8 +16,10 @@ from torch.compiler import is_dynamo_compiling
 from safeloss import _faces
 from safeloss._explaining import explain_type
 from safeloss._memory import Memory
+from safeloss._options import refused_option
 from safeloss._planning import UNKNOWN, Plan, explain_native_error, inherited, new_call
-from safeloss._signature import LEGACY, Total, signature_of, validate
+from safeloss._signature import LEGACY, Total, signature_of
+from safeloss.errors import OptionError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
@@ -100,7 +102,9 @@ def prepare(module: Any, **options: Any) -> None:
             return
     except TypeError:  # an option without a hash is none of the choices
         pass
-    validate(type(module).__name__, choices, state)
+    misfit = refused_option(choices, (), state)
+    if misfit:
+        raise OptionError.about(type(module).__name__, misfit)
     _VALID.add(chosen)
 
 

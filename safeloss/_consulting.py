@@ -10,7 +10,7 @@ from typing import Any
 from safeloss._call import Call, Refusal
 from safeloss._explaining import brief
 from safeloss._memory import ONE_CLASS
-from safeloss._signature import Named, Signature, Sources, unlisted
+from safeloss._signature import Named, Signature, Sources
 from safeloss._symbolic import Came, Outcome, Shown, Term
 from safeloss._torch import constant_while_compiling, exporting
 from safeloss.errors import ArgumentTypeError
@@ -66,8 +66,9 @@ class _Number:
 
     __hash__ = None  # type: ignore[assignment]  # two that are equal look different
 
-    def __init__(self, place: int, comparisons: _Comparisons) -> None:
+    def __init__(self, place: int, comparisons: _Comparisons, kind: str = "int") -> None:
         self.place = place
+        self.kind = kind
         self.made = comparisons.made
 
     def __repr__(self) -> str:  # which `_terms` finds again in a text
@@ -137,25 +138,17 @@ def _outcome(
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
             text = _terms(f"`{entry.name}` must be a tensor.")
             return Outcome(signature, error=ArgumentTypeError, text=text)
-    for place, (name, kind) in enumerate(counts.items()):
-        if kind in ("bool", "float", "str"):
-            number = _Number(place, comparisons)
-            return Outcome(signature, text=_terms(f"{name} must be an integer; it is {number}."))
     call = _call(signature, counts, tensors, options, comparisons)
-    misfit = unlisted(signature.choices, call.options)
-    if misfit:
-        return Outcome(signature, text=_terms(misfit))
-    reading = signature.reader.read(call)
-    if isinstance(reading, Refusal) and reading.weak:
+    decision = signature.decide(call)
+    if isinstance(decision, Refusal) and decision.weak:
         # The labels cannot be read; in a batch of one they are no evidence anyway.
         batch, *_ = (*call.shapes[inputs[0].name], 1)
         if batch == 1:
-            reading = signature.reader.read(call._replace(memory=ONE_CLASS))
-    if isinstance(reading, Refusal):
-        return Outcome(signature, error=reading.error, text=_terms(brief(inputs, call, reading)))
-    strategy = signature.mean_strategy(reading, call)
-    if isinstance(strategy, Refusal):
-        return Outcome(signature, error=strategy.error, text=_terms(brief(inputs, call, strategy)))
+            decision = signature.decide(call._replace(memory=ONE_CLASS))
+    if isinstance(decision, Refusal):
+        words = _terms(brief(inputs, call, decision))
+        return Outcome(signature, error=decision.error, text=words)
+    reading, strategy = decision
     steps = []
     for name, edit in reading.edits.items():
         _, device, _ = tensors[name]  # type: ignore[misc, str-unpack]  # no other is edited
@@ -184,7 +177,7 @@ def _call(
     """The call, of which the numbers are those that can be compared."""
     given: Named = dict(zip(signature.chosen, options))
     for place, (name, kind) in enumerate(counts.items()):
-        given[name] = None if kind == "NoneType" else _Number(place, comparisons)
+        given[name] = None if kind == "NoneType" else _Number(place, comparisons, str(kind))
     place, dtypes = len(counts), {}
     shapes: dict[str, Any] = {}  # of what stands for integers
     for name, tensor in tensors.items():

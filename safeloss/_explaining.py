@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss._call import OURS, Call, Input, Refusal
+from safeloss._call import Call, Input, Refusal
 from safeloss._frames import raised_by_torch
 from safeloss._matching import Pattern
+from safeloss._options import OURS
 from safeloss._repairs import (
     Face,
     as_tensor,
@@ -34,6 +35,7 @@ from safeloss.errors import (
     Argument,
     ArgumentTypeError,
     DeviceError,
+    OptionError,
     SafeLossError,
     ValueRangeError,
 )
@@ -64,6 +66,8 @@ def explain(
     accepts: Callable[[Call], bool],
 ) -> SafeLossError:
     """The error for `refusal`, each of its fixes tried."""
+    if refusal.error is OptionError:
+        return OptionError.about(face.name, refusal.rule)
     nested = any([has_nested_size(shape) for shape in call.shapes.values()])
     fixes = [] if nested else working(face, inputs, call, refusal, accepts)
     advice = refusal.advice
@@ -189,6 +193,8 @@ def add_note(face: Face, arguments: tuple[Argument, ...], error: Exception) -> N
 
 def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
     """The same in one string, for where nothing can be tried: inside a trace."""
+    if refusal.error is OptionError:
+        return refusal.rule
     rows = [f"{name} {came}, declared {layout}" for name, came, layout in table(inputs, call)]
     return f"{refusal.rule} {refusal.advice} ({'; '.join(rows)})"
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
-from safeloss._call import OURS
 from safeloss._consulting import consultation
+from safeloss._options import OURS
 from safeloss._signature import Sources
 from safeloss._symbolic import traced_call
 

@@ -18,20 +18,27 @@ class Plans(dict[Any, Any]):
     That is a `Plan`; or, of native as it is, the number for its operator or None.
     """
 
-    def __init__(self) -> None:
-        self.forms: dict[Any, Any] = {}
+    def __init__(self, memory: "Memory") -> None:
+        self.memory = memory
+        self.forms: dict[Any, tuple[Any, int | None]] = {}
 
     def __missing__(self, key: Any) -> Any:
-        plan = self.forms[form(key)]
+        plan, proves = self.forms[form(key)]
+        if proves is not None:
+            shape = key[0]  # of the first input
+            self.memory.learn_class_axis(len(shape), shape[proves])
         self.keep(key, plan)
         return plan
 
     def keep(self, key: Any, plan: Any) -> None:
         _keep(self, key, plan)
 
-    def keep_form(self, key: Any, plan: Any) -> None:
-        """Keep `plan` for all signatures that differ from `key` in nothing that decides."""
-        _keep(self.forms, form(key), plan)
+    def keep_form(self, key: Any, plan: Any, proves: int | None) -> None:
+        """Keep `plan` for all signatures that differ from `key` in nothing that decides.
+
+        Each of them proves by itself that axis `proves` holds so many classes.
+        """
+        _keep(self.forms, form(key), (plan, proves))
 
 
 def form(key: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safeloss._call import OURS
 from safeloss._memory import Memory
-from safeloss._options import CheckValues, Empty
+from safeloss._options import OURS, CheckValues, Empty
 
 
 class SafeModule:

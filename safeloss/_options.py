@@ -1,6 +1,7 @@
 """The options that losses share, with their choices."""
 
 from collections.abc import Mapping
+from operator import index
 from typing import Any, Literal, TypeAlias
 
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
@@ -12,8 +13,57 @@ Empty: TypeAlias = Literal["warn", "zero", "nan", "raise"]
 EmptyWithoutZero: TypeAlias = Literal["warn", "nan", "raise"]  # of a loss with two outputs
 
 
+# The options that are not torch's.
+OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
+SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
+
+
 def ignored_index(options: Mapping[str, Any]) -> int | None:
     """The class index that does not count, if a loss has one; where it is None, torch's -100."""
     if "ignore_index" not in options:
         return None
     return -100 if options["ignore_index"] is None else options["ignore_index"]
+
+
+def refused_option(
+    choices: tuple[tuple[str, tuple[Any, ...]], ...],
+    integers: tuple[tuple[str, bool], ...],
+    options: Mapping[str, Any],
+) -> str:
+    """What to say of the first option that is none of its choices, or no integer.
+
+    `integers` are those that must be one, and whether None will do.
+    """
+    for option, listed in choices:
+        value = options[option]
+        if option == "reduction" and value == "elementwise_mean":
+            continue  # the old name of "mean", which PyTorch still takes
+        # True and 1.0 equal 1, and are not meant by it.
+        if kind_of(value) in ("bool", "float") or not any([value == choice for choice in listed]):
+            known = ", ".join([repr(choice) for choice in listed])
+            return f"{option} must be one of {known}; it is {value!r}."
+    for option, optional in integers:
+        value = options[option]
+        if optional and value is None:
+            continue
+        if not _is_integer(value):
+            return f"{option} must be an integer; it is {value!r}."
+        counts = option in dict(SIZED).values()
+        if counts and (kind_of(value) == "bool" or value < 1):
+            return f"{option} must be 1 or more; it is {value!r}."
+    return ""
+
+
+def kind_of(value: Any) -> str:
+    """The name of the type of an option, also inside a compiler, where a stand-in has it."""
+    return str(getattr(value, "kind", type(value).__name__))
+
+
+def _is_integer(value: Any) -> bool:
+    if kind_of(value) in ("int", "bool"):
+        return True
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return True

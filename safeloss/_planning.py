@@ -22,12 +22,11 @@ from safeloss._frames import users_frame, warn_once
 from safeloss._memory import NO_PLANS, Memory, Plans
 from safeloss._module import memory_of
 from safeloss._signature import (
+    Decision,
     Named,
     Signature,
     Sources,
     averaged,
-    validate,
-    validate_integers,
 )
 from safeloss._torch import outside_compiler, readable, transformed, unobserved
 from safeloss._trace import with_history
@@ -215,16 +214,12 @@ def _plan(
     named = dict(zip(signature.names, arguments))
     verify_types(signature, name, named)
     call = signature.call(evidence, named)
-    validate(name, signature.choices, call.options)
-    validate_integers(name, signature, call.options)
-    reading = signature.reader.read(call)
-    if isinstance(reading, Refusal) and reading.weak:
-        reading = _one_class(signature, name, call, named, reading, traced)
-    if isinstance(reading, Refusal):
-        raise refusal_of(signature, owner, call, reading)
-    strategy = signature.mean_strategy(reading, call)
-    if isinstance(strategy, Refusal):
-        raise refusal_of(signature, owner, call, strategy)
+    decision = signature.decide(call)
+    if isinstance(decision, Refusal) and decision.weak:
+        decision = _one_class(signature, name, call, named, decision, traced)
+    if isinstance(decision, Refusal):
+        raise refusal_of(signature, owner, call, decision)
+    reading, strategy = decision
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
@@ -260,13 +255,13 @@ def _plan(
             shape = call.shapes[signature.reader.inputs[0].name]
             memory.learn_class_axis(len(shape), shape[reading.proves])
         if memory.plans is NO_PLANS:
-            memory.plans = Plans()
+            memory.plans = Plans(memory)
         if lasting:
             kept = plan if reading.edits or strategy or always else number
             with contextlib.suppress(TypeError):  # an option without a hash: read on every call
                 memory.plans.keep(key, kept)
                 if not fixed and not reading.one_class:
-                    memory.plans.keep_form(key, kept)
+                    memory.plans.keep_form(key, kept, reading.proves)
 
     return plan, learn
 
@@ -278,7 +273,7 @@ def _one_class(
     named: Named,
     refusal: Refusal,
     traced: bool,
-) -> Reading | Refusal:
+) -> Refusal | Decision:
     """`call` with a single class, where that is no mistake: the classes may be candidates, of which
     a last batch has one. Labels other than 0 show that it is one."""
     target = named[signature.reader.target]
@@ -292,7 +287,7 @@ def _one_class(
     if not allowed:
         return refusal
     evidence = Memory(one_class=True, class_axes=call.memory.class_axes if call.memory else ())
-    return signature.reader.read(call._replace(memory=evidence))
+    return signature.decide(call._replace(memory=evidence))
 
 
 def _explained(
@@ -301,12 +296,12 @@ def _explained(
     """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
     named = dict(zip(signature.names, arguments))
     call = signature.call(_evidence(signature, owner), named)
-    reading = signature.reader.read(call)
+    decision = signature.decide(call)
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     rows = table(signature.reader.inputs, call)
-    if is_about_values(error) and not isinstance(reading, Refusal):
+    if is_about_values(error) and isinstance(decision, Decision):
         try:
-            verify_values(signature, owner, reading, named)
+            verify_values(signature, owner, decision.reading, named)
         except SafeLossError as broken:
             return broken
     face = face_of(signature, owner)

@@ -67,7 +67,7 @@ class Reader(NamedTuple):
             )
         for mistake in self.mistakes:
             if mistake.always and mistake.made(call, True):
-                return mistake.refusal()
+                return mistake.refusal()._replace(weak=False)
         return Refusal(
             LayoutError,
             f"{target} fits {first} only with the classes on the last axis, "

@@ -4,21 +4,21 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from operator import index
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss._call import OURS, SIZED, Call, Input, Reading, Refusal
+from safeloss._call import Call, Input, Reading, Refusal
 from safeloss._matching import Pattern, Shape, parse
 from safeloss._memory import Memory, Sites
 from safeloss._mistakes import MISTAKES
 from safeloss._operators import NUMBERS, OPERATORS
+from safeloss._options import OURS, SIZED, refused_option
 from safeloss._reading import Reader
 from safeloss._torch import is_zero, may_be_zero
-from safeloss.errors import LayoutError
+from safeloss.errors import LayoutError, OptionError
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
 Kernel: TypeAlias = Callable[..., Tensor]
@@ -41,6 +41,13 @@ class Sources(NamedTuple):
 
     def _found(self, holder: Any, attribute: str) -> Any:
         return getattr(holder, attribute) if attribute else holder
+
+
+class Decision(NamedTuple):
+    """What a call means, and what PyTorch must be given."""
+
+    reading: Reading
+    strategy: str  # of the mean: see `Signature.mean_strategy`
 
 
 class Signature(NamedTuple):
@@ -107,6 +114,20 @@ class Signature(NamedTuple):
             summed = "sum" if options["size_average"] is False else "mean"
             options["reduction"] = "none" if options["reduce"] is False else summed
         return Call(shapes, dtypes, options, memory)
+
+    def decide(self, call: Call) -> Refusal | Decision:
+        """What `call` means, or why it is refused: the one place that decides.
+
+        It sees shapes, dtypes and options, be they of tensors, of a trace or of an attempted fix.
+        """
+        misfit = refused_option(self.choices, self.integers, call.options)
+        if misfit:
+            return Refusal(OptionError, misfit)
+        reading = self.reader.read(call)
+        if isinstance(reading, Refusal):
+            return reading
+        strategy = self.mean_strategy(reading, call)
+        return strategy if isinstance(strategy, Refusal) else Decision(reading, strategy)
 
     def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
         """The sizes of the axes that the mean is taken over."""
@@ -270,41 +291,3 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     if not any(typing.get_origin(member) is typing.Literal for member in members):
         return ()
     return tuple(choice for member in members for choice in _choices(member) or (None,))
-
-
-def validate(
-    name: str,
-    choices: tuple[tuple[str, tuple[Any, ...]], ...],
-    options: Mapping[str, Any],
-) -> None:
-    """A plain `ValueError` for an option outside its choices."""
-    misfit = unlisted(choices, options)
-    if misfit:
-        raise ValueError(f"{name}: {misfit}")
-
-
-def unlisted(choices: tuple[tuple[str, tuple[Any, ...]], ...], options: Mapping[str, Any]) -> str:
-    """What to say of the first option that is outside its choices."""
-    for option, listed in choices:
-        value = options[option]
-        if option == "reduction" and value == "elementwise_mean":
-            continue
-        # True and 1.0 equal 1, and are not meant by it.
-        if isinstance(value, (bool, float)) or not any([value == choice for choice in listed]):
-            known = ", ".join([repr(choice) for choice in listed])
-            return f"{option} must be one of {known}; it is {value!r}."
-    return ""
-
-
-def validate_integers(name: str, signature: Signature, options: Mapping[str, Any]) -> None:
-    """A plain `ValueError` for what must be an integer and is none."""
-    for option, optional in signature.integers:
-        value: Any = options[option]
-        if optional and value is None:
-            continue
-        try:
-            counted = index(value)
-        except TypeError:
-            raise ValueError(f"{name}: {option} must be an integer; it is {value!r}.") from None
-        if option in dict(SIZED).values() and (counted < 1 or isinstance(value, bool)):
-            raise ValueError(f"{name}: {option} must count something; it is {value!r}.")

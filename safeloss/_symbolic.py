@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
     # have proved: the "class axis" of a rank and a number of classes, or that "one class" is meant.
     asks: str = ""
     terms: tuple[Term, ...] = ()
-    error: type[SafeLossError] | None = None  # None is a plain `ValueError`
+    error: type[SafeLossError] = SafeLossError
     text: tuple[Term, ...] = ()  # of an error, without the name of the loss
     steps: tuple[tuple[int, str, tuple[Term, ...]], ...] = ()  # by position, a method
     positions: tuple[tuple[str, int], ...] = ()  # of all arguments, by name
@@ -96,7 +96,7 @@ def traced_call(
         name = signature.name if owner is None else type(owner).__name__
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
         text = f"{name}: {''.join(words)}"
-        raise ValueError(text) if outcome.error is None else outcome.error(text)
+        raise outcome.error(text)
     for one, other in assumed:
         torch._check(one == other)
     if memory is not None and outcome.learns:

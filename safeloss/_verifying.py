@@ -12,7 +12,7 @@ from safeloss._explaining import Where, explain, explain_type, explain_value
 from safeloss._frames import warn_once
 from safeloss._matching import is_bearable
 from safeloss._repairs import Face
-from safeloss._signature import MEANS, Named, Signature
+from safeloss._signature import MEANS, Decision, Named, Signature
 from safeloss._torch import readable
 from safeloss._values import Rule, Seen, first_broken, suspicions
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
@@ -118,9 +118,10 @@ def _mends(
     def mends(changes: Named) -> bool:
         changed = {**named, **changes}
         call = signature.call(None, changed)
-        reading = signature.reader.read(call)
-        if isinstance(reading, Refusal):
+        decision = signature.decide(call)
+        if isinstance(decision, Refusal):
             return False
+        reading = decision.reading
         seen = Seen(signature.edited(reading, changed), call.options, reading.axes)
         return first_broken(seen.arguments[argument], (rule,), seen) is None
 
@@ -129,7 +130,7 @@ def _mends(
 
 def refusal_of(signature: Signature, owner: Any, call: Call, refusal: Refusal) -> SafeLossError:
     def accepts(other: Call) -> bool:
-        return isinstance(signature.reader.read(other), Reading)
+        return isinstance(signature.decide(other._replace(memory=None)), Decision)
 
     inputs = signature.reader.inputs
     return explain(face_of(signature, owner), inputs, call, refusal, accepts)

@@ -6,7 +6,8 @@ SafeLossError (ValueError)
 ├── DTypeError               an element type means something else here
 ├── DeviceError              the tensors are on different devices
 ├── ValueRangeError          the numbers break the rule of their layout
-└── ArgumentTypeError        not a tensor at all (also a TypeError)
+├── ArgumentTypeError        not a tensor at all (also a TypeError)
+└── OptionError              an option outside its choices
 
 SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
 """
@@ -20,6 +21,7 @@ __all__ = [
     "DTypeError",
     "DeviceError",
     "LayoutError",
+    "OptionError",
     "Past",
     "SafeLossError",
     "SuspiciousInputWarning",
@@ -120,6 +122,10 @@ class ValueRangeError(SafeLossError):
 
 class ArgumentTypeError(SafeLossError, TypeError):
     """An argument of the wrong Python type, such as a list or a NumPy array for a tensor."""
+
+
+class OptionError(SafeLossError):
+    """An option that is none of its choices, such as `reduction="avg"`."""
 
 
 class SuspiciousInputWarning(UserWarning):

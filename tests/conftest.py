@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from safeloss import _frames, functional
+
 for profile, examples in (("quick", 25), ("thorough", 500)):
     settings.register_profile(
         profile,
@@ -24,6 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _forgetful() -> None:
+    """What functions have learnt, and what was warned of, is kept for the process: begin anew."""
+    _frames._warned.clear()
+    for name in functional.__all__:
+        signature = getattr(functional, name).signature
+        signature.memory.__init__(unread=False)
+        signature.sites.clear()
+        signature.module_sites.clear()
 
 
 @pytest.fixture(autouse=True)

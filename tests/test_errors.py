@@ -36,7 +36,7 @@ MESSAGES = {
     "weight-per-channel": (SafeBCEWithLogitsLoss(zeros(C)), zeros(2, C, 8, 8), zeros(2, C, 8, 8)),
     "empty": (SafeBCEWithLogitsLoss(empty="raise"), zeros(0, 1), zeros(0)),
     "device": (SafeBCEWithLogitsLoss(), zeros(B), zeros(B).to("meta")),
-    "one-class": (SafeCrossEntropyLoss(), zeros(B, 1), long(B)),
+    "one-class": (SafeCrossEntropyLoss(), zeros(B, 1), long(B) + 1),
     "softmax-over-the-batch": (SafeCrossEntropyLoss(), zeros(B), zeros(B)),
     "classes-last": (SafeCrossEntropyLoss(), zeros(B, T, C), long(B, T)),
     "tie": (SafeCrossEntropyLoss(), zeros(B, T, T), long(B, T)),

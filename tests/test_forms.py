@@ -80,7 +80,7 @@ def verdict(call: Call, signature: Signature):
     }
     patterns = {name: pattern.text for name, pattern in reading.patterns.items()}
     warned = signature.reader.warnings(call)
-    return patterns, list(reading.edits), moves, strategy, reading.settles, warned
+    return patterns, list(reading.edits), moves, strategy, reading.proves, warned
 
 
 def key(call: Call, signature: Signature):
@@ -147,10 +147,12 @@ def test_a_tie_is_none_of_the_forms_that_were_read() -> None:
     logits, targets = torch.zeros(2, 3, 3), torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(safeloss.AmbiguousLayoutError):
         functional.cross_entropy(logits, targets)
-    for time in (4, 5, 6):
-        functional.cross_entropy(torch.zeros(2, 3, time), torch.zeros(2, time).long())
+    for classes, time in ((4, 3), (5, 4), (4, 6)):  # of other numbers of classes
+        functional.cross_entropy(torch.zeros(2, classes, time), torch.zeros(2, time).long())
     with pytest.raises(safeloss.AmbiguousLayoutError):
         functional.cross_entropy(logits, targets)
+    functional.cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 4).long())
+    assert functional.cross_entropy(logits, targets).isfinite()
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5), (5, 3, 4)])

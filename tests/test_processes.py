@@ -82,7 +82,7 @@ VERDICTS = {
     "a label of 2": "ValueRangeError",
     "no class": "ValueRangeError",
     "an empty batch": "LayoutError",
-    "a bad option": "ValueError",
+    "a bad option": "OptionError",
     "align": "LayoutError",
 }
 FLAGS = [

@@ -246,7 +246,7 @@ def test_a_trace_with_several_axes_of_one_holds_for_every_batch(shape, other) ->
 
 
 def test_a_margin_over_no_other_class_is_refused() -> None:
-    for target in (long(6), long(6, 1)):
+    for target in (long(6) + 1, long(6, 1) + 1):
         with pytest.raises(safeloss.LayoutError, match="one class"):
             safeloss.SafeMultiMarginLoss()(scores(6, 1), target)
 

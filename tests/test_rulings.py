@@ -175,8 +175,8 @@ REFUSED = [
     (SF.cross_entropy, {}, (B,), rand(B), LayoutError, "SafeBCEWithLogitsLoss"),
     (SF.cross_entropy, {}, (1,), rand(1), LayoutError, "SafeBCEWithLogitsLoss"),
     (SF.cross_entropy, {}, (B,), long(B), LayoutError, "SafeBCEWithLogitsLoss"),
-    (SF.cross_entropy, {}, (B, 1), long(B), LayoutError, "SafeBCEWithLogitsLoss"),
-    (SF.cross_entropy, {}, (B, 1, H, W), long(B, H, W), LayoutError, "SafeBCEWithLogitsLoss"),
+    (SF.cross_entropy, {}, (B, 1), long(B) + 1, LayoutError, "SafeBCEWithLogitsLoss"),
+    (SF.cross_entropy, {}, (B, 1, H, W), long(B, H, W) + 1, LayoutError, "SafeBCEWithLogitsLoss"),
     (SF.cross_entropy, {}, (B, T, 1), long(B, T), LayoutError, "SafeBCEWithLogitsLoss"),
     (SF.cross_entropy, {}, (B, C), rand(B), DTypeError, "target.long()"),
     (SF.cross_entropy, {}, (B, C), rand(B, 1), DTypeError, "target.long()"),
@@ -236,7 +236,10 @@ def test_an_unambiguous_call_settles_the_class_axis() -> None:
     loss(scores(B, C), long(B))  # on two axes there is nothing to prove
     with pytest.raises(AmbiguousLayoutError):
         loss(*tie)
-    loss(scores(B, C, T), long(B, T))
+    loss(scores(B, C, T), long(B, T))  # of another number of classes
+    with pytest.raises(AmbiguousLayoutError):
+        loss(*tie)
+    loss(scores(B, T, C), long(B, C))
     assert torch.equal(loss(*tie), F.cross_entropy(*tie))
 
 

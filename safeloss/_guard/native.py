@@ -13,7 +13,7 @@ from safeloss._explaining import explain
 from safeloss._guard import arithmetic
 from safeloss._matching import Shape
 from safeloss._repairs import Face, whole_call
-from safeloss._signature import Named, Signature
+from safeloss._signature import Decision, Named, Signature
 from safeloss._torch import tracing, transformed, unhandled
 from safeloss.errors import LayoutError, SafeLossError
 from safeloss.losses import SAFE
@@ -49,9 +49,10 @@ def call(signature: Signature, named: Named) -> Call | None:
 
 def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
     """Our reading, if native has the same; why the shapes have none; None for element types."""
-    reading = signature.reader.read(call)
-    if isinstance(reading, Refusal):
-        return reading if issubclass(reading.error, LayoutError) else None
+    decision = signature.decide(call)
+    if isinstance(decision, Refusal):
+        return decision if issubclass(decision.error, LayoutError) else None
+    reading = decision.reading
     first = signature.reader.inputs[0].name
     for name in reading.edits:
         if rule := _misread(first, name, reading, call.shapes[name]):
@@ -87,6 +88,6 @@ def explained(signature: Signature, face: Face, call: Call, refusal: Refusal) ->
 
     inputs = signature.reader.inputs
     error = explain(face, inputs, call, refusal, accepts)
-    if isinstance(signature.reader.read(call), Reading):  # ours would align it
+    if isinstance(signature.decide(call), Decision):  # ours would align it
         error.fixes = (*error.fixes, whole_call(face, "", inputs, call))
     return error
