@@ -2,8 +2,11 @@
 
 import contextlib
 import itertools
+import os
+import runpy
 import subprocess
 import sys
+import sysconfig
 import threading
 import warnings
 from collections import Counter
@@ -16,7 +19,7 @@ from losses import LOSSES, PUBLIC, Loss
 from torch import nn
 
 import safeloss
-from safeloss import _hazards, guard
+from safeloss import _frames, _hazards, guard
 from safeloss import functional as SF
 from safeloss.__main__ import main
 from safeloss._frames import is_users
@@ -510,6 +513,19 @@ def test_libraries_named_after_torch_are_users(package) -> None:
     site = Path(torch.__file__).parent.parent
     assert is_users(str(site / package / "losses.py"))
     assert not is_users(torch.nn.functional.__file__)
+
+
+def test_files_are_told_apart_by_their_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of folders above them decide nothing: where Python is, nor where the user works."""
+    python = os.path.join("/opt", "site-packages-not", "lib", "python3.99")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: python)
+    is_users = runpy.run_path(_frames.__file__)["is_users"]
+    assert not is_users(os.path.join(python, "threading.py"))
+    assert is_users(os.path.join(python, "site-packages", "lightning", "trainer.py"))
+    assert is_users(os.path.join(python, "dist-packages", "lightning", "trainer.py"))
+    assert is_users(os.path.join(f"{python}-projects", "train.py"))
+    for folder in ("torch", "safeloss", "beartype", "with space", "site-packages-not"):
+        assert is_users(os.path.join("/home", folder, "safeloss", "tests", "train.py"))
 
 
 # The command line --------------------------------------------------------------------------------
