@@ -88,11 +88,12 @@ class Trace(contextlib.ContextDecorator):
         self._recorder = _Recorder()
 
     def __enter__(self) -> "Trace":
+        self._recorder.ended = False
         self._recorder.__enter__()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        leave(self._recorder)
+        self._recorder.ended = not leave(self._recorder)
 
     def history(self, tensor: Tensor) -> tuple[Step, ...]:
         """What gave `tensor` its shape and element type, newest first; nothing if not seen."""
@@ -103,7 +104,7 @@ def history(tensor: object) -> tuple[Step, ...]:
     """The history of `tensor` as the innermost active trace that has one knows it."""
     if isinstance(tensor, Tensor):
         for mode in reversed(active_modes()):
-            if isinstance(mode, _Recorder) and (steps := mode.known(tensor)):
+            if isinstance(mode, _Recorder) and not mode.ended and (steps := mode.known(tensor)):
                 return steps
     return ()
 
@@ -131,6 +132,7 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         self.past: Any = WeakTensorKeyDictionary()  # the steps of every tensor, newest first
+        self.ended = False  # though it may be on the stack of another thread still
 
     def __torch_function__(
         self,
@@ -142,7 +144,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         # Dynamo inlines this line, and compiles what it would without us. Of a trace that was
         # entered twice the outer one records.
-        if is_dynamo_compiling() or self in active_modes():
+        if is_dynamo_compiling() or self.ended or self in active_modes():
             return func(*args, **kwargs)
         with unhandled():
             sources = _sources(func, args, kwargs)
