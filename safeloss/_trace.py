@@ -1,6 +1,5 @@
 """`trace`: which operations gave a tensor its shape and its element type, and on whose lines."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +9,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from safeloss._decorating import FunctionDecorator
 from safeloss._explaining import describe
 from safeloss._frames import Line, users_line
 from safeloss._torch import active_modes, leave, unhandled
@@ -73,6 +73,9 @@ def trace() -> "Trace":
     list, of its first; scalars only where there is nothing else). It holds the newest 16 steps;
     tensors are not kept alive. Nothing is active outside. Also a decorator.
 
+    Raises:
+        TypeError: it decorates a class, a coroutine function or a generator function.
+
     >>> with trace() as t:
     ...     labels = torch.zeros(8, 1).squeeze()
     >>> [(step.operation, step.after.shape) for step in t.history(labels)]
@@ -81,8 +84,10 @@ def trace() -> "Trace":
     return Trace()
 
 
-class Trace(contextlib.ContextDecorator):
+class Trace(FunctionDecorator):
     """The histories of the tensors that were made inside; for this thread, see `trace`."""
+
+    public_name = "trace"
 
     def __init__(self) -> None:
         self._recorder = _Recorder()

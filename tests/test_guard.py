@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import itertools
 import os
 import runpy
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import types
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -544,6 +546,87 @@ def test_an_allowance_within_itself() -> None:
         with twice:
             assert not is_found()
         assert not is_found()
+    assert is_found()
+
+
+# What it decorates -------------------------------------------------------------------------------
+
+
+async def coroutine(x, y):
+    return F.poisson_nll_loss(x, y)
+
+
+async def async_generator(x, y):
+    yield F.poisson_nll_loss(x, y)
+
+
+def generator(x, y):
+    yield F.poisson_nll_loss(x, y)
+
+
+class Later:
+    async def __call__(self, x, y):
+        return F.poisson_nll_loss(x, y)
+
+    def method(self, x, y):
+        yield F.poisson_nll_loss(x, y)
+
+
+class Now:
+    def __call__(self, x, y):
+        return F.poisson_nll_loss(x, y)
+
+    method = __call__
+
+
+RUN_LATER = [
+    # what is decorated,                                  what it is called
+    (coroutine,                                           "`coroutine` is a coroutine function"),
+    (async_generator,                                     "is an async generator function"),
+    (generator,                                           "`generator` is a generator function"),
+    (types.coroutine(generator),                          "is a generator function"),
+    (functools.partial(functools.partial(coroutine), 1),  "`coroutine` is a coroutine function"),
+    (staticmethod(async_generator),                       "is an async generator function"),
+    (Later(),                                             "`Later.__call__` is a coroutine"),
+    (functools.partial(Later()),                          "`Later.__call__` is a coroutine"),
+    (Later().method,                                      "`Later.method` is a generator function"),
+    (functools.partial(Later().method),                   "`Later.method` is a generator function"),
+    (Later,                                               "`Later` is a class"),
+    (nn.PoissonNLLLoss,                                   "`PoissonNLLLoss` is a class"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("manager", [guard, allow, trace])
+@pytest.mark.parametrize(("decorated", "kind"), RUN_LATER)
+def test_what_would_run_outside_is_not_decorated(manager, decorated, kind) -> None:
+    with pytest.raises(TypeError, match=f"^{manager.__name__}: ") as refusal:
+        manager()(decorated)
+    assert kind in str(refusal.value)
+    assert f"write `with safeloss.{manager.__name__}():` inside" in str(refusal.value)
+
+
+RUN_NOW = [
+    F.poisson_nll_loss,
+    lambda x, y: F.poisson_nll_loss(x, y),
+    functools.partial(F.poisson_nll_loss, reduction="sum"),
+    functools.lru_cache(F.poisson_nll_loss),
+    staticmethod(F.poisson_nll_loss),
+    Now(),
+    Now().method,
+    nn.PoissonNLLLoss(),
+    lambda x, y: asyncio.run(coroutine(x, y)),
+    functools.wraps(coroutine)(lambda x, y: asyncio.run(coroutine(x, y))),
+    functools.wraps(generator)(lambda x, y: list(generator(x, y))),
+]
+
+
+@pytest.mark.parametrize("decorated", RUN_NOW)
+def test_what_runs_inside_is_decorated(decorated) -> None:
+    with pytest.raises(safeloss.LayoutError):
+        guard()(decorated)(*BROADCAST)
+    assert active_modes() == []
+    with guard():
+        allow()(decorated)(*BROADCAST)
     assert is_found()
 
 

@@ -4,7 +4,6 @@ A function mode sees every call while it is active; nothing is patched. Native r
 is said, so that what it refuses by itself stays its own to say.
 """
 
-import contextlib
 import functools
 import sys
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from safeloss import functional
 from safeloss._call import Reading
+from safeloss._decorating import FunctionDecorator
 from safeloss._frames import Line, is_users, warn
 from safeloss._guard import arithmetic as operators
 from safeloss._guard import native
@@ -59,6 +59,7 @@ def guard(on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ())
 
     Raises:
         SafeLossError: what is found, with `on="raise"`.
+        TypeError: it decorates a class, a coroutine function or a generator function.
 
     >>> scores, labels = torch.zeros(8, 1), torch.ones(8)
     >>> with guard(on="log") as findings:
@@ -73,8 +74,10 @@ def guard(on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ())
     return Guard(on, arithmetic, tuple(allow))
 
 
-class Guard(contextlib.ContextDecorator):
+class Guard(FunctionDecorator):
     """Watches calls while it is entered; each time it is entered its findings begin anew."""
+
+    public_name = "guard"
 
     def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
         self._options = on, arithmetic, allow
@@ -100,12 +103,18 @@ class Guard(contextlib.ContextDecorator):
 
 
 def allow() -> "Allowance":
-    """What broadcasts inside it does so on purpose, and no guard finds it. Also a decorator."""
+    """What broadcasts inside it does so on purpose, and no guard finds it. Also a decorator.
+
+    Raises:
+        TypeError: it decorates a class, a coroutine function or a generator function.
+    """
     return Allowance()
 
 
-class Allowance(contextlib.ContextDecorator):
+class Allowance(FunctionDecorator):
     """Silences guards while it is entered, in this thread or task."""
+
+    public_name = "allow"
 
     def __enter__(self) -> None:
         _allowances.set((*_allowances.get(), self))
