@@ -22,8 +22,13 @@ _TORCH = os.path.join(Path(torch.__file__).parent, "")
 _CHECKERS = tuple(os.path.join(p.__path__[0], "") for p in (beartype, jaxtyping))
 _WRITTEN = "<eval_with_key>"  # code that torch.fx has written
 _COMPILED = "torch._inductor"  # the modules that it writes are in files anywhere
-_STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen"})
-_INSTALLED = ("site-packages", "dist-packages")
+_LIBRARIES = {os.path.join(sysconfig.get_path(key), "") for key in ("stdlib", "platstdlib")}
+_STANDARD = (*_LIBRARIES, "<frozen")
+_INSTALLED = tuple(
+    os.path.join(library, packages, "")
+    for library in _LIBRARIES
+    for packages in ("site-packages", "dist-packages")
+)
 
 
 class Line(NamedTuple):
@@ -71,8 +76,7 @@ def is_users(filename: str) -> bool:
     """Whether a file is neither ours, nor torch's, nor of what stands between."""
     if filename.startswith((*_OURS, _TORCH, _WRITTEN, *_CHECKERS)):
         return False
-    installed = any(folder in filename for folder in _INSTALLED)
-    return installed or not filename.startswith(_STANDARD)
+    return filename.startswith(_INSTALLED) or not filename.startswith(_STANDARD)
 
 
 def raised_by_torch(error: BaseException) -> bool:

@@ -50,15 +50,25 @@ def active_modes() -> list[TorchFunctionMode]:
     return [_C._get_function_stack_at(depth) for depth in range(_C._len_torch_function_stack())]
 
 
-def leave(mode: TorchFunctionMode) -> None:
-    """Exit `mode`, be it not the innermost: a generator that entered it may outlive others."""
+def leave(mode: TorchFunctionMode) -> bool:
+    """Remove `mode` from the stack of this thread, wherever it is; the others stay in their order.
+
+    `TorchFunctionMode.__exit__` removes the innermost mode, whichever that is. A mode that a
+    suspended generator entered can end before modes that were entered later.
+
+    Returns False if it is not on this stack: another thread entered it, or it is handling a call,
+    during which torch takes it from the stack. Then no other mode is removed in its place.
+    """
     active = active_modes()
-    if mode in active:
-        above = active[len(active) - active[::-1].index(mode) :]
-        for _ in (mode, *above):
-            _C._pop_torch_function_stack()
-        for other in above:
-            _C._push_on_torch_function_stack(other)
+    depths = [depth for depth, other in enumerate(active) if other is mode]
+    if not depths:
+        return False
+    above = active[depths[-1] + 1 :]
+    for _ in (mode, *above):
+        _C._pop_torch_function_stack()
+    for other in above:
+        _C._push_on_torch_function_stack(other)
+    return True
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """`trace`: which operations gave a tensor its shape and its element type, and on whose lines."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +9,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from safeloss._decorating import FunctionDecorator
 from safeloss._explaining import describe
 from safeloss._frames import Line, users_line
 from safeloss._torch import active_modes, leave, unhandled
@@ -73,6 +73,9 @@ def trace() -> "Trace":
     list, of its first; scalars only where there is nothing else). It holds the newest 16 steps;
     tensors are not kept alive. Nothing is active outside. Also a decorator.
 
+    Raises:
+        TypeError: it decorates a class, a coroutine function or a generator function.
+
     >>> with trace() as t:
     ...     labels = torch.zeros(8, 1).squeeze()
     >>> [(step.operation, step.after.shape) for step in t.history(labels)]
@@ -81,18 +84,21 @@ def trace() -> "Trace":
     return Trace()
 
 
-class Trace(contextlib.ContextDecorator):
+class Trace(FunctionDecorator):
     """The histories of the tensors that were made inside; for this thread, see `trace`."""
+
+    public_name = "trace"
 
     def __init__(self) -> None:
         self._recorder = _Recorder()
 
     def __enter__(self) -> "Trace":
+        self._recorder.ended = False
         self._recorder.__enter__()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        leave(self._recorder)
+        self._recorder.ended = not leave(self._recorder)
 
     def history(self, tensor: Tensor) -> tuple[Step, ...]:
         """What gave `tensor` its shape and element type, newest first; nothing if not seen."""
@@ -103,7 +109,7 @@ def history(tensor: object) -> tuple[Step, ...]:
     """The history of `tensor` as the innermost active trace that has one knows it."""
     if isinstance(tensor, Tensor):
         for mode in reversed(active_modes()):
-            if isinstance(mode, _Recorder) and (steps := mode.known(tensor)):
+            if isinstance(mode, _Recorder) and not mode.ended and (steps := mode.known(tensor)):
                 return steps
     return ()
 
@@ -131,6 +137,7 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         self.past: Any = WeakTensorKeyDictionary()  # the steps of every tensor, newest first
+        self.ended = False  # though it may be on the stack of another thread still
 
     def __torch_function__(
         self,
@@ -142,7 +149,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         # Dynamo inlines this line, and compiles what it would without us. Of a trace that was
         # entered twice the outer one records.
-        if is_dynamo_compiling() or self in active_modes():
+        if is_dynamo_compiling() or self.ended or self in active_modes():
             return func(*args, **kwargs)
         with unhandled():
             sources = _sources(func, args, kwargs)

@@ -1,12 +1,20 @@
 """What the guard finds in native losses and in operators, and what it leaves alone."""
 
+import asyncio
 import contextlib
+import contextvars
+import functools
 import itertools
+import os
+import runpy
 import subprocess
 import sys
+import sysconfig
 import threading
+import types
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,15 +22,17 @@ import torch
 import torch.nn.functional as F
 from losses import LOSSES, PUBLIC, Loss
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import safeloss
-from safeloss import _hazards, guard
+from safeloss import _frames, _hazards, allow, guard, trace
 from safeloss import functional as SF
 from safeloss.__main__ import main
 from safeloss._frames import is_users
 from safeloss._hazards.cases import cases
 from safeloss._hazards.oracle import answer
 from safeloss._hazards.outcomes import asked, native_of, outcomes
+from safeloss._torch import active_modes, leave
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -100,6 +110,15 @@ REFUSED_BY_NATIVE = [
     (F.mse_loss,                          (scores(B, C), chances(B))),
     (F.mse_loss,                          (scores(B, C), None)),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left():
+    yield
+    left = active_modes()
+    for mode in left:
+        leave(mode)
+    assert left == []
 
 
 def quiet(function, *args, **options):
@@ -290,7 +309,7 @@ def test_a_decorator_begins_anew_with_each_call() -> None:
     for _ in range(2):
         with pytest.raises(safeloss.LayoutError):
             step(2)
-    assert not torch.overrides._get_current_function_mode_stack()
+    assert active_modes() == []
 
 
 @pytest.mark.parametrize("options", [{"on": "print"}, {"allow": "*.py"}])
@@ -338,17 +357,282 @@ def test_the_innermost_guard_speaks() -> None:
     assert (len(outer), len(inner)) == (0, 1)
 
 
-def test_a_mode_in_between_is_not_the_caller() -> None:
-    class Through(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            return func(*args, **(kwargs or {}))
+class Through(TorchFunctionMode):
+    """A mode of somebody else's."""
 
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_in_between_is_not_the_caller() -> None:
     scores, labels = BROADCAST
     with guard(on="log", arithmetic=True) as findings, Through():
         nn.PoissonNLLLoss()(scores, labels)
         scores - labels
     sources = [finding.source for finding in findings]
     assert sources == ["nn.PoissonNLLLoss()(scores, labels)", "scores - labels"]
+
+
+# How it ends -------------------------------------------------------------------------------------
+
+
+def held(context):
+    """A fixture, say, that holds `context` until it is closed."""
+    with context:
+        yield
+
+
+@pytest.mark.parametrize("later", [Through, trace, guard])
+@pytest.mark.parametrize("end", ["close", "exhaust", "raise"])
+def test_a_guard_that_ends_under_a_later_mode(end, later) -> None:
+    suspended = held(guard())
+    next(suspended)
+    with later():
+        (_, inner) = active_modes()
+        if end == "close":
+            suspended.close()
+        elif end == "exhaust":
+            assert next(suspended, "the end") == "the end"
+        else:
+            with pytest.raises(KeyError):
+                suspended.throw(KeyError())
+        assert active_modes() == [inner]
+        if later is not guard:
+            F.poisson_nll_loss(*BROADCAST)
+    assert active_modes() == []
+    F.poisson_nll_loss(*BROADCAST)
+
+
+def test_guards_and_traces_end_in_any_order() -> None:
+    for order in itertools.permutations(range(4)):
+        contexts = [held(make()) for make in (guard, trace, guard, trace)]
+        for context in contexts:
+            next(context)
+        left = dict(enumerate(active_modes()))
+        for ended in order:
+            contexts[ended].close()
+            del left[ended]
+            assert active_modes() == [*left.values()], order
+
+
+def test_an_outer_guard_that_has_ended_and_the_inner_one_that_has_not() -> None:
+    suspended = held(guard())
+    next(suspended)
+    with guard(on="log") as findings:
+        suspended.close()
+        F.poisson_nll_loss(*BROADCAST)
+    assert len(findings) == 1
+
+
+def test_a_guard_that_somebody_removed_removes_nobody() -> None:
+    with Through() as other:
+        with guard():
+            leave(active_modes()[-1])
+        assert active_modes() == [other]
+
+
+def test_a_guard_that_another_thread_ends() -> None:
+    """It stays on the stack of the thread that entered it, and finds nothing there any more."""
+    suspended = held(guard())
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(next, suspended).result()
+        with Through() as other:
+            suspended.close()
+            assert active_modes() == [other]
+        pool.submit(F.poisson_nll_loss, *BROADCAST).result()
+
+
+def test_a_guard_that_ends_while_it_handles_a_call() -> None:
+    """Torch takes it from the stack meanwhile, as every mode that handles the call."""
+
+    def distance(x, y):
+        suspended.close()
+        return (x - y).norm(dim=-1)
+
+    def call() -> None:
+        other.__enter__()
+        next(suspended)
+        F.triplet_margin_with_distance_loss(*scores(3, B, C), distance_function=distance)
+        F.poisson_nll_loss(*BROADCAST)
+        assert active_modes()[0] is other
+
+    other, suspended = Through(), held(guard())
+    with ThreadPoolExecutor(1) as pool:  # a stack of its own
+        pool.submit(call).result()
+
+
+def test_one_guard_again_and_again_but_not_within_itself() -> None:
+    once = guard(on="log")
+    seen = []
+    for _ in range(2):
+        with once as findings:
+            F.poisson_nll_loss(*BROADCAST)
+            with pytest.raises(RuntimeError, match=r"^guard: .* active already"), once:
+                pass
+            F.poisson_nll_loss(*BROADCAST)
+        seen.append(findings.calls)
+    assert seen == [2, 2]
+
+
+def test_guards_of_tasks_that_take_turns() -> None:
+    async def work(entered, may_end) -> list[safeloss.Finding]:
+        with guard(on="log") as findings:
+            entered.set()
+            await may_end.wait()
+            F.poisson_nll_loss(*BROADCAST)
+        return findings
+
+    async def both():
+        entered, first, second = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(work(entered, first))
+        await entered.wait()
+        entered.clear()
+        other = asyncio.create_task(work(entered, second))
+        await entered.wait()
+        first.set()
+        one_found = await one
+        (mode,) = active_modes()
+        assert mode.findings is not one_found
+        second.set()
+        return await other
+
+    (finding,) = asyncio.run(both())
+    assert finding.count == 2  # the first task called while the guard of the second was active too
+
+
+def test_an_asynchronous_generator_that_holds_a_guard() -> None:
+    async def held_async():
+        with guard():
+            yield
+
+    async def run() -> None:
+        suspended = held_async()
+        await anext(suspended)
+        with Through() as other:
+            await suspended.aclose()
+            assert active_modes() == [other]
+            F.poisson_nll_loss(*BROADCAST)
+
+    asyncio.run(run())
+
+
+def is_found() -> bool:
+    try:
+        with guard():
+            F.poisson_nll_loss(*BROADCAST)
+    except safeloss.LayoutError:
+        return True
+    return False
+
+
+def test_allowances_end_in_any_order() -> None:
+    for order in itertools.permutations(range(3)):
+        contexts = [held(allow()) for _ in order]
+        for context in contexts:
+            next(context)
+        for ended in order:
+            assert not is_found()
+            contexts[ended].close()
+        assert is_found()
+
+
+def test_an_allowance_that_ends_in_another_context() -> None:
+    suspended = held(allow())
+    contextvars.copy_context().run(next, suspended)
+    with allow():
+        suspended.close()
+        assert not is_found()
+    assert is_found()
+
+
+def test_an_allowance_within_itself() -> None:
+    twice = allow()
+    with twice:
+        with twice:
+            assert not is_found()
+        assert not is_found()
+    assert is_found()
+
+
+# What it decorates -------------------------------------------------------------------------------
+
+
+async def coroutine(x, y):
+    return F.poisson_nll_loss(x, y)
+
+
+async def async_generator(x, y):
+    yield F.poisson_nll_loss(x, y)
+
+
+def generator(x, y):
+    yield F.poisson_nll_loss(x, y)
+
+
+class Later:
+    async def __call__(self, x, y):
+        return F.poisson_nll_loss(x, y)
+
+    def method(self, x, y):
+        yield F.poisson_nll_loss(x, y)
+
+
+class Now:
+    def __call__(self, x, y):
+        return F.poisson_nll_loss(x, y)
+
+    method = __call__
+
+
+RUN_LATER = [
+    # what is decorated,                                  what it is called
+    (coroutine,                                           "`coroutine` is a coroutine function"),
+    (async_generator,                                     "is an async generator function"),
+    (generator,                                           "`generator` is a generator function"),
+    (types.coroutine(generator),                          "is a generator function"),
+    (functools.partial(functools.partial(coroutine), 1),  "`coroutine` is a coroutine function"),
+    (staticmethod(async_generator),                       "is an async generator function"),
+    (Later(),                                             "`Later.__call__` is a coroutine"),
+    (functools.partial(Later()),                          "`Later.__call__` is a coroutine"),
+    (Later().method,                                      "`Later.method` is a generator function"),
+    (functools.partial(Later().method),                   "`Later.method` is a generator function"),
+    (Later,                                               "`Later` is a class"),
+    (nn.PoissonNLLLoss,                                   "`PoissonNLLLoss` is a class"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("manager", [guard, allow, trace])
+@pytest.mark.parametrize(("decorated", "kind"), RUN_LATER)
+def test_what_would_run_outside_is_not_decorated(manager, decorated, kind) -> None:
+    with pytest.raises(TypeError, match=f"^{manager.__name__}: ") as refusal:
+        manager()(decorated)
+    assert kind in str(refusal.value)
+    assert f"write `with safeloss.{manager.__name__}():` inside" in str(refusal.value)
+
+
+RUN_NOW = [
+    F.poisson_nll_loss,
+    lambda x, y: F.poisson_nll_loss(x, y),
+    functools.partial(F.poisson_nll_loss, reduction="sum"),
+    functools.lru_cache(F.poisson_nll_loss),
+    staticmethod(F.poisson_nll_loss),
+    Now(),
+    Now().method,
+    nn.PoissonNLLLoss(),
+    lambda x, y: asyncio.run(coroutine(x, y)),
+    functools.wraps(coroutine)(lambda x, y: asyncio.run(coroutine(x, y))),
+    functools.wraps(generator)(lambda x, y: list(generator(x, y))),
+]
+
+
+@pytest.mark.parametrize("decorated", RUN_NOW)
+def test_what_runs_inside_is_decorated(decorated) -> None:
+    with pytest.raises(safeloss.LayoutError):
+        guard()(decorated)(*BROADCAST)
+    assert active_modes() == []
+    with guard():
+        allow()(decorated)(*BROADCAST)
+    assert is_found()
 
 
 # Where it sees -----------------------------------------------------------------------------------
@@ -515,6 +799,19 @@ def test_libraries_named_after_torch_are_users(package) -> None:
     site = Path(torch.__file__).parent.parent
     assert is_users(str(site / package / "losses.py"))
     assert not is_users(torch.nn.functional.__file__)
+
+
+def test_files_are_told_apart_by_their_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of folders above them decide nothing: where Python is, nor where the user works."""
+    python = os.path.join("/opt", "site-packages-not", "lib", "python3.99")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: python)
+    is_users = runpy.run_path(_frames.__file__)["is_users"]
+    assert not is_users(os.path.join(python, "threading.py"))
+    assert is_users(os.path.join(python, "site-packages", "lightning", "trainer.py"))
+    assert is_users(os.path.join(python, "dist-packages", "lightning", "trainer.py"))
+    assert is_users(os.path.join(f"{python}-projects", "train.py"))
+    for folder in ("torch", "safeloss", "beartype", "with space", "site-packages-not"):
+        assert is_users(os.path.join("/home", folder, "safeloss", "tests", "train.py"))
 
 
 # The command line --------------------------------------------------------------------------------

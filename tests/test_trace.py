@@ -429,6 +429,40 @@ def test_a_generator_takes_away_its_own_trace_only() -> None:
         assert active_modes() == [other]
 
 
+def test_a_trace_that_another_thread_ends() -> None:
+    """It stays on the stack of the thread that entered it, and records nothing there any more."""
+    t = safeloss.trace()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(t.__enter__).result()
+        before = pool.submit(COLUMN.squeeze).result()
+        with Passes() as other:
+            t.__exit__(None, None, None)
+            assert active_modes() == [other]
+        after = pool.submit(COLUMN.squeeze).result()
+        assert told(t.history(before)) == ["[8, 1] -> [8]  squeeze()"]
+        assert t.history(after) == ()
+        assert pool.submit(_trace.history, before).result() == ()
+        with t:
+            assert told(t.history(COLUMN.squeeze())) == ["[8, 1] -> [8]  squeeze()"]
+
+
+def test_a_trace_that_ends_while_it_handles_a_call() -> None:
+    """Torch takes it from the stack meanwhile, and puts it back after the call."""
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        t.__exit__(None, None, None)
+        return (x - y).norm(dim=-1)
+
+    def call() -> tuple[object, ...]:
+        with t:
+            F.triplet_margin_with_distance_loss(*torch.rand(3, B, C), distance_function=distance)
+            return t.history(COLUMN.squeeze())
+
+    t = safeloss.trace()
+    with ThreadPoolExecutor(1) as pool:  # a stack of its own
+        assert pool.submit(call).result() == ()
+
+
 def test_an_error_ends_it() -> None:
     with pytest.raises(ZeroDivisionError), safeloss.trace() as t:
         raise ZeroDivisionError

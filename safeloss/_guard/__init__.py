@@ -4,10 +4,9 @@ A function mode sees every call while it is active; nothing is patched. Native r
 is said, so that what it refuses by itself stays its own to say.
 """
 
-import contextlib
 import functools
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,11 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from safeloss import functional
 from safeloss._call import Reading
+from safeloss._decorating import FunctionDecorator
 from safeloss._frames import Line, is_users, warn
 from safeloss._guard import arithmetic as operators
 from safeloss._guard import native
 from safeloss._guard.findings import Findings, Suspect
-from safeloss._torch import unobserved
+from safeloss._torch import leave, unobserved
 from safeloss._trace import with_history
 from safeloss.errors import AmbiguousLayoutError
 
@@ -37,12 +37,10 @@ _WRAPPERS = (__file__, torch.overrides.__file__, str(sys.modules["torch._tensor"
 
 _MOST_FINE = 1024  # kinds of calls that one guard remembers; past that it begins anew
 
-_allowed: ContextVar[bool] = ContextVar("allowed", default=False)
+_allowances: ContextVar[tuple["Allowance", ...]] = ContextVar("allowances", default=())
 
 
-def guard(
-    on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ()
-) -> "contextlib._GeneratorContextManager[Findings]":
+def guard(on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ()) -> "Guard":
     """Hold every call of a native loss, in anybody's code, to the signature of ours.
 
     A context manager, or a decorator. Where native computes something else than the score of each
@@ -56,10 +54,12 @@ def guard(
     Nothing is found in files that match one of the patterns `allow` ("*/third_party/*"), nor
     inside `with safeloss.allow():`.
 
-    Calls are seen in the thread that entered, and not inside `torch.compile`.
+    Calls are seen in the thread that entered, whichever task or generator of it runs, and not
+    inside `torch.compile`.
 
     Raises:
         SafeLossError: what is found, with `on="raise"`.
+        TypeError: it decorates a class, a coroutine function or a generator function.
 
     >>> scores, labels = torch.zeros(8, 1), torch.ones(8)
     >>> with guard(on="log") as findings:
@@ -71,23 +71,61 @@ def guard(
         raise ValueError(f"guard: on must be one of 'raise', 'warn', 'log'; it is {on!r}.")
     if isinstance(allow, str):
         raise ValueError(f"guard: allow must be several patterns; it is {allow!r}.")
-    return _guarded(on, arithmetic, tuple(allow))
+    return Guard(on, arithmetic, tuple(allow))
 
 
-@contextlib.contextmanager
-def _guarded(on: On, arithmetic: bool, allow: tuple[str, ...]) -> Iterator[Findings]:
-    with _Watch(on, arithmetic, allow) as watch:
-        yield watch.findings
+class Guard(FunctionDecorator):
+    """Watches calls while it is entered; each time it is entered its findings begin anew."""
+
+    public_name = "guard"
+
+    def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
+        self._options = on, arithmetic, allow
+        self._watch: _Watch | None = None
+
+    def _recreate_cm(self) -> "Guard":  # for each call of a decorated function
+        return Guard(*self._options)
+
+    def __enter__(self) -> Findings:
+        if self._watch is not None:
+            raise RuntimeError(
+                "guard: this guard is active already; call `safeloss.guard()` again."
+            )
+        self._watch = _Watch(*self._options)
+        self._watch.__enter__()
+        return self._watch.findings
+
+    def __exit__(self, *raised: object) -> None:
+        if self._watch is not None:
+            leave(self._watch)
+            self._watch.watched.clear()  # it may be on the stack of another thread still
+            self._watch = None
 
 
-@contextlib.contextmanager
-def allow() -> Iterator[None]:
-    """What broadcasts inside it does so on purpose, and no guard finds it. Also a decorator."""
-    token = _allowed.set(True)
-    try:
-        yield
-    finally:
-        _allowed.reset(token)
+def allow() -> "Allowance":
+    """What broadcasts inside it does so on purpose, and no guard finds it. Also a decorator.
+
+    Raises:
+        TypeError: it decorates a class, a coroutine function or a generator function.
+    """
+    return Allowance()
+
+
+class Allowance(FunctionDecorator):
+    """Silences guards while it is entered, in this thread or task."""
+
+    public_name = "allow"
+
+    def __enter__(self) -> None:
+        _allowances.set((*_allowances.get(), self))
+
+    def __exit__(self, *raised: object) -> None:
+        # It may end before those that were entered later, and in another task. That rules out
+        # `ContextVar.reset`, which would end the later ones too, or raise.
+        active = list(_allowances.get())
+        if self in active:
+            active.remove(self)
+            _allowances.set(tuple(active))
 
 
 class _Caller(NamedTuple):
@@ -98,7 +136,7 @@ class _Caller(NamedTuple):
 
 
 class _Watch(TorchFunctionMode):
-    """The mode of one guard."""
+    """The mode of one guard. Its `__enter__` and `__exit__` are torch's own, which Dynamo knows."""
 
     def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
         super().__init__()
@@ -174,7 +212,7 @@ class _Watch(TorchFunctionMode):
             self.fine.add(key)
 
     def _passes(self, line: Line) -> bool:
-        return _allowed.get() or any(fnmatch(line.file, pattern) for pattern in self.allow)
+        return bool(_allowances.get()) or any(fnmatch(line.file, pattern) for pattern in self.allow)
 
     def _report(self, suspect: Suspect) -> None:
         known = self.findings.like(suspect)

@@ -147,6 +147,26 @@ def focal_loss(scores: layouts.Scores, labels: layouts.Labels, gamma: float = 2.
     return ((1 - torch.exp(-each)) ** gamma * each).mean()
 
 
+# Guards and traces, which leave the type of what they decorate alone.
+
+
+@safeloss.guard(on="warn")
+@safeloss.allow()
+@safeloss.trace()
+def decorated(scores: Tensor, *, scale: float) -> tuple[Tensor, float]:
+    return scores, scale
+
+
+def watch() -> None:
+    with safeloss.guard(on="log", arithmetic=True) as findings, safeloss.trace() as t:
+        scores, scale = decorated(torch.randn(B, 1), scale=2.0)
+        assert_type(scores, Tensor)
+        assert_type(scale, float)
+    assert_type(findings.calls, int)
+    assert_type([finding.fix for finding in findings], list[str])
+    assert_type([step.operation for step in t.history(scores)], list[str])
+
+
 # Refusals.
 
 
@@ -178,6 +198,7 @@ def main() -> None:
     what_no_checker_lets_pass()
     use_heads()
     focal_loss(torch.randn(B, 1), torch.rand(B))
+    watch()
     read_a_refusal()
 
 
