@@ -119,7 +119,7 @@ def explain_value(
     name, axis, moved = where
     values, advice, fixes = tensors[name], "", []
     for text, meant_for in broken.rule.fixes:
-        if meant_for is None or set(values.unique().tolist()) <= meant_for:
+        if meant_for is None or set(_distinct(values)) <= meant_for:
             fix = text.format(name, axis=axis)
             with contextlib.suppress(Exception):  # whatever it raises, it is no fix
                 result = evaluate(fix, tensors)
@@ -133,7 +133,7 @@ def explain_value(
         index = mask.nonzero()[0].tolist()
         advice = f"First at {index}: {broken.rule.found(values, index, axis)}."
     for text in broken.rule.options:
-        value = wrong.unique().tolist()
+        value = _distinct(wrong)
         option = text.format(value=value[0] if value else "")
         key, _, _ = option.partition("=")
         marker = len(value) == 1 and (value[0] < 0 or value[0] == 255)  # as data sets mark "none"
@@ -149,6 +149,11 @@ def explain_value(
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
+
+
+def _distinct(values: Tensor) -> list[Any]:
+    """The numbers that `values` holds, each once; torch has no `unique` for complex ones."""
+    return list(set(values.flatten().tolist())) if values.is_complex() else values.unique().tolist()
 
 
 def is_about_arguments(error: Exception) -> bool:

@@ -95,10 +95,11 @@ def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None
     warnings.warn(message, category, stacklevel=level)
 
 
-def warn_once(message: str) -> None:
-    """Warn of suspicious inputs, once for each message and place that calls a loss."""
+def warn_once(message: str, kind: str = "") -> None:
+    """Warn of suspicious inputs, once for each place that calls a loss, and each kind of message:
+    one that tells where the numbers are differs from batch to batch."""
     frame = users_frame()
-    place = None if frame is None else (id(frame.f_code), frame.f_lasti, message)
+    place = None if frame is None else (id(frame.f_code), frame.f_lasti, kind or message)
     if place in _warned:
         return
     warn(message)  # raises where warnings are errors, and then it does so every time

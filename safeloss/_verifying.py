@@ -1,7 +1,7 @@
 """What is asked of a call of a new signature: its types, its hints and its numbers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import jaxtyped
@@ -10,11 +10,11 @@ from torch import Tensor
 from safeloss._call import Call, Reading, Refusal
 from safeloss._explaining import Where, explain, explain_type, explain_value
 from safeloss._frames import warn_once
-from safeloss._matching import is_bearable
+from safeloss._matching import Pattern, is_bearable
 from safeloss._repairs import Face
 from safeloss._signature import MEANS, Decision, Named, Signature
 from safeloss._torch import readable
-from safeloss._values import Rule, Seen, first_broken, suspicions
+from safeloss._values import NotNaN, Rule, Seen, as_lengths, first_broken, suspicions
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
 
 
@@ -50,38 +50,74 @@ def verify_hints(
                     raise refusal_of(signature, owner, call, refusal)
 
 
-def look_at_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
+class Look(NamedTuple):
+    """A look at the numbers of a call, which is true where they could be read."""
+
+    read: bool
+    conclusive: bool  # else there were too few of them to judge by, and a later call may tell more
+
+    def __bool__(self) -> bool:
+        return self.read
+
+
+def look_at_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> Look:
     """Read the numbers where they can be read, and raise or warn of what they break."""
-    if verify_values(signature, owner, reading, named):
+    look = verify_values(signature, owner, reading, named)
+    if look:
         verify_divisor(signature, owner, reading, named)
+    return look
 
 
-def verify_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> bool:
-    """Whether the numbers could be read; the first rule that they break is raised."""
+def verify_values(signature: Signature, owner: Any, reading: Reading, named: Named) -> Look:
+    """Look at the numbers: what they break is raised, what is suspicious is said."""
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     if not readable(tensors.values()):
-        return False
+        return Look(read=False, conclusive=False)
     call = signature.call(None, named)
-    seen = Seen(signature.edited(reading, named), call.options, reading.axes)
+    lists = _lists(signature, named)
+    seen = Seen(signature.edited(reading, {**named, **lists}), call.options, reading.axes)
+    tensors |= lists
+    declared = {entry.name: entry.patterns[0] for entry in signature.reader.inputs}
+    patterns = {**reading.patterns, **{name: declared[name] for name in lists}}
     with torch.no_grad():
-        for argument, pattern in reading.patterns.items():
-            values = seen.arguments[argument]
-            try:
-                broken = first_broken(values, pattern.rules, seen)
-                doubts = [] if broken else suspicions(values, pattern.rules, seen)
-            except (NotImplementedError, RuntimeError):
-                continue  # sparse, float8, ...: torch cannot compare or reduce what they hold
-            if broken is not None:
-                rank = tensors[argument].dim()
-                moved = argument in reading.edits and reading.edits[argument].classes_to_second
-                where = Where(argument, rank - 1 if moved else pattern.class_axis(rank), moved)
-                mends = _mends(signature, named, argument, broken.rule)
-                inputs = signature.reader.inputs
-                face = face_of(signature, owner)
-                raise explain_value(face, where, broken, inputs, call, tensors, mends)
-            for doubt in doubts:
-                warn_once(f"{name_of(signature, owner)}: `{argument}` {doubt}.")
-    return True
+        broken = {
+            name: found
+            for name, pattern in patterns.items()
+            if (found := first_broken(seen.arguments[name], pattern.rules, seen)) is not None
+        }
+        if broken:
+            name = min(broken, key=lambda name: not isinstance(broken[name].rule, NotNaN))
+            where = _where(reading, name, patterns[name], tensors[name])
+            mends = _mends(signature, named, name, broken[name].rule)
+            face, inputs = face_of(signature, owner), signature.reader.inputs
+            raise explain_value(face, where, broken[name], inputs, call, tensors, mends)
+        conclusive = True
+        for name, pattern in patterns.items():
+            axis = _where(reading, name, pattern, tensors[name]).axis
+            classes = axis if pattern.has("classes") else None
+            doubts = suspicions(tensors[name], pattern.rules, seen._replace(classes=classes))
+            conclusive = conclusive and doubts.conclusive
+            for doubt, text in doubts.texts:
+                loss = name_of(signature, owner)
+                warn_once(f"{loss}: `{name}` {text}.", kind=f"{loss} {name} {doubt}")
+    return Look(read=True, conclusive=conclusive)
+
+
+def _lists(signature: Signature, named: Named) -> dict[str, Tensor]:
+    """What is declared as a tensor or a list and came as a list, as a tensor."""
+    found = {
+        entry.name: as_lengths(named[entry.name])
+        for entry in signature.reader.inputs
+        if isinstance(named[entry.name], (list, tuple))
+    }
+    return {name: lengths for name, lengths in found.items() if lengths is not None}
+
+
+def _where(reading: Reading, name: str, pattern: Pattern, tensor: Tensor) -> Where:
+    """An argument as the user gave it, with its axis of the classes."""
+    rank = tensor.dim()
+    moved = name in reading.edits and reading.edits[name].classes_to_second
+    return Where(name, rank - 1 if moved else pattern.class_axis(rank), moved)
 
 
 def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:

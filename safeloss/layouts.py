@@ -15,11 +15,15 @@ from torch import Tensor
 
 from safeloss._matching import Reads
 from safeloss._values import (
+    Alignable,
     Between,
     ClassIndex,
     ClassSet,
+    Finite,
     Labelling,
     LogProbability,
+    NormalisedOverClasses,
+    NotMissing,
     NotMultiHot,
     NotNaN,
     NotNegative,
@@ -39,114 +43,154 @@ ClassLogits: TypeAlias = Float[Tensor, "batch classes"]  # one of several classe
 MultiLabelLogits: TypeAlias = Float[Tensor, "batch classes"]  # several yes/no questions
 
 # Yes/no questions, one score each: any shape, and as many labels.
-Scores: TypeAlias = Annotated[Float[Tensor, "*shape"], NotProbabilities()]
+Scores: TypeAlias = Annotated[Float[Tensor, "*shape"], Finite(), NotProbabilities()]
 Labels: TypeAlias = Annotated[
-    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_LABELS, Between(0, 1)
+    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_LABELS, NotMissing(), Between(0, 1)
 ]
 PerScore: TypeAlias = Annotated[  # on the trailing axis if 1-D
-    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST
+    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
 ]
 PerPositiveScore: TypeAlias = Annotated[  # likewise
-    Real[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST
+    Real[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
 ]
 
+# Probabilities, one for each question, with labels that PyTorch itself holds to [0, 1].
 Probabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"],
-    Between(0, 1, (("{0}.sigmoid()", None), ("SafeBCEWithLogitsLoss()(input, target)", None))),
+    Finite(),
+    Between(
+        0,
+        1,
+        (("{0}.sigmoid()", None), ("SafeBCEWithLogitsLoss()(input, target)", None)),
+        exact=True,
+    ),
 ]
-Signs: TypeAlias = Annotated[Shaped[Tensor, "*shape"], Reads.AS_TARGETS, Sign()]  # -1 or 1
+ExactLabels: TypeAlias = Annotated[
+    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"],
+    Reads.AS_LABELS,
+    NotMissing(),
+    Between(0, 1, exact=True),
+]
+
+# Scores and distances, with the sign of each.
+SignScores: TypeAlias = Annotated[Shaped[Tensor, "*shape"], Finite(), NotProbabilities()]
+Signs: TypeAlias = Annotated[  # -1 or 1
+    Shaped[Tensor, "*shape"], Reads.AS_TARGETS, NotMissing(), Sign()
+]
 
 # Numbers to be met: one prediction each, any shape. What native takes, it gets: it may be integer
 # or complex.
-Predictions: TypeAlias = Anything
-Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotNaN()]
-Counts: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotNegative()]
-PerPrediction: TypeAlias = Float[Tensor, "*shape"]
-LogProbabilities: TypeAlias = Annotated[Float[Tensor, "*shape"], LogProbability()]
+Predictions: TypeAlias = Annotated[Anything, Finite()]
+Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing()]
+Rates: TypeAlias = Annotated[Anything, Finite(), NotNegative(unless="log_input")]
+Counts: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing(), NotNegative()]
+PerPrediction: TypeAlias = Annotated[Float[Tensor, "*shape"], NotNaN()]
+LogProbabilities: TypeAlias = Annotated[Float[Tensor, "*shape"], Finite(), LogProbability()]
 TargetProbabilities: TypeAlias = Annotated[
-    Anything, Reads.AS_TARGETS, NotNegative(unless="log_target")
+    Anything, Reads.AS_TARGETS, NotMissing(), NotNegative(unless="log_target")
 ]
 
 # Means with their variances, which may be one for each row, or broadcast along one axis. They are
 # not aligned: `[1, B]` is never read as one for each row.
-Means: TypeAlias = Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""]
+Means: TypeAlias = Annotated[Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Finite()]
 MeanTargets: TypeAlias = Annotated[
-    Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Reads.AS_TARGETS, NotNaN()
+    Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Reads.AS_TARGETS, NotMissing()
 ]
 Variances: TypeAlias = (
-    Annotated[Float[Tensor, "*batch outputs"], Reads.UNALIGNED, Reads.BROADCAST, NotNegative()]
-    | Annotated[Float[Tensor, "*batch"], Reads.UNALIGNED, NotNegative()]
-    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNegative()]
+    Annotated[
+        Float[Tensor, "*batch outputs"],
+        Reads.UNALIGNED,
+        Reads.BROADCAST,
+        NotNaN(),
+        NotNegative(exact=True),
+    ]
+    | Annotated[Float[Tensor, "*batch"], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True)]
+    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True)]
 )
 
 # Several yes/no questions about each sample.
-MultiLabelScores: TypeAlias = Annotated[Float[Tensor, "batch classes"], NotProbabilities()]
+MultiLabelScores: TypeAlias = Annotated[
+    Float[Tensor, "batch classes"], Finite(), NotProbabilities()
+]
 MultiHot: TypeAlias = Annotated[
-    Real[Tensor, "batch classes"] | Bool[Tensor, "batch classes"], Reads.AS_LABELS, Between(0, 1)
+    Real[Tensor, "batch classes"] | Bool[Tensor, "batch classes"],
+    Reads.AS_LABELS,
+    NotMissing(),
+    Between(0, 1),
 ]
 PerLabel: TypeAlias = Annotated[
     Real[Tensor, "batch classes"] | Bool[Tensor, "batch classes"],
     Reads.AS_WEIGHTS,
     Reads.BROADCAST,
+    NotNaN(),
 ]
 PerPositiveLabel: TypeAlias = Annotated[
-    Real[Tensor, "batch classes"], Reads.AS_WEIGHTS, Reads.BROADCAST
+    Real[Tensor, "batch classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
 ]
 
 # One of several classes, with one score per class; the classes are the second axis.
-ClassScores: TypeAlias = Annotated[Float[Tensor, "batch classes *space"], NotSoftmax()]
+ClassScores: TypeAlias = Annotated[Float[Tensor, "batch classes *space"], Finite(), NotSoftmax()]
 ClassIndices: TypeAlias = Annotated[
     Integer[Tensor, "batch *space"] | Bool[Tensor, "batch *space"],
     Reads.AS_INDICES,
     ClassIndex(),
 ]
 ClassProbabilities: TypeAlias = Annotated[
-    Float[Tensor, "batch classes *space"], Reads.AS_TARGETS, SumToOne()
+    Float[Tensor, "batch classes *space"], Reads.AS_TARGETS, NotMissing(), SumToOne()
 ]
-PerClass: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES]
+PerClass: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES, NotNaN()]
 
 ClassLogProbabilities: TypeAlias = Annotated[
-    Float[Tensor, "batch classes *space"], LogProbability()
+    Float[Tensor, "batch classes *space"], Finite(), LogProbability(), NormalisedOverClasses()
 ]
-MarginScores: TypeAlias = Float[Tensor, "batch classes"]  # only their differences count
+MarginScores: TypeAlias = Annotated[  # only their differences count
+    Float[Tensor, "batch classes"], Finite()
+]
 RowClasses: TypeAlias = Annotated[
     Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex()
 ]
-MarginWeights: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES]
+MarginWeights: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES, NotNaN()]
 ClassSets: TypeAlias = Annotated[
     Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
 ]
 
 # Several yes/no questions, on the last axis.
-LabelScores: TypeAlias = Annotated[Float[Tensor, "*batch classes"], NotProbabilities()]
+LabelScores: TypeAlias = Annotated[Float[Tensor, "*batch classes"], Finite(), NotProbabilities()]
 LabelTargets: TypeAlias = Annotated[
     Real[Tensor, "*batch classes"] | Bool[Tensor, "*batch classes"],
     Reads.AS_LABELS,
+    NotMissing(),
     Between(0, 1),
 ]
 LabelWeights: TypeAlias = Annotated[
     Real[Tensor, "*batch classes"] | Bool[Tensor, "*batch classes"],
     Reads.AS_WEIGHTS,
     Reads.BROADCAST,
+    NotNaN(),
 ]
 
 # Vectors to be compared.
-Embeddings: TypeAlias = Float[Tensor, "batch features"]
-EmbeddingSigns: TypeAlias = Annotated[Shaped[Tensor, " batch"], Reads.AS_TARGETS, Sign()]
-Points: TypeAlias = Float[Tensor, "*batch features"]
+Embeddings: TypeAlias = Annotated[Float[Tensor, "batch features"], Finite()]
+EmbeddingSigns: TypeAlias = Annotated[
+    Shaped[Tensor, " batch"], Reads.AS_TARGETS, NotMissing(), Sign()
+]
+Points: TypeAlias = Annotated[Float[Tensor, "*batch features"], Finite()]
 
 # What a layer of one row of weights per class (and place) turns into class scores.
-Features: TypeAlias = Float[Tensor, "batch features"]
-LinearWeight: TypeAlias = Annotated[Float[Tensor, "classes *space features"], Reads.BINDS]
-LinearBias: TypeAlias = Float[Tensor, "classes *space"]
+Features: TypeAlias = Annotated[Float[Tensor, "batch features"], Finite()]
+LinearWeight: TypeAlias = Annotated[Float[Tensor, "classes *space features"], Reads.BINDS, Finite()]
+LinearBias: TypeAlias = Annotated[Float[Tensor, "classes *space"], Finite()]
 
 # Sequences, of which the time axis comes first. Labels are one row for each sample, padded, or
 # all of them joined; `_` is any size.
 SequenceLogProbabilities: TypeAlias = Annotated[
-    Float[Tensor, "time batch classes"] | Float[Tensor, "time classes"], LogProbability()
+    Float[Tensor, "time batch classes"] | Float[Tensor, "time classes"],
+    Finite(),
+    LogProbability(),
+    NormalisedOverClasses(),
 ]
 SequenceLabels: TypeAlias = Annotated[
-    Integer[Tensor, "batch _"] | Integer[Tensor, " _"], Labelling()
+    Integer[Tensor, "batch _"] | Integer[Tensor, " _"], Labelling(), Alignable()
 ]
 # Lengths may be sequences of Python integers, too, or of 0-d tensors.
 InputLengths: TypeAlias = Annotated[Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTime()]
@@ -155,26 +199,31 @@ LabelLengths: TypeAlias = Annotated[
 ]
 
 # The same of one sample, without a batch axis.
-SampleScores: TypeAlias = Annotated[Float[Tensor, " classes"], NotProbabilities()]
+SampleScores: TypeAlias = Annotated[Float[Tensor, " classes"], Finite(), NotProbabilities()]
 SampleMultiHot: TypeAlias = Annotated[
-    Real[Tensor, " classes"] | Bool[Tensor, " classes"], Reads.AS_LABELS, Between(0, 1)
+    Real[Tensor, " classes"] | Bool[Tensor, " classes"],
+    Reads.AS_LABELS,
+    NotMissing(),
+    Between(0, 1),
 ]
 SamplePerLabel: TypeAlias = Annotated[
-    Real[Tensor, " classes"] | Bool[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST
+    Real[Tensor, " classes"] | Bool[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
 ]
 SamplePerPositiveLabel: TypeAlias = Annotated[
-    Real[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST
+    Real[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
 ]
-SampleClassScores: TypeAlias = Annotated[Float[Tensor, " classes"], NotSoftmax()]
+SampleClassScores: TypeAlias = Annotated[Float[Tensor, " classes"], Finite(), NotSoftmax()]
 SampleClassIndex: TypeAlias = Annotated[
     Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
 SampleClassProbabilities: TypeAlias = Annotated[
-    Float[Tensor, " classes"], Reads.AS_TARGETS, SumToOne()
+    Float[Tensor, " classes"], Reads.AS_TARGETS, NotMissing(), SumToOne()
 ]
-SampleClassLogProbabilities: TypeAlias = Annotated[Float[Tensor, " classes"], LogProbability()]
-SampleFeatures: TypeAlias = Float[Tensor, " features"]
-SampleMarginScores: TypeAlias = Float[Tensor, " classes"]
+SampleClassLogProbabilities: TypeAlias = Annotated[
+    Float[Tensor, " classes"], Finite(), LogProbability(), NormalisedOverClasses()
+]
+SampleFeatures: TypeAlias = Annotated[Float[Tensor, " features"], Finite()]
+SampleMarginScores: TypeAlias = Annotated[Float[Tensor, " classes"], Finite()]
 SampleRowClass: TypeAlias = Annotated[
     Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
 ]
@@ -186,5 +235,5 @@ SampleMarginClass: TypeAlias = (
 SampleClassSet: TypeAlias = Annotated[
     Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
 ]
-Embedding: TypeAlias = Float[Tensor, " features"]
-EmbeddingSign: TypeAlias = Annotated[Shaped[Tensor, ""], Reads.AS_TARGETS, Sign()]
+Embedding: TypeAlias = Annotated[Float[Tensor, " features"], Finite()]
+EmbeddingSign: TypeAlias = Annotated[Shaped[Tensor, ""], Reads.AS_TARGETS, NotMissing(), Sign()]

@@ -4,22 +4,43 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
+from losses import LOSSES, Drawn, build, run, same
 from test_rulings import carry_out
 from torch import tensor
 
+import safeloss
 from safeloss import (
     MultiLabelBCE,
+    SafeBCELoss,
     SafeBCEWithLogitsLoss,
     SafeCrossEntropyLoss,
+    SafeCTCLoss,
     SafeMultiLabelMarginLoss,
+    SafeNLLLoss,
+    SafePoissonNLLLoss,
+    SafeSoftMarginLoss,
     SuspiciousInputWarning,
     ValueRangeError,
 )
 from safeloss import functional as SF
+from safeloss._matching import parse
+from safeloss._values import (
+    Between,
+    Finite,
+    LogProbability,
+    NotNaN,
+    NotNegative,
+    Seen,
+    first_broken,
+    suspicions,
+)
+from safeloss._verifying import verify_values
 
 BCE, CE = SF.binary_cross_entropy_with_logits, SF.cross_entropy
-ML = SF.multilabel_binary_cross_entropy
-nan, scores = float("nan"), torch.randn
+ML, NLL = SF.multilabel_binary_cross_entropy, SF.nll_loss
+POISSON, GAUSSIAN = SF.poisson_nll_loss, SF.gaussian_nll_loss
+nan, inf, scores = float("nan"), float("inf"), torch.randn
 
 BROKEN = [
     # kernel, options, input, target, what is said, a fix that is promised
@@ -50,6 +71,34 @@ BROKEN = [
     ),
     (CE, {}, scores(1, 2, 3), tensor([[[0.5, 0.5, 0.9], [0.5] * 3]]), "sum to 1.4", None),
     (CE, {}, scores(2, 4, 3), scores(2, 4, 3).softmax(-1), "sum to", "class_dim=-1"),
+    # What is off by more than rounding.
+    (BCE, {}, scores(2), tensor([0.0, 1.05]), "First at [1]: 1.05", None),
+    (BCE, {}, scores(2), tensor([-0.02, 1.0]), "First at [0]: -0.02", None),
+    (CE, {}, scores(2, 5), tensor([[0.2] * 5, [0.22] * 5]), "First at [1, 0]: 0.22", None),
+    (CE, {}, scores(2, 5), tensor([[0.18] * 5, [0.2] * 5]), "sum to 0.9", None),
+    (POISSON, {}, scores(3), tensor([0, -1, 2]), "First at [1]: -1", None),
+    (POISSON, {"log_input": False}, tensor([0.5, -0.5]), tensor([1.0, 2]), "[1]: -0.5", None),
+    (NLL, {}, tensor([[-1.0, -2], [0.5, -1]]), tensor([0, 1]), "[1, 0]: 0.5", "log_softmax(1)"),
+    # PyTorch itself refuses what rounding left outside.
+    (SF.binary_cross_entropy, {}, tensor([0.5]), tensor([1.0000001]), "`.clamp(0, 1)`", None),
+    # NaN has its own words, and comes first.
+    (BCE, {}, scores(3), tensor([2.0, nan, 1.0]), "`target` is NaN", None),
+    (ML, {}, scores(1, 2), tensor([[0.5, nan]]), "is NaN, which is no number", None),
+    (CE, {}, scores(2, 2), tensor([[1.0, 0], [nan, 1]]), "First at [1, 0]: nan; leave", None),
+    (SF.mse_loss, {}, scores(2, 1), tensor([[0.0], [nan]]), "First at [1, 0]: nan", None),
+    (SF.binary_cross_entropy, {}, tensor([0.5, 0.5]), tensor([0.0, nan]), "is NaN", None),
+    (SF.soft_margin_loss, {}, scores(2), tensor([1.0, nan]), "is NaN", None),
+    (POISSON, {}, scores(2), tensor([nan, -1.0]), "`target` is NaN", None),
+    (POISSON, {"log_input": False}, tensor([-0.5, 1]), tensor([nan, 1.0]), "is NaN", None),
+    (SF.kl_div, {"reduction": "sum"}, tensor([-1.0]), tensor([nan]), "is NaN", None),
+    (
+        SF.kl_div,
+        {"reduction": "sum", "log_target": True},
+        tensor([-1.0]),
+        tensor([nan]),
+        "is NaN",
+        None,
+    ),
 ]
 
 
@@ -73,12 +122,33 @@ FINE = [
     (CE, scores(3, 3).bfloat16(), scores(3, 3).bfloat16().softmax(1)),
     (CE, scores(3, 50), scores(3, 50).softmax(1)),
     (SF.poisson_nll_loss, scores(2), tensor([0.0, 3.0])),
+    # Labels of one kind only are no suspicion, nor are masked classes.
+    (BCE, scores(32), torch.zeros(32)),
+    (BCE, scores(32), torch.ones(32)),
+    (CE, scores(8, 3), torch.ones(8).long()),
+    (CE, tensor([[-inf, 1.0, 2.0]]), tensor([2])),
+    (NLL, tensor([[-inf, 0.0, -inf]]), tensor([1])),
+    # Right up to rounding.
+    (BCE, scores(2), tensor([1.0000001, -1e-7])),
+    (BCE, scores(2), tensor([1.01, -0.01])),
+    (BCE, scores(1, 1, 37, 37), F.interpolate(torch.ones(1, 1, 13, 13), size=37, mode="bilinear")),
+    (BCE, scores(64, 5), torch.randn(64, 5).softmax(1).cumsum(1)),
+    (ML, scores(64, 5), torch.randn(64, 5).softmax(1).cumsum(1)),
+    (CE, scores(8, 999), (3 * scores(8, 999)).softmax(1).half().float()),
+    (CE, scores(8, 999), (3 * scores(8, 999)).softmax(1).bfloat16().float()),
+    (CE, scores(8, 999).bfloat16(), (3 * scores(8, 999)).softmax(1).bfloat16()),
+    (CE, scores(2, 3, 9), F.interpolate(scores(2, 3, 4).softmax(1), size=9, mode="linear")),
+    (NLL, (3 * scores(8, 9)).log_softmax(1).bfloat16().float() + 1e-6, torch.zeros(8).long()),
+    (NLL, tensor([[1e-7, -20.0]]), tensor([0])),
+    (POISSON, scores(2), tensor([-1e-6, 3.0])),
 ]
 
 
 @pytest.mark.parametrize(("kernel", "x", "target"), FINE)
 def test_fine_values(kernel, x, target) -> None:
-    kernel(x, target, check_values="always")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel(x, target, check_values="always")
 
 
 BAD = (scores(4), tensor([0.0, 1.0, 2.0, 1.0]))
@@ -131,8 +201,8 @@ def test_what_native_notices_is_explained_without_reading_before() -> None:
 
 
 SUSPICIOUS = [
-    (SafeBCEWithLogitsLoss(), torch.rand(16), torch.ones(16), "sigmoid"),
-    (MultiLabelBCE(), torch.rand(4, 4), torch.ones(4, 4), "sigmoid"),
+    (SafeBCEWithLogitsLoss(), torch.randn(16, requires_grad=True).sigmoid(), torch.ones(16), "sig"),
+    (MultiLabelBCE(), torch.randn(4, 4, requires_grad=True).sigmoid(), torch.ones(4, 4), "sigmoid"),
     (SafeCrossEntropyLoss(), scores(6, 3).softmax(1), torch.zeros(6).long(), "softmax"),
     (SafeCrossEntropyLoss(class_dim=-1), scores(6, 2, 3).softmax(2), torch.zeros(6, 2).long(), "s"),
 ]
@@ -147,7 +217,7 @@ def test_double_activation_warns(loss, x, target, said) -> None:
 
 INNOCENT = [
     (SafeBCEWithLogitsLoss, torch.zeros(32), torch.ones(32)),  # a head initialised to zero
-    (SafeBCEWithLogitsLoss, torch.rand(15), torch.ones(15)),  # too few to tell
+    (SafeBCEWithLogitsLoss, torch.rand(32), torch.ones(32)),  # an untrained head may score so
     (SafeBCEWithLogitsLoss, scores(32), torch.ones(32)),
     (SafeBCEWithLogitsLoss, 2 * torch.rand(32), torch.ones(32)),
     (SafeBCEWithLogitsLoss, -torch.rand(32), torch.ones(32)),
@@ -170,3 +240,301 @@ def test_a_total_weight_of_zero_warns(target) -> None:
     loss = SafeCrossEntropyLoss(torch.tensor([0.0, 1.0]))
     with pytest.warns(SuspiciousInputWarning, match="0 / 0"):
         loss(scores(3, 2), torch.tensor(target))
+
+
+def plain(loss, n=4):
+    """A safe module, its native one, and inputs with fine values."""
+    return (*build(loss, Drawn(loss.batch(n), loss.options)), loss.batch(n))
+
+
+def noted(loss, kind):
+    """The positions of the inputs that carry a note of this kind, with the note."""
+    entries = {entry.name: entry for entry in loss.safe.forward.signature.reader.inputs}
+    for position, name in enumerate(loss.safe.forward.inputs):
+        for rule in entries[name].patterns[0].rules:
+            if isinstance(rule, kind):
+                yield position, rule
+
+
+over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
+FLOATING = [loss for loss in LOSSES if any(noted(loss, NotNaN))]
+
+
+@over_losses
+@pytest.mark.parametrize("samples", [1, 2, 5, 32])
+@pytest.mark.parametrize("cast", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_healthy_call_is_not_remarked(loss, samples, cast) -> None:
+    """Nor one whose numbers were stored in half precision."""
+    safe, native, inputs = plain(loss, samples)
+    inputs = [x.to(cast).float() if x.is_floating_point() else x for x in inputs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(
+            run(safe, inputs, loss.differentiable), run(native, inputs, loss.differentiable)
+        )
+        with torch.no_grad():
+            loss.safe(**loss.options)(*inputs)
+
+
+@over_losses
+@pytest.mark.parametrize(("number", "word"), [(nan, "NaN"), (inf, "inf")])
+def test_predictions_that_are_no_numbers_warn(loss, number, word) -> None:
+    """And the loss is what PyTorch makes of them, if it takes them."""
+    positions = [position for position, _ in noted(loss, Finite)]
+    assert 0 in positions
+    for position in positions:
+        safe, native, inputs = plain(loss)
+        inputs[position] = inputs[position].clone()
+        inputs[position].view(-1)[1] = number
+        try:
+            expected = run(native, inputs, loss.differentiable)
+        except RuntimeError:
+            with (
+                pytest.warns(SuspiciousInputWarning, match=f"holds {word}"),
+                pytest.raises(safeloss.SafeLossError, match="raises RuntimeError"),
+            ):
+                safe(*inputs)
+            assert loss.safe is SafeBCELoss
+        else:
+            with pytest.warns(SuspiciousInputWarning, match=f"holds {word}, first at") as caught:
+                assert same(run(safe, inputs, loss.differentiable), expected)
+            assert len(caught) == 1
+
+
+@pytest.mark.parametrize("loss", FLOATING, ids=str)
+def test_targets_that_are_nan_are_refused_as_nan(loss) -> None:
+    for position, _ in noted(loss, NotNaN):
+        safe, _, inputs = plain(loss)
+        inputs[position] = inputs[position].clone()
+        inputs[position].view(-1)[2] = nan
+        index = (inputs[position].isnan()).nonzero()[0].tolist()
+        with pytest.raises(ValueRangeError, match="is NaN") as refusal:
+            safe(*inputs)
+        assert f"First at {index}: nan" in str(refusal.value)
+        assert "must" not in refusal.value.rule
+        assert not refusal.value.fixes
+
+
+@pytest.mark.parametrize("name", ["weight", "pos_weight"])
+@pytest.mark.parametrize("loss", [SafeBCEWithLogitsLoss, MultiLabelBCE])
+def test_weights_that_are_nan(loss, name) -> None:
+    with pytest.raises(ValueRangeError, match=f"`{name}` is NaN"):
+        loss(**{name: tensor([1.0, nan])})(scores(3, 2), torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("loss", [SafeCrossEntropyLoss, SafeNLLLoss, safeloss.SafeMultiMarginLoss])
+def test_class_weights_that_are_nan(loss) -> None:
+    with pytest.raises(ValueRangeError, match="`weight` is NaN"):
+        loss(weight=tensor([1.0, nan]))(scores(3, 2).log_softmax(1), torch.zeros(3).long())
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_variance_is_neither_nan_nor_negative(position) -> None:
+    shape = [(4, 3), (4,), (4, 1)][position]
+    for number, words in ((nan, "`var` is NaN"), (-1e-3, "`var` must not be negative")):
+        var = torch.rand(shape)
+        var.view(-1)[2] = number
+        with pytest.raises(ValueRangeError, match=words):
+            safeloss.SafeGaussianNLLLoss()(scores(4, 3), scores(4, 3), var)
+
+
+def off(rule, x):
+    """Numbers that rounding has left outside, and numbers that it has not."""
+    if isinstance(rule, Between):
+        return x.new_tensor([1 + 1e-6, 1.01, -1e-6, -0.01]), x.new_tensor([1.02, -0.02, 2, -1])
+    if isinstance(rule, LogProbability):
+        return x.new_tensor([1e-6, 0.01]), x.new_tensor([0.02, 1.0])
+    assert isinstance(rule, NotNegative)
+    return x.new_tensor([-1e-6, -0.01]), x.new_tensor([-0.02, -1.0])
+
+
+@over_losses
+def test_ends_of_an_interval_are_met_up_to_rounding(loss) -> None:
+    for position, rule in noted(loss, (Between, LogProbability, NotNegative)):
+        safe, _, inputs = plain(loss)
+        fine, wrong = off(rule, inputs[position])
+        if not getattr(rule, "exact", False) and not getattr(rule, "unless", ""):
+            for number in fine:
+                changed = inputs[position].clone()
+                changed.view(-1)[1] = number
+                plain(loss)[0](*inputs[:position], changed, *inputs[position + 1 :])
+        for number in wrong:
+            changed = inputs[position].clone()
+            changed.view(-1)[1] = number
+            if getattr(rule, "unless", "") == "log_input":
+                safe = SafePoissonNLLLoss(log_input=False)
+                changed = changed.abs().copysign(changed.where(changed == number, 1))
+            index = (changed == changed.view(-1)[1]).nonzero()[0].tolist()
+            with pytest.raises(ValueRangeError) as refusal:
+                safe(*inputs[:position], changed, *inputs[position + 1 :])
+            assert f"First at {index}" in str(refusal.value)
+
+
+def test_sums_are_met_up_to_rounding() -> None:
+    fine = torch.full((2, 4), 0.25)
+    for loss in (SafeCrossEntropyLoss(), SafeCrossEntropyLoss(class_dim=-1)):
+        loss(scores(2, 4), fine * 1.009)
+        for factor in (1.02, 0.98, 1.1):
+            with pytest.raises(ValueRangeError, match="sum to"):
+                type(loss)()(scores(2, 4), fine * factor)
+
+
+SEQUENCES = [
+    # targets,                              input_lengths, target_lengths, sample, needed
+    (tensor([[1, 1, 1], [1, 2, 3]]), [4, 4], [3, 3], 0, 5),
+    (tensor([[1, 2, 3], [1, 2, 2]]), [4, 3], [3, 3], 1, 4),
+    (tensor([[1, 2, 3], [1, 2, 2]]), [2, 4], [3, 2], 0, 3),
+    (tensor([1, 2, 3, 3, 3]), [4, 2], [3, 2], 1, 3),
+    (tensor([1, 2, 3, 3, 1]), [3, 2], [3, 2], None, 0),  # 3 and 3 are in two samples
+    (tensor([[1, 2, 3], [1, 2, 2]]), [4, 4], [3, 3], None, 0),
+    (tensor([[1, 2, 2], [1, 1, 1]]), [4, 4], [2, 1], None, 0),  # the padding is not read
+]
+LENGTHS = {
+    "tensor": torch.tensor,
+    "int32": lambda lengths: torch.tensor(lengths, dtype=torch.int32),
+    "list": list,
+    "tuple": tuple,
+}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize(("targets", "steps", "labels", "sample", "needed"), SEQUENCES)
+def test_labels_that_do_not_fit_their_input(
+    lengths, targets, steps, labels, sample, needed
+) -> None:
+    x = scores(4, 2, 4).log_softmax(-1)
+    given = (x, targets, LENGTHS[lengths](steps), LENGTHS[lengths](labels))
+    each = torch.nn.CTCLoss(reduction="none")(*given)
+    assert each.isinf().tolist() == [sample == 0, sample == 1]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert torch.equal(SafeCTCLoss(reduction="none")(*given), each)
+        SafeCTCLoss(zero_infinity=True)(*given)
+    said = [str(w.message) for w in caught]
+    assert len(said) == (sample is not None)
+    if said:
+        assert f"needs {needed} time steps for sample {sample} " in said[0]
+        assert f"its input has {steps[sample]}:" in said[0]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_lengths_in_every_form_are_held_to_their_sizes(lengths) -> None:
+    x, targets = scores(4, 2, 4).log_softmax(-1), tensor([[1, 2, 3], [1, 2, 3]])
+    form = LENGTHS[lengths]
+    with pytest.raises(ValueRangeError, match="`input_lengths` must") as refusal:
+        SafeCTCLoss()(x, targets, form([4, 5]), form([3, 3]))
+    assert "First at [1]: 5" in str(refusal.value)
+    with pytest.raises(ValueRangeError, match="`target_lengths` must"):
+        SafeCTCLoss()(x, targets, form([4, 4]), form([4, 3]))
+    with pytest.raises(ValueRangeError, match="`targets` must"):
+        SafeCTCLoss()(x, tensor([[1, 2, 3], [1, 0, 3]]), form([4, 4]), form([3, 2]))
+    SafeCTCLoss()(x, tensor([[1, 2, 3], [1, 2, 0]]), form([4, 4]), form([3, 2]))
+
+
+def test_lengths_that_are_a_list_of_tensors() -> None:
+    steps, labels = [tensor(4), tensor(4)], [tensor(3), tensor(2)]
+    arguments = {"input_lengths": steps, "target_lengths": labels}
+    seen = Seen(arguments, {"blank": 0}, {"classes": 4, "time": 4})
+    rules = [rule for pattern in parse(safeloss.layouts.SequenceLabels) for rule in pattern.rules]
+    for targets, broken, short in (
+        (tensor([[1, 2, 3], [1, 2, 0]]), False, False),
+        (tensor([[1, 0, 3], [1, 2, 0]]), True, False),
+        (tensor([[1, 1, 1], [1, 2, 0]]), False, True),
+    ):
+        assert (first_broken(targets, tuple(rules), seen) is not None) == broken
+        assert bool(suspicions(targets, tuple(rules), seen).texts) == short
+
+
+def test_one_sequence_without_a_batch() -> None:
+    x = scores(4, 4).log_softmax(-1)
+    with pytest.warns(SuspiciousInputWarning, match="needs 5 time steps for sample 0"):
+        SafeCTCLoss()(x, tensor([1, 1, 1]), tensor(4), tensor(3))
+
+
+ODD = {
+    "sparse": lambda x: x.to_sparse(),
+    "csr": lambda x: x.to_sparse_csr(),
+    "float8": lambda x: x.to(torch.float8_e4m3fn),
+    "quantized": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8),
+    "complex": lambda x: torch.complex(x, x),
+    "conjugate": lambda x: torch.complex(x, x).conj(),
+    "empty": lambda x: x[:0],
+    "no classes": lambda x: x[:, :0],
+    "0-d": lambda x: x[0, 0],
+    "mkldnn": lambda x: x.to_mkldnn(),
+    "integers": lambda x: x.long(),
+    "bool": lambda x: x > 0,
+    "graph": lambda x: x.clone().requires_grad_().softmax(1),
+}
+RULES = dict.fromkeys(
+    rule
+    for name in dir(safeloss.layouts)
+    for pattern in parse(getattr(safeloss.layouts, name))
+    for rule in pattern.rules
+    if not name.startswith("_")
+)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning", "ignore:.*quantiz")
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
+    """Nor where a loss has neither the options nor the axes that it asks for."""
+    values = ODD[odd](torch.rand(3, 4) + 0.1)
+    for axes, classes in (({}, None), ({"classes": 4, "time": 3}, values.dim() - 1)):
+        seen = Seen({"target": torch.zeros(3)}, {"empty": "raise"}, axes, classes)
+        first_broken(values, (rule,), seen)
+        if values.dim() or classes is None:
+            suspicions(values, (rule,), seen)
+
+
+LOOKS = [
+    # kernel, input,                             whether more would tell more
+    (BCE, scores(8), False),
+    (BCE, scores(32), True),
+    (BCE, torch.zeros(0), False),
+    (BCE, scores(2).requires_grad_() * 2, True),
+    (BCE, scores(2).requires_grad_().sigmoid(), True),
+    (ML, scores(1, 3), False),
+    (CE, scores(1, 3), False),
+    (CE, scores(2, 3), True),
+    (CE, scores(2, 3).softmax(1), True),
+    (CE, scores(1, 3).requires_grad_().softmax(1), True),
+    (NLL, scores(1, 3).log_softmax(1), False),
+    (NLL, scores(1, 3).requires_grad_().log_softmax(1), True),
+    (SF.mse_loss, scores(1), True),
+]
+
+
+@pytest.mark.filterwarnings("ignore::safeloss.SuspiciousInputWarning")
+@pytest.mark.parametrize(("kernel", "x", "conclusive"), LOOKS)
+def test_a_look_says_whether_it_was_conclusive(kernel, x, conclusive) -> None:
+    signature = kernel.signature
+    indices = kernel in (CE, NLL)
+    given = {"input": x, "target": x.argmax(1) if indices else torch.ones(x.shape)}
+    named = {p.name: given.get(p.name, p.default) for p in signature.parameters}
+    call = signature.call(None, named)
+    look = verify_values(signature, None, signature.reader.read(call), named)
+    assert look
+    assert look.read
+    assert look.conclusive == conclusive
+    meta = {**named, "input": x.to("meta")}
+    assert not verify_values(signature, None, signature.reader.read(call), meta)
+
+
+def test_complex_numbers_are_native_s() -> None:
+    z = torch.complex(scores(4), scores(4))
+    signs = torch.ones(4)
+    assert torch.equal(SafeSoftMarginLoss()(z, signs), F.soft_margin_loss(z, signs))
+    with pytest.raises(ValueRangeError, match="must be -1 or 1"):
+        SafeSoftMarginLoss()(z, z)
+    z[1] = complex(0, nan)
+    with pytest.raises(ValueRangeError, match="is NaN"):
+        safeloss.SafeL1Loss()(scores(4), z)
+
+
+def test_rates_are_read_where_they_are_no_logarithms() -> None:
+    rates, counts = tensor([0.5, -0.5, 2.0]), torch.ones(3)
+    assert SafePoissonNLLLoss()(rates, counts).isfinite()
+    with pytest.raises(ValueRangeError, match="`input` must not be negative"):
+        SafePoissonNLLLoss(log_input=False)(rates, counts)

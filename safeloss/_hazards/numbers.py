@@ -14,6 +14,7 @@ from safeloss._values import (
     ClassSet,
     Labelling,
     LogProbability,
+    NormalisedOverClasses,
     NotNaN,
     NotNegative,
     NotProbabilities,
@@ -75,6 +76,12 @@ def _class_sets(draw: Draw) -> Tensor:
     return sets
 
 
+def _missing(numbers: Tensor) -> Tensor:
+    """The same with NaN in place of the first."""
+    first = torch.arange(numbers.numel()).reshape(numbers.shape) == 0
+    return numbers.where(~first, torch.nan)
+
+
 # By the first rule that a layout has, numbers that keep it; scores where it has none.
 NUMBERS: dict[type, Callable[[Draw], Tensor]] = {
     Between: _probabilities_or_labels,
@@ -108,11 +115,16 @@ SLIPS = (
     Slip(Between, "labels as bool", Tensor.bool),
     Slip(Between, "labels in -1/1", lambda labels: labels * 2 - 1),
     Slip(Between, "labels in 1/2", lambda labels: labels + 1),
-    Slip(Between, "a missing label is NaN", lambda x: x.where(x > 0, torch.nan), known=False),
     Slip(Between, "scores before the sigmoid", torch.logit, first=True),
     Slip(NotProbabilities, "scores after a sigmoid", torch.sigmoid, first=True),
     Slip(NotSoftmax, "scores after a softmax", lambda x: x.softmax(1), first=True),
     Slip(LogProbability, "scores before the log-softmax", lambda x: x + 5, first=True),
+    Slip(
+        NormalisedOverClasses,
+        "a log-softmax over the first axis",
+        lambda x: x.log_softmax(0),
+        first=True,
+    ),
     Slip(Sign, "signs as integers", Tensor.long),
     Slip(Sign, "signs in 0/1", lambda signs: (signs + 1) / 2),
     Slip(Sign, "signs in 1/2", lambda signs: (signs + 3) / 2),
@@ -122,7 +134,7 @@ SLIPS = (
     Slip(ClassIndex, "one-hot integers", torch.nn.functional.one_hot),
     Slip(ClassSet, "multi-hot integers", lambda sets: (sets >= 1).long(), known=False),
     Slip(SumToOne, "multi-hot", lambda shares: (shares > 0.2).double(), known=False),
-    Slip(NotNaN, "a missing target is NaN", lambda x: x.where(x > 0, torch.nan), known=False),
+    Slip(NotNaN, "a missing number is NaN", _missing, known=False),
     Slip(NotNegative, "negative targets or variances", Tensor.neg, known=False),
     Slip(ClassIndex, "every target is ignored", lambda index: index * 0 - 100, known=False),
     Slip(Labelling, "the blank among the labels", lambda labels: labels - 1, known=False),

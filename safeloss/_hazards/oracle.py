@@ -162,7 +162,8 @@ def _from_a_new_line(call: Callable[[Tensors], Tensor], tensors: Tensors) -> Ten
 def answer(call: Callable[[Tensors], Tensor], tensors: Tensors) -> Answer:
     """What a call gives, with all that is said meanwhile."""
     first, *_ = tensors
-    leaf = tensors[first].detach().clone().requires_grad_()
+    came = tensors[first]
+    leaf = came if came.requires_grad else came.detach().clone().requires_grad_()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:

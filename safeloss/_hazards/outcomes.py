@@ -80,7 +80,10 @@ def _row(case: Case, native: type[nn.Module], usual: frozenset[str]) -> Row:
     tensors = case.drawn()
     given = dict(tensors)
     if case.slip is not None:
-        given[case.about] = case.slip.made(tensors[case.about])
+        numbers = tensors[case.about]
+        # Predictions come out of a model, and so have a graph.
+        model = numbers.clone().requires_grad_() if case.slip.first else numbers
+        given[case.about] = case.slip.made(model)
     truth = _truth(case, native, tensors)
     answers = [answer(asked(kind, case), given) for kind in (native, case.safe)]
     natively, safely = [_outcome(gave, truth, case, usual) for gave in answers]

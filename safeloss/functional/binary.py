@@ -7,6 +7,7 @@ from torch import Tensor
 from safeloss._checked import checked
 from safeloss._options import CheckValues, ClassDim, Empty, Reduction
 from safeloss.layouts import (
+    ExactLabels,
     Labels,
     LabelScores,
     LabelTargets,
@@ -25,13 +26,14 @@ from safeloss.layouts import (
     SampleScores,
     Scores,
     Signs,
+    SignScores,
 )
 
 
 @checked
 def binary_cross_entropy(
     input: Probabilities,
-    target: Labels,
+    target: ExactLabels,
     weight: PerScore | None = None,
     size_average: bool | None = None,
     reduce: bool | None = None,
@@ -148,7 +150,7 @@ def multilabel_soft_margin_loss(
 
 @checked
 def soft_margin_loss(
-    input: Predictions,
+    input: SignScores,
     target: Signs,
     size_average: bool | None = None,
     reduce: bool | None = None,

@@ -17,6 +17,7 @@ from safeloss.layouts import (
     MeanTargets,
     PerPrediction,
     Predictions,
+    Rates,
     TargetProbabilities,
     Targets,
     Variances,
@@ -120,7 +121,7 @@ def huber_loss(
 
 @checked
 def poisson_nll_loss(
-    input: Predictions,
+    input: Rates,
     target: Counts,
     log_input: bool = True,
     full: bool = False,
@@ -137,7 +138,8 @@ def poisson_nll_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a negative target.
+        ValueRangeError: with `check_values="always"`, a target that is negative or NaN, or a
+            negative rate without `log_input`.
     """
     return F.poisson_nll_loss(input, target, log_input, full, size_average, eps, reduce, reduction)
 
