@@ -65,6 +65,7 @@ def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
     store[key] = plan
 
 
+MOST_LOOKS = 8  # at batches that are too small to judge
 NO_PLANS: Any = {}  # of a module that was never called
 
 
@@ -75,7 +76,7 @@ class Memory:
     number of classes; that one class is no mistake here; that the numbers were looked at.
     """
 
-    __slots__ = ("class_axes", "one_class", "plans", "settled", "unread")
+    __slots__ = ("class_axes", "looks", "one_class", "plans", "settled", "unread")
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class Memory:
         self.plans = NO_PLANS
         self.settled = settled  # compiled code has proved the class axis, for whatever rank
         self.unread = unread  # no call has been accepted, and so no numbers were looked at
+        self.looks = 0  # further ones for suspicious numbers, since there were too few to judge
         self.class_axes = class_axes  # the ranks and numbers of classes for which it is known
         self.one_class = one_class  # two classes or more were seen, or one with fitting labels
 

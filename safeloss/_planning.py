@@ -19,7 +19,7 @@ from safeloss._explaining import (
     table,
 )
 from safeloss._frames import users_frame, warn_once
-from safeloss._memory import NO_PLANS, Memory, Plans
+from safeloss._memory import MOST_LOOKS, NO_PLANS, Memory, Plans
 from safeloss._module import memory_of
 from safeloss._signature import (
     Decision,
@@ -229,9 +229,13 @@ def _plan(
         warn_once(f"{name}: {EMPTY_MEAN}")
 
     always = call.options.get("check_values") == "always"
-    first = call.options.get("check_values") == "first" and evidence.unread
-    if first and not traced:
-        look_at_values(signature, owner, reading, named)
+    looks = 0
+    if call.options.get("check_values") == "first" and not traced:
+        if evidence.unread and not look_at_values(signature, owner, reading, named).conclusive:
+            looks = MOST_LOOKS
+        elif evidence.looks:
+            look = verify_values(signature, owner, reading, named, rules=False)
+            looks = 0 if look.conclusive else evidence.looks - 1
     steps = tuple(
         (signature.names.index(name), step)
         for name, edit in reading.edits.items()
@@ -243,14 +247,14 @@ def _plan(
     counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
     # What one class means is known to the place of a call, and a hit of a function has none.
     lasting = counted and not (owner is None and reading.one_class)
-    lasting = lasting and not (key is None or symbolic or traced or transformed())
+    lasting = lasting and not (key is None or symbolic or traced or transformed() or looks)
     fixed = always or any(
         edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
     )
 
     def learn() -> None:
         memory = signature.memory if owner is None else evidence
-        evidence.unread, evidence.one_class = False, True
+        evidence.unread, evidence.looks, evidence.one_class = False, looks, True
         if reading.proves is not None:
             shape = call.shapes[signature.reader.inputs[0].name]
             memory.learn_class_axis(len(shape), shape[reading.proves])
