@@ -123,7 +123,6 @@ class Refusal(NamedTuple):
 class Mistake(NamedTuple):
     """A typed signature that is refused by name. Its conditions are data."""
 
-    kernels: tuple[str, ...]
     layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument
     layouts_last: tuple[tuple[str, tuple[Pattern, ...]], ...]  # as `class_dim=-1` spells them
     rule: str

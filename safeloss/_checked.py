@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from safeloss import _faces
+from safeloss._call import Mistake
 from safeloss._explaining import explain_type
 from safeloss._memory import Memory
+from safeloss._operators import Operator
 from safeloss._options import refused_option
 from safeloss._planning import UNKNOWN, Plan, explain_native_error, inherited, new_call
 from safeloss._signature import LEGACY, Total, signature_of
@@ -36,20 +38,39 @@ _LONG_WAYS = {
 def checked(kernel: _Kernel) -> _Kernel: ...
 @overload
 def checked(
-    *, total: Total | None = None, undefined_if_empty: bool = False
+    *,
+    native: Callable[..., Any] | None = None,
+    operator: Operator | None = None,
+    mistakes: tuple[Mistake, ...] = (),
+    total: Total | None = None,
+    undefined_if_empty: bool = False,
 ) -> Callable[[_Kernel], _Kernel]: ...
 def checked(
-    kernel: Any = None, *, total: Total | None = None, undefined_if_empty: bool = False
+    kernel: Any = None,
+    *,
+    native: Callable[..., Any] | None = None,
+    operator: Operator | None = None,
+    mistakes: tuple[Mistake, ...] = (),
+    total: Total | None = None,
+    undefined_if_empty: bool = False,
 ) -> Any:
     """`kernel` with its signature as a check: the same name, parameters and docstring.
 
-    The return annotation is the shape of `reduction="none"`. `total` computes the divisor of the
-    mean where that depends on values, and `undefined_if_empty` says that PyTorch returns
-    uninitialised memory for a mean over zero elements.
+    The return annotation is the shape of `reduction="none"`. `native` is the function of torch that
+    the kernel calls, and `operator` what that ends in, if it is a single one. `mistakes` are
+    refused by name. `total` computes the divisor of the mean where that depends on values, and
+    `undefined_if_empty` says that PyTorch returns uninitialised memory for a mean over nothing.
     """
     if kernel is None:
-        return functools.partial(checked, total=total, undefined_if_empty=undefined_if_empty)
-    signature = signature_of(kernel, total, undefined_if_empty)
+        return functools.partial(
+            checked,
+            native=native,
+            operator=operator,
+            mistakes=mistakes,
+            total=total,
+            undefined_if_empty=undefined_if_empty,
+        )
+    signature = signature_of(kernel, native, operator, mistakes, total, undefined_if_empty)
     function = _faces.function(signature, _LONG_WAYS)
     function.signature = signature
     return function

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from safeloss._call import Call, Input, Refusal
@@ -81,7 +80,7 @@ def explain(
         face.name,
         refusal.rule,
         arguments=table(inputs, call),
-        native="" if nested or refusal.error is ValueRangeError else _native(face.kernel, call),
+        native="" if nested or refusal.error is ValueRangeError else _native(face, call),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
@@ -238,14 +237,9 @@ def declared(patterns: tuple[Pattern, ...]) -> str:
     return " or ".join([f"{' or '.join(kinds[text])} {text}" for text in kinds])
 
 
-def native_name(kernel: Callable[..., Any]) -> str:
-    """The function of `torch.nn.functional` that a kernel's body calls."""
-    return next((name for name in kernel.__code__.co_names if hasattr(F, name)), "")
-
-
-def _native(kernel: Callable[..., Any], call: Call) -> str:
+def _native(face: Face, call: Call) -> str:
     """What PyTorch does with the same arguments, found out by asking it."""
-    name = native_name(kernel)
+    name = face.native
     if not name:
         return ""
     largest = max(math.prod(int(size) for size in shape) for shape in call.shapes.values())
@@ -256,7 +250,7 @@ def _native(kernel: Callable[..., Any], call: Call) -> str:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            result = kernel(**stand_ins(call, "cpu" if small else "meta"), **options)
+            result = face.kernel(**stand_ins(call, "cpu" if small else "meta"), **options)
         except NotImplementedError:  # not by native, but on the stand-ins' device
             return ""
         except Exception as error:  # PyTorch raises whatever it likes; the name is all we say

@@ -1,7 +1,8 @@
 """The mistakes that have a name: typed signatures that are refused with advice.
 
-A new kind of bug is one more row. `always` rows are refused although their shapes fit; the
-others name what fits nothing. `{loss}` is the loss that was called and `{axis}` its class axis.
+A new kind of bug is one more of them, which its kernels name. Those that are `always` mistakes are
+refused although their shapes fit; the others name what fits nothing. `{loss}` is the loss that was
+called and `{axis}` its class axis.
 """
 
 import sys
@@ -14,288 +15,279 @@ from safeloss._call import Mistake
 from safeloss._matching import parse
 from safeloss.errors import DTypeError
 
-_LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss")
-_MULTILABEL = ("multilabel_binary_cross_entropy",)
-_SOFTMAX = ("cross_entropy",)
-_LINEAR = ("linear_cross_entropy",)
-_INDEXED = ("cross_entropy", "nll_loss")
 
-
-def _row(kernels: tuple[str, ...], rule: str, *, on: dict[str, Any], **said: Any) -> Mistake:
+def _mistake(rule: str, *, on: dict[str, Any], **said: Any) -> Mistake:
     layouts = tuple((name, parse(hint)) for name, hint in on.items())
     last = tuple((name, tuple(p.classes_last() for p in patterns)) for name, patterns in layouts)
-    return Mistake(kernels, layouts, last, rule, **said)
+    return Mistake(layouts, last, rule, **said)
 
 
-MISTAKES = (
-    # Softmax losses.
-    _row(
-        _SOFTMAX,
-        "`input` has one class, and the softmax of one class is 1 whatever its score.",
-        on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
-        classes=(0, 1),
-        always=True,
-        weak=True,
-        advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
-        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
-    ),
-    _row(
-        _SOFTMAX,
-        "a softmax over the only axis would mix the samples of the batch.",
-        on={"input": Float[Tensor, " batch"], "target": Float[Tensor, "..."]},
-        batched=True,
-        always=True,
-        advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
-        "One sample of class probabilities needs its batch axis.",
-        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
-    ),
-    _row(
-        _SOFTMAX,
-        "`target` has one number per class, as class probabilities, and those are floating.",
-        on={
-            "input": Float[Tensor, "batch classes *space"],
-            "target": Integer[Tensor, "batch classes *space"]
-            | Bool[Tensor, "batch classes *space"],
-        },
-        always=True,
-        error=DTypeError,
-        advice="If one class is right (one-hot), give its index, or the same as floats. "
-        "If several may be right at once (multi-hot), they are yes/no questions.",
-        fixes=(
-            "target.int().argmax({axis})",
-            "target.float()",
-            "MultiLabelBCE()(input, target)",
-        ),
-    ),
-    _row(
-        _LINEAR,
-        "`linear_weight` has one class, and the softmax of one class is 1 whatever its score.",
-        on={"linear_weight": Float[Tensor, "classes *space features"]},
-        classes=(0, 1),
-        always=True,
-        advice="One score per sample answers a yes/no question, and that takes a sigmoid: "
-        "a layer of its own, and SafeBCEWithLogitsLoss.",
-    ),
-    _row(
-        _LINEAR,
-        "`target` has one number per class, as class probabilities, and those are floating.",
-        on={
-            "input": Float[Tensor, "batch features"],
-            "linear_weight": Float[Tensor, "classes *space features"],
-            "target": Integer[Tensor, "batch classes *space"]
-            | Bool[Tensor, "batch classes *space"],
-        },
-        always=True,
-        error=DTypeError,
-        advice="If one class is right (one-hot), give its index, or the same as floats.",
-        fixes=("target.int().argmax(1)", "target.float()"),
-    ),
-    _row(
-        _LINEAR,
-        "`target` is bool, and can name only two of the classes.",
-        on={
-            "linear_weight": Float[Tensor, "classes *space features"],
-            "target": Bool[Tensor, "..."],
-        },
-        classes=(3, sys.maxsize),
-        always=True,
-        error=DTypeError,
-        advice="If classes 0 and 1 are meant, say so.",
-        fixes=("target.long()",),
-    ),
-    _row(
-        _LINEAR,
-        "`target` has the shape of class indices, and those are integers.",
-        on={
-            "input": Float[Tensor, "batch features"],
-            "linear_weight": Float[Tensor, "classes *space features"],
-            "target": Float[Tensor, "batch *space"],
-        },
-        error=DTypeError,
-        advice="If these are class indices, say so. A share or a score is no class.",
-        fixes=("target.long()",),
-    ),
-    _row(
-        _INDEXED,
-        "`target` is bool, and can name only two of the classes.",
-        on={
-            "input": Float[Tensor, "batch classes *space"],
-            "target": Bool[Tensor, "..."],
-        },
-        classes=(3, sys.maxsize),
-        always=True,
-        error=DTypeError,
-        advice="If classes 0 and 1 are meant, say so.",
-        fixes=("target.long()",),
-    ),
-    _row(
-        _INDEXED,
-        "`target` is bool, and can name only two of the classes.",
-        on={
-            "input": Float[Tensor, " classes"],
-            "target": Bool[Tensor, ""] | Bool[Tensor, "1"],
-        },
-        classes=(3, sys.maxsize),
-        always=True,
-        error=DTypeError,
-        advice="If classes 0 and 1 are meant, say so.",
-        fixes=("target.long()",),
-    ),
-    _row(
-        _SOFTMAX,
-        "`input` has one score per sample, and a softmax needs one per class.",
-        on={
-            "input": Float[Tensor, " batch"],
-            "target": Integer[Tensor, "_ ..."] | Bool[Tensor, "_ ..."],
-        },
-        advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
-        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
-    ),
-    _row(
-        _INDEXED,
-        "`target` has the shape of class indices, and those are integers.",
-        on={
-            "input": Float[Tensor, "batch classes *space"],
-            "target": Float[Tensor, "batch *space"],
-        },
-        error=DTypeError,
-        advice="If these are class indices, say so. A share or a score is no class.",
-        fixes=("target.long()",),
-    ),
-    _row(
-        _SOFTMAX,
-        "`ignore_index` has no effect on class probabilities: every target counts.",
-        on={
-            "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
-            "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
-        },
-        given=("ignore_index", -100),
-        warns=True,
-    ),
-    _row(
-        ("nll_loss",),
-        "`input` has one class, and the log-probability of one class is 0.",
-        on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
-        classes=(0, 1),
-        always=True,
-        weak=True,
-        advice="One score per sample answers a yes/no question: SafeBCEWithLogitsLoss, "
-        "on scores without an activation.",
-    ),
-    _row(
-        ("nll_loss",),
-        "`target` has one number per class, and one class index per sample is declared.",
-        on={
-            "input": Float[Tensor, "batch classes *space"],
-            "target": Integer[Tensor, "batch classes *space"]
-            | Bool[Tensor, "batch classes *space"],
-        },
-        always=True,
-        error=DTypeError,
-        advice="One-hot rows: take the index. Probabilities: SafeKLDivLoss, "
-        "or SafeCrossEntropyLoss on scores without an activation.",
-        fixes=("target.int().argmax({axis})",),
-    ),
-    # Margins.
-    _row(
-        ("multi_margin_loss",),
-        "`input` has one class, and there is no other that it could win against.",
-        on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
-        classes=(0, 1),
-        always=True,
-        weak=True,
-        advice="One score per sample answers a yes/no question: SafeHingeEmbeddingLoss, "
-        "SafeSoftMarginLoss or SafeBCEWithLogitsLoss.",
-    ),
-    _row(
-        ("multilabel_margin_loss",),
-        "`input` has one axis, and that may be the batch or the classes.",
-        on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
-        batched=True,
-        always=True,
-        advice="One score per sample is one yes/no question: SafeBCEWithLogitsLoss.",
-    ),
-    # Divergences.
-    _row(
-        ("kl_div",),
-        '"batchmean" divides by the first axis, and the only one holds the classes.',
-        on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, " classes"]},
-        option=("reduction", "batchmean"),
-        batched=True,
-        warns=True,
-    ),
-    # Yes/no losses.
-    _row(
-        _LOGITS,
-        "`input` and `target` do not fit together.",
-        on={
-            "input": Float[Tensor, "batch classes *space"],
-            "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1"],
-        },
-        advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
-        fixes=(
-            "SafeCrossEntropyLoss()(input, target)",
-            "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
-        ),
-    ),
-    _row(
-        _LOGITS,
-        "`input` and `target` do not fit together.",
-        on={"input": Float[Tensor, "*batch classes"], "target": Integer[Tensor, "*batch"]},
-        advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
-        fixes=(
-            "SafeCrossEntropyLoss(class_dim=-1)(input, target)",
-            "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
-        ),
-    ),
-    _row(
-        _LOGITS,
-        "`input` has several scores per sample, and `target` one label.",
-        on={
-            "input": Float[Tensor, "*batch classes"],
-            "target": Float[Tensor, "*batch"] | Bool[Tensor, "*batch"],
-        },
-        advice="A head for one yes/no question ends in one output. "
-        "If the label is meant for every score of its sample, say so.",
-        fixes=("target.unsqueeze(-1).expand_as(input)",),
-    ),
-    # Several yes/no questions per sample.
-    _row(
-        _MULTILABEL,
-        "`input` has one axis, and that may be the batch or the classes.",
-        on={
-            "input": Float[Tensor, " classes"],
-            "target": Shaped[Tensor, "classes *rest"] | Shaped[Tensor, "_ _ _ ..."],
-        },
-        option=("num_classes", None),
-        batched=True,
-        always=True,
-        advice="One score per sample is one yes/no question; "
-        "for one sample with several, say how many.",
-        fixes=(
-            "SafeBCEWithLogitsLoss()(input, target)",
-            "MultiLabelBCE(num_classes=input.shape[0])(input, target)",
-        ),
-    ),
-    _row(
-        _MULTILABEL,
-        "`input` has one class, and that is one yes/no question, not several.",
-        on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
-        classes=(0, 1),
-        always=True,
-        fixes=("SafeBCEWithLogitsLoss()(input, target)",),
-    ),
-    _row(
-        _MULTILABEL,
-        "`target` has one integer per sample, and multi-hot labels have one per class.",
-        on={
-            "input": Float[Tensor, "batch classes"],
-            "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
-        },
-        advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
-        fixes=(
-            "SafeCrossEntropyLoss()(input, target)",
-            "MultiLabelBCE()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
-        ),
+# Softmax losses.
+ONE_CLASS = _mistake(
+    "`input` has one class, and the softmax of one class is 1 whatever its score.",
+    on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+    classes=(0, 1),
+    always=True,
+    weak=True,
+    advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
+    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+)
+SOFTMAX_OVER_THE_BATCH = _mistake(
+    "a softmax over the only axis would mix the samples of the batch.",
+    on={"input": Float[Tensor, " batch"], "target": Float[Tensor, "..."]},
+    batched=True,
+    always=True,
+    advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
+    "One sample of class probabilities needs its batch axis.",
+    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+)
+ONE_HOT = _mistake(
+    "`target` has one number per class, as class probabilities, and those are floating.",
+    on={
+        "input": Float[Tensor, "batch classes *space"],
+        "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
+    },
+    always=True,
+    error=DTypeError,
+    advice="If one class is right (one-hot), give its index, or the same as floats. "
+    "If several may be right at once (multi-hot), they are yes/no questions.",
+    fixes=(
+        "target.int().argmax({axis})",
+        "target.float()",
+        "MultiLabelBCE()(input, target)",
     ),
 )
+LINEAR_ONE_CLASS = _mistake(
+    "`linear_weight` has one class, and the softmax of one class is 1 whatever its score.",
+    on={"linear_weight": Float[Tensor, "classes *space features"]},
+    classes=(0, 1),
+    always=True,
+    advice="One score per sample answers a yes/no question, and that takes a sigmoid: "
+    "a layer of its own, and SafeBCEWithLogitsLoss.",
+)
+LINEAR_ONE_HOT = _mistake(
+    "`target` has one number per class, as class probabilities, and those are floating.",
+    on={
+        "input": Float[Tensor, "batch features"],
+        "linear_weight": Float[Tensor, "classes *space features"],
+        "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
+    },
+    always=True,
+    error=DTypeError,
+    advice="If one class is right (one-hot), give its index, or the same as floats.",
+    fixes=("target.int().argmax(1)", "target.float()"),
+)
+LINEAR_BOOL_INDICES = _mistake(
+    "`target` is bool, and can name only two of the classes.",
+    on={
+        "linear_weight": Float[Tensor, "classes *space features"],
+        "target": Bool[Tensor, "..."],
+    },
+    classes=(3, sys.maxsize),
+    always=True,
+    error=DTypeError,
+    advice="If classes 0 and 1 are meant, say so.",
+    fixes=("target.long()",),
+)
+LINEAR_FLOATING_INDICES = _mistake(
+    "`target` has the shape of class indices, and those are integers.",
+    on={
+        "input": Float[Tensor, "batch features"],
+        "linear_weight": Float[Tensor, "classes *space features"],
+        "target": Float[Tensor, "batch *space"],
+    },
+    error=DTypeError,
+    advice="If these are class indices, say so. A share or a score is no class.",
+    fixes=("target.long()",),
+)
+BOOL_INDICES = _mistake(
+    "`target` is bool, and can name only two of the classes.",
+    on={
+        "input": Float[Tensor, "batch classes *space"],
+        "target": Bool[Tensor, "..."],
+    },
+    classes=(3, sys.maxsize),
+    always=True,
+    error=DTypeError,
+    advice="If classes 0 and 1 are meant, say so.",
+    fixes=("target.long()",),
+)
+BOOL_INDEX = _mistake(
+    "`target` is bool, and can name only two of the classes.",
+    on={
+        "input": Float[Tensor, " classes"],
+        "target": Bool[Tensor, ""] | Bool[Tensor, "1"],
+    },
+    classes=(3, sys.maxsize),
+    always=True,
+    error=DTypeError,
+    advice="If classes 0 and 1 are meant, say so.",
+    fixes=("target.long()",),
+)
+ONE_SCORE = _mistake(
+    "`input` has one score per sample, and a softmax needs one per class.",
+    on={
+        "input": Float[Tensor, " batch"],
+        "target": Integer[Tensor, "_ ..."] | Bool[Tensor, "_ ..."],
+    },
+    advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
+    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+)
+FLOATING_INDICES = _mistake(
+    "`target` has the shape of class indices, and those are integers.",
+    on={
+        "input": Float[Tensor, "batch classes *space"],
+        "target": Float[Tensor, "batch *space"],
+    },
+    error=DTypeError,
+    advice="If these are class indices, say so. A share or a score is no class.",
+    fixes=("target.long()",),
+)
+IGNORED_PROBABILITIES = _mistake(
+    "`ignore_index` has no effect on class probabilities: every target counts.",
+    on={
+        "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
+        "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
+    },
+    given=("ignore_index", -100),
+    warns=True,
+)
+LOG_ONE_CLASS = _mistake(
+    "`input` has one class, and the log-probability of one class is 0.",
+    on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+    classes=(0, 1),
+    always=True,
+    weak=True,
+    advice="One score per sample answers a yes/no question: SafeBCEWithLogitsLoss, "
+    "on scores without an activation.",
+)
+LOG_ONE_HOT = _mistake(
+    "`target` has one number per class, and one class index per sample is declared.",
+    on={
+        "input": Float[Tensor, "batch classes *space"],
+        "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
+    },
+    always=True,
+    error=DTypeError,
+    advice="One-hot rows: take the index. Probabilities: SafeKLDivLoss, "
+    "or SafeCrossEntropyLoss on scores without an activation.",
+    fixes=("target.int().argmax({axis})",),
+)
+# Margins.
+MARGIN_ONE_CLASS = _mistake(
+    "`input` has one class, and there is no other that it could win against.",
+    on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+    classes=(0, 1),
+    always=True,
+    weak=True,
+    advice="One score per sample answers a yes/no question: SafeHingeEmbeddingLoss, "
+    "SafeSoftMarginLoss or SafeBCEWithLogitsLoss.",
+)
+BATCH_OR_CLASS_SET = _mistake(
+    "`input` has one axis, and that may be the batch or the classes.",
+    on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
+    batched=True,
+    always=True,
+    advice="One score per sample is one yes/no question: SafeBCEWithLogitsLoss.",
+)
+# Divergences.
+BATCHMEAN_OF_ONE_SAMPLE = _mistake(
+    '"batchmean" divides by the first axis, and the only one holds the classes.',
+    on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, " classes"]},
+    option=("reduction", "batchmean"),
+    batched=True,
+    warns=True,
+)
+# Yes/no losses.
+CLASS_INDICES = _mistake(
+    "`input` and `target` do not fit together.",
+    on={
+        "input": Float[Tensor, "batch classes *space"],
+        "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1"],
+    },
+    advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+    fixes=(
+        "SafeCrossEntropyLoss()(input, target)",
+        "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+    ),
+)
+CLASS_INDICES_LAST = _mistake(
+    "`input` and `target` do not fit together.",
+    on={"input": Float[Tensor, "*batch classes"], "target": Integer[Tensor, "*batch"]},
+    advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+    fixes=(
+        "SafeCrossEntropyLoss(class_dim=-1)(input, target)",
+        "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+    ),
+)
+ONE_LABEL = _mistake(
+    "`input` has several scores per sample, and `target` one label.",
+    on={
+        "input": Float[Tensor, "*batch classes"],
+        "target": Float[Tensor, "*batch"] | Bool[Tensor, "*batch"],
+    },
+    advice="A head for one yes/no question ends in one output. "
+    "If the label is meant for every score of its sample, say so.",
+    fixes=("target.unsqueeze(-1).expand_as(input)",),
+)
+# Several yes/no questions per sample.
+BATCH_OR_LABELS = _mistake(
+    "`input` has one axis, and that may be the batch or the classes.",
+    on={
+        "input": Float[Tensor, " classes"],
+        "target": Shaped[Tensor, "classes *rest"] | Shaped[Tensor, "_ _ _ ..."],
+    },
+    option=("num_classes", None),
+    batched=True,
+    always=True,
+    advice="One score per sample is one yes/no question; "
+    "for one sample with several, say how many.",
+    fixes=(
+        "SafeBCEWithLogitsLoss()(input, target)",
+        "MultiLabelBCE(num_classes=input.shape[0])(input, target)",
+    ),
+)
+ONE_QUESTION = _mistake(
+    "`input` has one class, and that is one yes/no question, not several.",
+    on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+    classes=(0, 1),
+    always=True,
+    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+)
+CLASS_INDICES_FOR_LABELS = _mistake(
+    "`target` has one integer per sample, and multi-hot labels have one per class.",
+    on={
+        "input": Float[Tensor, "batch classes"],
+        "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
+    },
+    advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+    fixes=(
+        "SafeCrossEntropyLoss()(input, target)",
+        "MultiLabelBCE()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+    ),
+)
+
+
+# By kernel.
+CROSS_ENTROPY = (
+    ONE_CLASS,
+    SOFTMAX_OVER_THE_BATCH,
+    ONE_HOT,
+    BOOL_INDICES,
+    BOOL_INDEX,
+    ONE_SCORE,
+    FLOATING_INDICES,
+    IGNORED_PROBABILITIES,
+)
+LINEAR_CROSS_ENTROPY = (
+    LINEAR_ONE_CLASS,
+    LINEAR_ONE_HOT,
+    LINEAR_BOOL_INDICES,
+    LINEAR_FLOATING_INDICES,
+)
+NLL = (BOOL_INDICES, BOOL_INDEX, FLOATING_INDICES, LOG_ONE_CLASS, LOG_ONE_HOT)
+MULTI_MARGIN = (MARGIN_ONE_CLASS,)
+MULTILABEL_MARGIN = (BATCH_OR_CLASS_SET,)
+KL_DIV = (BATCHMEAN_OF_ONE_SAMPLE,)
+LOGITS = (CLASS_INDICES, CLASS_INDICES_LAST, ONE_LABEL)
+MULTI_LABEL = (BATCH_OR_LABELS, ONE_QUESTION, CLASS_INDICES_FOR_LABELS)

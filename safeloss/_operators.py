@@ -70,53 +70,44 @@ def _ctc_loss(
 
 
 # By kernel.
-OPERATORS = {
-    "binary_cross_entropy": Operator(
-        _nn.binary_cross_entropy, ("input", "target", "None", "reduction")
-    ),
-    "binary_cross_entropy_with_logits": Operator(
-        torch.binary_cross_entropy_with_logits,
-        ("input", "target", "weight", "pos_weight", "reduction"),
-    ),
-    "soft_margin_loss": Operator(_nn.soft_margin_loss, ("input", "target", "reduction")),
-    "hinge_embedding_loss": Operator(
-        torch.hinge_embedding_loss, ("input", "target", "margin", "reduction")
-    ),
-    "cross_entropy": Operator(
-        _nn.cross_entropy_loss,
-        ("input", "target", "weight", "reduction", "ignore_index", "label_smoothing"),
-    ),
-    "nll_loss": Operator(
-        _nn.nll_loss_nd, ("input", "target", "weight", "reduction", "ignore_index")
-    ),
-    "multi_margin_loss": Operator(
-        _nn.multi_margin_loss, ("input", "target", "p", "margin", "weight", "reduction")
-    ),
-    "multilabel_margin_loss": Operator(
-        _nn.multilabel_margin_loss, ("input", "target", "reduction")
-    ),
-    "l1_loss": Operator(_nn.l1_loss, ("input", "target", "reduction")),
-    "mse_loss": Operator(_nn.mse_loss, ("input", "target", "reduction")),
-    "smooth_l1_loss": Operator(_smooth_l1_loss, ("input", "target", "reduction", "beta")),
-    "huber_loss": Operator(_nn.huber_loss, ("input", "target", "reduction", "delta")),
-    "poisson_nll_loss": Operator(
-        torch.poisson_nll_loss, ("input", "target", "log_input", "full", "eps", "reduction")
-    ),
-    "kl_div": Operator(_kl_div, ("input", "target", "reduction", "log_target")),
-    "margin_ranking_loss": Operator(
-        torch.margin_ranking_loss, ("input1", "input2", "target", "margin", "reduction")
-    ),
-    "cosine_embedding_loss": Operator(
-        torch.cosine_embedding_loss, ("input1", "input2", "target", "margin", "reduction")
-    ),
-    "triplet_margin_loss": Operator(
-        _triplet_margin_loss,
-        ("anchor", "positive", "negative", "margin", "p", "eps", "swap", "reduction"),
-    ),
-    "ctc_loss": Operator(
-        _ctc_loss,
-        ("log_probs", "targets", "input_lengths", "target_lengths")
-        + ("blank", "reduction", "zero_infinity"),
-    ),
-}
-OPERATORS["multilabel_binary_cross_entropy"] = OPERATORS["binary_cross_entropy_with_logits"]
+BINARY_CROSS_ENTROPY = Operator(_nn.binary_cross_entropy, ("input", "target", "None", "reduction"))
+BINARY_CROSS_ENTROPY_WITH_LOGITS = Operator(
+    torch.binary_cross_entropy_with_logits,
+    ("input", "target", "weight", "pos_weight", "reduction"),
+)
+SOFT_MARGIN_LOSS = Operator(_nn.soft_margin_loss, ("input", "target", "reduction"))
+HINGE_EMBEDDING_LOSS = Operator(
+    torch.hinge_embedding_loss, ("input", "target", "margin", "reduction")
+)
+CROSS_ENTROPY = Operator(
+    _nn.cross_entropy_loss,
+    ("input", "target", "weight", "reduction", "ignore_index", "label_smoothing"),
+)
+NLL_LOSS = Operator(_nn.nll_loss_nd, ("input", "target", "weight", "reduction", "ignore_index"))
+MULTI_MARGIN_LOSS = Operator(
+    _nn.multi_margin_loss, ("input", "target", "p", "margin", "weight", "reduction")
+)
+MULTILABEL_MARGIN_LOSS = Operator(_nn.multilabel_margin_loss, ("input", "target", "reduction"))
+L1_LOSS = Operator(_nn.l1_loss, ("input", "target", "reduction"))
+MSE_LOSS = Operator(_nn.mse_loss, ("input", "target", "reduction"))
+SMOOTH_L1_LOSS = Operator(_smooth_l1_loss, ("input", "target", "reduction", "beta"))
+HUBER_LOSS = Operator(_nn.huber_loss, ("input", "target", "reduction", "delta"))
+POISSON_NLL_LOSS = Operator(
+    torch.poisson_nll_loss, ("input", "target", "log_input", "full", "eps", "reduction")
+)
+KL_DIV = Operator(_kl_div, ("input", "target", "reduction", "log_target"))
+MARGIN_RANKING_LOSS = Operator(
+    torch.margin_ranking_loss, ("input1", "input2", "target", "margin", "reduction")
+)
+COSINE_EMBEDDING_LOSS = Operator(
+    torch.cosine_embedding_loss, ("input1", "input2", "target", "margin", "reduction")
+)
+TRIPLET_MARGIN_LOSS = Operator(
+    _triplet_margin_loss,
+    ("anchor", "positive", "negative", "margin", "p", "eps", "swap", "reduction"),
+)
+CTC_LOSS = Operator(
+    _ctc_loss,
+    ("log_probs", "targets", "input_lengths", "target_lengths")
+    + ("blank", "reduction", "zero_infinity"),
+)

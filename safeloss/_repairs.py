@@ -37,6 +37,7 @@ class Face(NamedTuple):
     callee: str  # "SafeCrossEntropyLoss" or "safeloss.functional.cross_entropy"
     module: bool
     kernel: Callable[..., Any]
+    native: str  # the function of `torch.nn.functional` that it calls
 
 
 def working(

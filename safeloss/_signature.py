@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss._call import Call, Input, Reading, Refusal
+from safeloss._call import Call, Input, Mistake, Reading, Refusal
 from safeloss._matching import Pattern, Shape, parse
 from safeloss._memory import Memory, Sites
-from safeloss._mistakes import MISTAKES
-from safeloss._operators import NUMBERS, OPERATORS
+from safeloss._operators import NUMBERS, Operator
 from safeloss._options import OURS, SIZED, refused_option
 from safeloss._reading import Reader
 from safeloss._torch import is_zero, may_be_zero
@@ -63,7 +62,7 @@ class Signature(NamedTuple):
     positional: tuple[str, ...]  # those that torch takes by position
     by_name: tuple[str, ...]  # those that torch takes by name
     slots: tuple[int, ...]  # where the positional ones stand among all
-    native: Kernel | None  # of `torch.nn.functional`
+    native: Kernel | None  # of `torch.nn.functional`, where there is one
     operator: Kernel | None  # that native ends in, if it is a single one
     taken: tuple[int, ...]  # by the operator; -1 is None
     reduction: int  # where its name stands among all, which the operator takes as a number
@@ -76,6 +75,10 @@ class Signature(NamedTuple):
     memory: Memory  # of the function: the plans, and the class axes, of all places that call it
     sites: Sites  # the places that call the function
     module_sites: Sites  # ... and those that call a module
+
+    @property
+    def native_name(self) -> str:
+        return "" if self.native is None else self.native.__name__
 
     def key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """What the verdict on a call depends on, to be looked up by; None if it cannot be."""
@@ -220,7 +223,14 @@ def averaged(loss: Tensor, total: Total | None, strategy: str, named: Named) -> 
     return loss.sum() / divisor
 
 
-def signature_of(kernel: Kernel, total: Total | None, undefined_if_empty: bool) -> Signature:
+def signature_of(
+    kernel: Kernel,
+    native: Kernel | None,
+    operator: Operator | None,
+    mistakes: tuple[Mistake, ...],
+    total: Total | None,
+    undefined_if_empty: bool,
+) -> Signature:
     """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
     parameters = inspect.signature(kernel).parameters
     inputs, choices = [], []
@@ -236,12 +246,10 @@ def signature_of(kernel: Kernel, total: Total | None, undefined_if_empty: bool) 
             inputs.append(Input(name, parameter.annotation, patterns, last, weight, tensor))
         elif listed := _choices(parameter.annotation):
             choices.append((name, listed))
-    mistakes = tuple(mistake for mistake in MISTAKES if kernel.__name__ in mistake.kernels)
     target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
     sized = tuple((axis, option) for axis, option in SIZED if option in parameters)
-    operator = OPERATORS.get(kernel.__name__)
     places = {name: place for place, name in enumerate([*parameters])} | {"None": -1}
-    native = [p for p in parameters.values() if p.name not in OURS]
+    taken = [p for p in parameters.values() if p.name not in OURS]
     arrays = [entry.name for entry in inputs]
     kinds = {name: _kinds(p.annotation) for name, p in parameters.items() if name not in arrays}
     # A verdict may depend on choices and counts, but not on numbers.
@@ -254,10 +262,10 @@ def signature_of(kernel: Kernel, total: Total | None, undefined_if_empty: bool) 
         undefined_if_empty,
         tuple(parameters.values()),
         tuple(parameters),
-        tuple(p.name for p in native if p.kind is not p.KEYWORD_ONLY),
-        tuple(p.name for p in native if p.kind is p.KEYWORD_ONLY),
-        tuple(list(parameters).index(p.name) for p in native if p.kind is not p.KEYWORD_ONLY),
-        next((getattr(F, x) for x in kernel.__code__.co_names if hasattr(F, x)), None),
+        tuple(p.name for p in taken if p.kind is not p.KEYWORD_ONLY),
+        tuple(p.name for p in taken if p.kind is p.KEYWORD_ONLY),
+        tuple(list(parameters).index(p.name) for p in taken if p.kind is not p.KEYWORD_ONLY),
+        native,
         None if operator is None else operator.call,
         () if operator is None else tuple(places[name] for name in operator.takes),
         places.get("reduction", -1),

@@ -175,10 +175,13 @@ def refusal_of(signature: Signature, owner: Any, call: Call, refusal: Refusal) -
 
 
 def face_of(signature: Signature, owner: Any) -> Face:
+    native = signature.native_name
     if owner is None:
         callee = f"safeloss.functional.{signature.name}"
-        return Face(signature.name, callee, False, signature.kernel)
-    return Face(type(owner).__name__, ours(owner).__name__, True, signature.kernel)
+        return Face(signature.name, callee, False, signature.kernel, native)
+    return Face(
+        type(owner).__name__, ours(owner).__name__, True, signature.kernel, signature.native_name
+    )
 
 
 def ours(module: Any) -> Any:

@@ -75,11 +75,14 @@ def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
 
 def face(signature: Signature, module: Any) -> Face:
     """The native loss that was called, and ours in its place."""
+    native = signature.native_name
     kind = next((kind for kind in type(module).__mro__ if kind in SAFE), None)
     if kind is None:
         callee = f"safeloss.functional.{signature.name}"
-        return Face(signature.name, callee, False, signature.kernel)
-    return Face(type(module).__name__, SAFE[kind].__name__, True, signature.kernel)
+        return Face(signature.name, callee, False, signature.kernel, native)
+    return Face(
+        type(module).__name__, SAFE[kind].__name__, True, signature.kernel, signature.native_name
+    )
 
 
 def explained(signature: Signature, face: Face, call: Call, refusal: Refusal) -> SafeLossError:

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from safeloss import _mistakes as mistakes
+from safeloss import _operators as operators
 from safeloss._checked import checked
 from safeloss._options import CheckValues, ClassDim, Empty, Reduction
 from safeloss.layouts import (
@@ -30,7 +32,7 @@ from safeloss.layouts import (
 )
 
 
-@checked
+@checked(native=F.binary_cross_entropy, operator=operators.BINARY_CROSS_ENTROPY)
 def binary_cross_entropy(
     input: Probabilities,
     target: ExactLabels,
@@ -56,7 +58,11 @@ def binary_cross_entropy(
     return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction)
 
 
-@checked
+@checked(
+    native=F.binary_cross_entropy_with_logits,
+    operator=operators.BINARY_CROSS_ENTROPY_WITH_LOGITS,
+    mistakes=mistakes.LOGITS,
+)
 def binary_cross_entropy_with_logits(
     input: Scores,
     target: Labels,
@@ -89,7 +95,11 @@ def binary_cross_entropy_with_logits(
     )
 
 
-@checked
+@checked(
+    native=F.binary_cross_entropy_with_logits,
+    operator=operators.BINARY_CROSS_ENTROPY_WITH_LOGITS,
+    mistakes=mistakes.MULTI_LABEL,
+)
 def multilabel_binary_cross_entropy(
     input: MultiLabelScores | SampleScores,
     target: MultiHot | SampleMultiHot,
@@ -123,7 +133,7 @@ def multilabel_binary_cross_entropy(
     )
 
 
-@checked
+@checked(native=F.multilabel_soft_margin_loss, mistakes=mistakes.LOGITS)
 def multilabel_soft_margin_loss(
     input: LabelScores,
     target: LabelTargets,
@@ -148,7 +158,7 @@ def multilabel_soft_margin_loss(
     return F.multilabel_soft_margin_loss(input, target, weight, size_average, reduce, reduction)
 
 
-@checked
+@checked(native=F.soft_margin_loss, operator=operators.SOFT_MARGIN_LOSS)
 def soft_margin_loss(
     input: SignScores,
     target: Signs,
@@ -169,7 +179,7 @@ def soft_margin_loss(
     return F.soft_margin_loss(input, target, size_average, reduce, reduction)
 
 
-@checked
+@checked(native=F.hinge_embedding_loss, operator=operators.HINGE_EMBEDDING_LOSS)
 def hinge_embedding_loss(
     input: Predictions,
     target: Signs,

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from safeloss import _mistakes as mistakes
+from safeloss import _operators as operators
 from safeloss._checked import checked
 from safeloss._options import (
     CheckValues,
@@ -49,7 +51,12 @@ def total_weight(arguments: dict[str, Any]) -> Tensor | None:
     return torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
 
 
-@checked(total=total_weight)
+@checked(
+    native=F.cross_entropy,
+    operator=operators.CROSS_ENTROPY,
+    mistakes=mistakes.CROSS_ENTROPY,
+    total=total_weight,
+)
 def cross_entropy(
     input: ClassScores | SampleClassScores,
     target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,
@@ -85,7 +92,7 @@ def cross_entropy(
     )
 
 
-@checked(total=total_weight)
+@checked(native=F.nll_loss, operator=operators.NLL_LOSS, mistakes=mistakes.NLL, total=total_weight)
 def nll_loss(
     input: ClassLogProbabilities | SampleClassLogProbabilities,
     target: ClassIndices | SampleClassIndex,
@@ -114,7 +121,12 @@ def nll_loss(
     return F.nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
 
 
-@checked(undefined_if_empty=True)
+@checked(
+    native=F.multi_margin_loss,
+    operator=operators.MULTI_MARGIN_LOSS,
+    mistakes=mistakes.MULTI_MARGIN,
+    undefined_if_empty=True,
+)
 def multi_margin_loss(
     input: MarginScores | SampleMarginScores,
     target: RowClasses | SampleMarginClass,
@@ -143,7 +155,12 @@ def multi_margin_loss(
     )
 
 
-@checked(undefined_if_empty=True)
+@checked(
+    native=F.multilabel_margin_loss,
+    operator=operators.MULTILABEL_MARGIN_LOSS,
+    mistakes=mistakes.MULTILABEL_MARGIN,
+    undefined_if_empty=True,
+)
 def multilabel_margin_loss(
     input: MarginScores | SampleMarginScores,
     target: ClassSets | SampleClassSet,

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
+from safeloss import _mistakes as mistakes
 from safeloss._checked import checked
 from safeloss._options import CheckValues, Empty, Reduction
 from safeloss.functional.classes import total_weight
@@ -21,7 +22,7 @@ from safeloss.layouts import (
 )
 
 
-@checked(total=total_weight)
+@checked(native=F.linear_cross_entropy, mistakes=mistakes.LINEAR_CROSS_ENTROPY, total=total_weight)
 def linear_cross_entropy(
     input: Features | SampleFeatures,
     linear_weight: LinearWeight,

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from safeloss import _mistakes as mistakes
+from safeloss import _operators as operators
 from safeloss._checked import checked
 from safeloss._options import CheckValues, Empty, Reduction
 from safeloss._torch import unread
@@ -32,7 +34,7 @@ def total_weight(arguments: dict[str, Any]) -> Tensor | None:
     return None if weight is None else weight.sum()
 
 
-@checked(total=total_weight)
+@checked(native=F.l1_loss, operator=operators.L1_LOSS, total=total_weight)
 def l1_loss(
     input: Predictions,
     target: Targets,
@@ -54,7 +56,7 @@ def l1_loss(
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
 
 
-@checked(total=total_weight)
+@checked(native=F.mse_loss, operator=operators.MSE_LOSS, total=total_weight)
 def mse_loss(
     input: Predictions,
     target: Targets,
@@ -76,7 +78,7 @@ def mse_loss(
     return F.mse_loss(input, target, size_average, reduce, reduction, weight)
 
 
-@checked
+@checked(native=F.smooth_l1_loss, operator=operators.SMOOTH_L1_LOSS)
 def smooth_l1_loss(
     input: Predictions,
     target: Targets,
@@ -98,7 +100,7 @@ def smooth_l1_loss(
     return F.smooth_l1_loss(input, target, size_average, reduce, reduction, beta)
 
 
-@checked
+@checked(native=F.huber_loss, operator=operators.HUBER_LOSS)
 def huber_loss(
     input: Predictions,
     target: Targets,
@@ -119,7 +121,7 @@ def huber_loss(
     return F.huber_loss(input, target, reduction, delta, weight)
 
 
-@checked
+@checked(native=F.poisson_nll_loss, operator=operators.POISSON_NLL_LOSS)
 def poisson_nll_loss(
     input: Rates,
     target: Counts,
@@ -144,7 +146,7 @@ def poisson_nll_loss(
     return F.poisson_nll_loss(input, target, log_input, full, size_average, eps, reduce, reduction)
 
 
-@checked
+@checked(native=F.kl_div, operator=operators.KL_DIV, mistakes=mistakes.KL_DIV)
 def kl_div(
     input: LogProbabilities,
     target: TargetProbabilities,
@@ -169,7 +171,7 @@ def kl_div(
     return F.kl_div(input, target, size_average, reduce, reduction, log_target)
 
 
-@checked
+@checked(native=F.gaussian_nll_loss)
 def gaussian_nll_loss(
     input: Means,
     target: MeanTargets,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from safeloss import _operators as operators
 from safeloss._checked import checked
 from safeloss._options import CheckValues, Empty, Reduction
 from safeloss.layouts import (
@@ -22,7 +23,7 @@ Lengths: TypeAlias = (
 )
 
 
-@checked
+@checked(native=F.ctc_loss, operator=operators.CTC_LOSS)
 def ctc_loss(
     log_probs: SequenceLogProbabilities,
     targets: SequenceLabels,

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from safeloss import _operators as operators
 from safeloss._checked import checked
 from safeloss._options import CheckValues, Empty, Reduction
 from safeloss.layouts import (
@@ -19,7 +20,7 @@ from safeloss.layouts import (
 )
 
 
-@checked
+@checked(native=F.margin_ranking_loss, operator=operators.MARGIN_RANKING_LOSS)
 def margin_ranking_loss(
     input1: Predictions,
     input2: Predictions,
@@ -42,7 +43,7 @@ def margin_ranking_loss(
     return F.margin_ranking_loss(input1, input2, target, margin, size_average, reduce, reduction)
 
 
-@checked
+@checked(native=F.cosine_embedding_loss, operator=operators.COSINE_EMBEDDING_LOSS)
 def cosine_embedding_loss(
     input1: Embeddings | Embedding,
     input2: Embeddings | Embedding,
@@ -65,7 +66,7 @@ def cosine_embedding_loss(
     return F.cosine_embedding_loss(input1, input2, target, margin, size_average, reduce, reduction)
 
 
-@checked
+@checked(native=F.triplet_margin_loss, operator=operators.TRIPLET_MARGIN_LOSS)
 def triplet_margin_loss(
     anchor: Points,
     positive: Points,
@@ -92,7 +93,7 @@ def triplet_margin_loss(
     )
 
 
-@checked
+@checked(native=F.triplet_margin_with_distance_loss)
 def triplet_margin_with_distance_loss(
     anchor: Predictions,
     positive: Predictions,
