@@ -70,4 +70,5 @@ def test_a_mistake_is_called_by_its_name(name: str) -> None:
         return
     with pytest.raises(mistake.error) as refusal:
         function(*arguments, **options)
-    assert (refusal.value.rule, refusal.value.advice) == (mistake.rule, mistake.advice)
+    assert refusal.value.rule == mistake.rule
+    assert refusal.value.advice.startswith(mistake.advice)
