@@ -9,6 +9,7 @@ method: a global function would be one more thing that it guards on at every cal
 import ast
 import enum
 import functools
+import operator
 import re
 import types
 import typing
@@ -215,6 +216,19 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return (_parse_array(hint),)
     return ()
+
+
+def of_one_sample(hint: Any) -> Any:
+    """`hint` without the axes that a single sample lacks: the batch, and the space around it."""
+    if typing.get_origin(hint) is typing.Annotated:
+        base, *notes = typing.get_args(hint)
+        annotated: Any = typing.Annotated
+        return operator.getitem(annotated, (of_one_sample(base), *notes))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [of_one_sample(member) for member in typing.get_args(hint)]
+        return functools.reduce(operator.or_, members)
+    axes = [word for word in hint.dim_str.split() if word not in ("batch", "*space")]
+    return hint.dtype[hint.array_type, " ".join(axes)]
 
 
 @functools.cache

@@ -8,12 +8,12 @@ lies between (time, height and width), `*shape` any axes at all. Use them for mo
     def forward(self, x: Float[Tensor, "batch features"]) -> layouts.BinaryLogits: ...
 """
 
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
-from safeloss._matching import Reads
+from safeloss._matching import Reads, of_one_sample
 from safeloss._values import (
     Alignable,
     Between,
@@ -34,6 +34,18 @@ from safeloss._values import (
     WithinTargets,
     WithinTime,
 )
+
+if TYPE_CHECKING:
+    _Layout = TypeVar("_Layout")
+    OneSample: TypeAlias = Annotated[_Layout, "without a batch axis"]
+else:
+
+    class OneSample:
+        """`OneSample[ClassScores]` is the layout of one sample: without `batch` and `*space`."""
+
+        def __class_getitem__(cls, layout: Any) -> Any:
+            return of_one_sample(layout)
+
 
 Anything: TypeAlias = Shaped[Tensor, "*shape"]
 
@@ -198,42 +210,7 @@ LabelLengths: TypeAlias = Annotated[
     Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTargets()
 ]
 
-# The same of one sample, without a batch axis.
-SampleScores: TypeAlias = Annotated[Float[Tensor, " classes"], Finite(), NotProbabilities()]
-SampleMultiHot: TypeAlias = Annotated[
-    Real[Tensor, " classes"] | Bool[Tensor, " classes"],
-    Reads.AS_LABELS,
-    NotMissing(),
-    Between(0, 1),
+# `MultiMarginLoss` gives `[1]` for one sample whose class is `[1]`, and a number where it is `[]`.
+SampleClass: TypeAlias = Annotated[
+    Integer[Tensor, "1"] | Bool[Tensor, "1"], Reads.AS_INDICES, ClassIndex()
 ]
-SamplePerLabel: TypeAlias = Annotated[
-    Real[Tensor, " classes"] | Bool[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
-]
-SamplePerPositiveLabel: TypeAlias = Annotated[
-    Real[Tensor, " classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
-]
-SampleClassScores: TypeAlias = Annotated[Float[Tensor, " classes"], Finite(), NotSoftmax()]
-SampleClassIndex: TypeAlias = Annotated[
-    Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
-]
-SampleClassProbabilities: TypeAlias = Annotated[
-    Float[Tensor, " classes"], Reads.AS_TARGETS, NotMissing(), SumToOne()
-]
-SampleClassLogProbabilities: TypeAlias = Annotated[
-    Float[Tensor, " classes"], Finite(), LogProbability(), NormalisedOverClasses()
-]
-SampleFeatures: TypeAlias = Annotated[Float[Tensor, " features"], Finite()]
-SampleMarginScores: TypeAlias = Annotated[Float[Tensor, " classes"], Finite()]
-SampleRowClass: TypeAlias = Annotated[
-    Integer[Tensor, ""] | Bool[Tensor, ""], Reads.AS_INDICES, ClassIndex()
-]
-# `MultiMarginLoss` gives `[1]` for a class `[1]`, and a number for a class `[]`.
-SampleMarginClass: TypeAlias = (
-    SampleRowClass
-    | Annotated[Integer[Tensor, "1"] | Bool[Tensor, "1"], Reads.AS_INDICES, ClassIndex()]
-)
-SampleClassSet: TypeAlias = Annotated[
-    Integer[Tensor, " classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
-]
-Embedding: TypeAlias = Annotated[Float[Tensor, " features"], Finite()]
-EmbeddingSign: TypeAlias = Annotated[Shaped[Tensor, ""], Reads.AS_TARGETS, NotMissing(), Sign()]

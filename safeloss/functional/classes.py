@@ -25,15 +25,10 @@ from safeloss.layouts import (
     ClassSets,
     MarginScores,
     MarginWeights,
+    OneSample,
     PerClass,
     RowClasses,
-    SampleClassIndex,
-    SampleClassLogProbabilities,
-    SampleClassProbabilities,
-    SampleClassScores,
-    SampleClassSet,
-    SampleMarginClass,
-    SampleMarginScores,
+    SampleClass,
 )
 
 
@@ -58,8 +53,11 @@ def total_weight(arguments: dict[str, Any]) -> Tensor | None:
     total=total_weight,
 )
 def cross_entropy(
-    input: ClassScores | SampleClassScores,
-    target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,
+    input: ClassScores | OneSample[ClassScores],
+    target: ClassIndices
+    | OneSample[ClassIndices]
+    | ClassProbabilities
+    | OneSample[ClassProbabilities],
     weight: PerClass | None = None,
     size_average: bool | None = None,
     ignore_index: int = -100,
@@ -94,8 +92,8 @@ def cross_entropy(
 
 @checked(native=F.nll_loss, operator=operators.NLL_LOSS, mistakes=mistakes.NLL, total=total_weight)
 def nll_loss(
-    input: ClassLogProbabilities | SampleClassLogProbabilities,
-    target: ClassIndices | SampleClassIndex,
+    input: ClassLogProbabilities | OneSample[ClassLogProbabilities],
+    target: ClassIndices | OneSample[ClassIndices],
     weight: PerClass | None = None,
     size_average: bool | None = None,
     ignore_index: int = -100,
@@ -128,8 +126,8 @@ def nll_loss(
     undefined_if_empty=True,
 )
 def multi_margin_loss(
-    input: MarginScores | SampleMarginScores,
-    target: RowClasses | SampleMarginClass,
+    input: MarginScores | OneSample[MarginScores],
+    target: RowClasses | OneSample[RowClasses] | SampleClass,
     p: float = 1,  # PyTorch takes 1.0 too, and refuses all but 1 and 2
     margin: float = 1.0,
     weight: MarginWeights | None = None,
@@ -162,8 +160,8 @@ def multi_margin_loss(
     undefined_if_empty=True,
 )
 def multilabel_margin_loss(
-    input: MarginScores | SampleMarginScores,
-    target: ClassSets | SampleClassSet,
+    input: MarginScores | OneSample[MarginScores],
+    target: ClassSets | OneSample[ClassSets],
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: Reduction = "mean",

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from safeloss._checked import checked
 from safeloss._options import CheckValues, EmptyWithoutZero
-from safeloss.layouts import Features, RowClasses, SampleFeatures, SampleRowClass
+from safeloss.layouts import Features, OneSample, RowClasses
 
 
 @checked
 def adaptive_log_softmax_with_loss(
-    input: Features | SampleFeatures,
-    target: RowClasses | SampleRowClass,
+    input: Features | OneSample[Features],
+    target: RowClasses | OneSample[RowClasses],
     layer: nn.AdaptiveLogSoftmaxWithLoss,
     *,
     in_features: int | None = None,

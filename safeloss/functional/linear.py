@@ -15,18 +15,19 @@ from safeloss.layouts import (
     Features,
     LinearBias,
     LinearWeight,
+    OneSample,
     PerClass,
-    SampleClassIndex,
-    SampleClassProbabilities,
-    SampleFeatures,
 )
 
 
 @checked(native=F.linear_cross_entropy, mistakes=mistakes.LINEAR_CROSS_ENTROPY, total=total_weight)
 def linear_cross_entropy(
-    input: Features | SampleFeatures,
+    input: Features | OneSample[Features],
     linear_weight: LinearWeight,
-    target: ClassIndices | SampleClassIndex | ClassProbabilities | SampleClassProbabilities,
+    target: ClassIndices
+    | OneSample[ClassIndices]
+    | ClassProbabilities
+    | OneSample[ClassProbabilities],
     *,
     linear_bias: LinearBias | None = None,
     weight: PerClass | None = None,

@@ -10,10 +10,9 @@ from safeloss import _operators as operators
 from safeloss._checked import checked
 from safeloss._options import CheckValues, Empty, Reduction
 from safeloss.layouts import (
-    Embedding,
     Embeddings,
-    EmbeddingSign,
     EmbeddingSigns,
+    OneSample,
     Points,
     Predictions,
     Signs,
@@ -45,9 +44,9 @@ def margin_ranking_loss(
 
 @checked(native=F.cosine_embedding_loss, operator=operators.COSINE_EMBEDDING_LOSS)
 def cosine_embedding_loss(
-    input1: Embeddings | Embedding,
-    input2: Embeddings | Embedding,
-    target: EmbeddingSigns | EmbeddingSign,
+    input1: Embeddings | OneSample[Embeddings],
+    input2: Embeddings | OneSample[Embeddings],
+    target: EmbeddingSigns | OneSample[EmbeddingSigns],
     margin: float = 0,
     size_average: bool | None = None,
     reduce: bool | None = None,
