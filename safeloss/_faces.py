@@ -23,6 +23,10 @@ from safeloss._symbolic import traced_call
 # Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
 _TEMPLATE = """\
+def key_of({parameters_of_kernel}):
+    return ({key_of_arguments},)
+
+
 def make({names}):
     def {name}({parameters}):
         {held}
@@ -41,7 +45,7 @@ def make({names}):
             except Exception as error:
                 explain_native_error(signature, sources, {given}, error)
                 raise
-        return new_call(signature, sources, {given}, key)
+        return new_call(signature, sources, key_of, {given}, key)
     return {name}
 """
 
@@ -64,7 +68,7 @@ def function(signature: Any, names: Mapping[str, Any]) -> Any:
         prepare="pass",
         plan="memory.plans[key]",
         first="UNKNOWN",
-        key=_key(signature, arguments),
+        key=signature.key_source(arguments),
         native=_native(signature, "None", arguments),
     )
 
@@ -114,7 +118,7 @@ def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, A
         prepare="; ".join(prepare),
         plan="state['_memory'].plans[key]",
         first="inherited(signature, self, key)",
-        key=_key(signature, arguments),
+        key=signature.key_source(arguments),
         native=_native(signature, "self", arguments),
     )
     written.inputs = tuple(given)  # the parameters of the kernel that it takes
@@ -131,27 +135,6 @@ def _held(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
     hints = (parameter.annotation, *typing.get_args(parameter.annotation))
     called = any(typing.get_origin(hint) is Callable for hint in hints)
     return f"self.{attribute}" if called else f"state['{attribute}']"  # it may be a module
-
-
-def _key(signature: Any, arguments: Mapping[str, str]) -> str:
-    """All that the verdict depends on: shapes and dtypes of the tensors, and the options."""
-    tensors = {entry.name: entry.weight for entry in signature.reader.inputs}
-    deciding = (*signature.counts, *signature.chosen)
-    parts = []
-    for parameter in signature.parameters:
-        source = arguments[parameter.name]
-        if parameter.name not in tensors:
-            if source == "None" or parameter.name not in deciding:
-                continue  # it never changes, or decides nothing
-            if parameter.name in signature.counts:  # True and 1.0 equal 1, and are another option
-                plain = " is None" if parameter.default is None else ".__class__ is int"
-                source = f"{source} if {source}{plain} else ({source}.__class__, {source})"
-            parts.append(source)
-        elif tensors[parameter.name]:
-            parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
-        else:
-            parts.append(f"{source}.shape, {source}.dtype")
-    return ", ".join(parts)
 
 
 def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
@@ -206,11 +189,20 @@ def _write(
         "F": F,  # of PyTorch's own source, which TorchScript compiles instead
         "Tensor": Tensor,
     }
-    source = _TEMPLATE.format(name=name, names=", ".join(traced), **fields)
+    lacking = [n for n, found in zip(signature.names, sources.each) if found is None]
+    own = {n: "None" if n in lacking else n for n in signature.names}
+    source = _TEMPLATE.format(
+        name=name,
+        names=", ".join(traced),
+        parameters_of_kernel=", ".join(own),
+        key_of_arguments=signature.key_source(own),
+        **fields,
+    )
     filename = f"<safeloss {signature.kernel.__name__} {name}>"
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     written = scope["make"](**traced)
+    written.key = scope["key_of"]
     written.__module__ = signature.kernel.__module__
     written.__qualname__ = name
     doc = str(signature.kernel.__doc__)

@@ -124,11 +124,17 @@ def _evidence(signature: Signature, owner: Any) -> Memory:
 
 
 @outside_compiler
-def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key: Any) -> Tensor:
+def new_call(
+    signature: Signature,
+    sources: Sources,
+    key_of: Callable[..., Any],
+    given: tuple[Any, ...],
+    key: Any,
+) -> Tensor:
     """A call of a signature that was not seen before.
 
     `given` is what its face was given, after the module or None, and `key` what it looks the call
-    up by, or None.
+    up by, or None: `key_of` makes it of all arguments, wherever a module keeps them.
     """
     owner, arguments = given[0], tuple(sources.arguments(given))
     if any(isinstance(argument, Proxy) for argument in arguments):
@@ -136,9 +142,12 @@ def new_call(signature: Signature, sources: Sources, given: tuple[Any, ...], key
     evidence = _evidence(signature, owner)
     plans = signature.memory.plans if owner is None else evidence.plans
     run: Plan | None = None
-    if key is None or _computed(sources, owner):
-        key = signature.key(arguments)
-        with contextlib.suppress(KeyError, TypeError):  # not seen before, or not hashable
+    computed = _computed(sources, owner)
+    if key is None or computed:
+        # No tensor where one is declared, a call not seen before, an option without a hash.
+        with contextlib.suppress(AttributeError, KeyError, TypeError):
+            # What a property computes is not where a hit looks for it.
+            key = (*key_of(*arguments), "computed") if computed else key_of(*arguments)
             run = _known(signature, plans[key])
     learn = _nothing
     if run is None:

@@ -80,21 +80,28 @@ class Signature(NamedTuple):
     def native_name(self) -> str:
         return "" if self.native is None else self.native.__name__
 
-    def key(self, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """What the verdict on a call depends on, to be looked up by; None if it cannot be."""
-        parts: list[Any] = []
-        for parameter, value in zip(self.parameters, arguments):
-            name = parameter.name
-            if name in self.tensors and value is not None:
-                if not isinstance(value, Tensor):
-                    return None
-                parts.append((value.shape, value.dtype))
-            elif name in self.counts:
-                plain = value is None if parameter.default is None else value.__class__ is int
-                parts.append(value if plain else (value.__class__, value))
-            elif name in self.tensors or name in self.chosen:
-                parts.append(value)
-        return tuple(parts)
+    def key_source(self, arguments: Mapping[str, str]) -> str:
+        """What a call is looked up by, as source code: all that the verdict depends on.
+
+        That is the shapes and dtypes of the tensors, and the options that decide. The first part is
+        the shape of the first input. `arguments` says by which expression each is found.
+        """
+        optional = {entry.name: entry.weight for entry in self.reader.inputs}
+        parts = []
+        for parameter in self.parameters:
+            name, source = parameter.name, arguments[parameter.name]
+            if optional.get(name):
+                parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
+            elif name in optional:
+                parts.append(f"{source}.shape, {source}.dtype")
+            elif source == "None":
+                continue  # it never changes
+            elif name in self.counts:  # True and 1.0 equal 1, and are another option
+                plain = " is None" if parameter.default is None else ".__class__ is int"
+                parts.append(f"{source} if {source}{plain} else ({source}.__class__, {source})")
+            elif name in self.chosen:
+                parts.append(source)
+        return ", ".join(parts)
 
     def call(self, memory: Memory | None, named: Named) -> Call:
         """What the verdict on a call depends on."""

@@ -168,12 +168,12 @@ class _Watch(TorchFunctionMode):
 
     def _loss(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
         self.findings.calls += 1
-        key = native.key(func, args, given)
-        if key in self.fine:
-            return None
         signature = native.SIGNATURES[func]
         defaults = {parameter.name: parameter.default for parameter in signature.parameters}
         named = {**defaults, **dict(zip(signature.names, args)), **given}
+        key = native.key(signature, named)
+        if key in self.fine:
+            return None
         with unobserved():
             call = native.call(signature, named)
             verdict = None if call is None else native.verdict(signature, call)

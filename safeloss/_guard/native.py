@@ -1,7 +1,7 @@
 """A call of a native loss, read by the signature of ours: does native compute what ours would?"""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from safeloss._torch import tracing, transformed, unhandled
 from safeloss.errors import LayoutError, SafeLossError
 from safeloss.losses import SAFE
 
+KEYS = {name: getattr(functional, name).key for name in functional.__all__}
 SIGNATURES: dict[Any, Signature] = {
     getattr(F, name): getattr(functional, name).signature
     for name in functional.__all__
@@ -25,18 +26,20 @@ SIGNATURES: dict[Any, Signature] = {
 }
 
 
-def key(func: Any, args: Any, given: Mapping[str, Any]) -> Hashable:
+def key(signature: Signature, named: Named) -> Hashable:
     """What the verdict depends on; None where it depends on more, or is not to be looked at."""
     if transformed() or tracing():
         return None
+    tensors = [value for value in named.values() if isinstance(value, Tensor)]
+    if any(type(tensor) not in (Tensor, nn.Parameter) for tensor in tensors):
+        return None
     with unhandled():
-        key: list[Any] = [func]
-        for name, value in (*enumerate(args), *given.items()):
-            if isinstance(value, Tensor):
-                if type(value) not in (Tensor, nn.Parameter) or value.is_nested:
-                    return None
-                key.append((name, value.shape, value.dtype))
-    return tuple(key)
+        if any(tensor.is_nested for tensor in tensors):
+            return None
+        try:
+            return signature.name, KEYS[signature.name](*[named[name] for name in signature.names])
+        except AttributeError:
+            return None
 
 
 def call(signature: Signature, named: Named) -> Call | None:
