@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from safeloss import functional
-from safeloss._call import OURS, Input
+from safeloss._call import Input
 from safeloss._explaining import declared
 from safeloss._hazards import LOSSES
 from safeloss._hazards.cases import taken
 from safeloss._hazards.outcomes import native_of
 from safeloss._matching import Reads
+from safeloss._options import OURS
 from safeloss._values import Rule
 
 

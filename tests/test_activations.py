@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from lines import new_line
 from torch import nn, tensor
 from torch.nn.utils import parametrize
 
@@ -24,7 +25,7 @@ def said(call, *inputs):
     """What a call warns of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        call(*inputs)
+        new_line()(call, *inputs)
     return [str(w.message) for w in caught if issubclass(w.category, SuspiciousInputWarning)]
 
 

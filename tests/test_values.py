@@ -1,10 +1,12 @@
 """What the numbers must be, when they are read, and what is said of the first bad one."""
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lines import new_line
 from losses import LOSSES, Drawn, build, run, same
 from test_rulings import carry_out
 from torch import tensor
@@ -179,20 +181,31 @@ def test_always_and_never(seen) -> None:
         never(*BAD)
 
 
-def test_functions_do_not_read_unless_told() -> None:
-    BCE(*BAD)
+def test_functions_read_the_first_call_of_a_place() -> None:
+    # Of a signature that was seen elsewhere nothing is read, so this one is of its own.
+    good, bad = [[x.expand(3, 1, 13, 4) for x in pair] for pair in (GOOD, BAD)]
+    call = new_line()
     with pytest.raises(ValueRangeError):
-        BCE(*BAD, check_values="always")
+        call(BCE, *bad)
+    call(BCE, *good)
+    call(BCE, *bad)
+    with pytest.raises(ValueRangeError):
+        call(BCE, *bad, check_values="always")
 
 
-def test_values_that_are_not_there_are_not_read() -> None:
-    loss = SafeBCEWithLogitsLoss()
-    loss(*[x.to("meta") for x in BAD])
-    torch.func.vmap(loss)(*BAD)
-    torch.func.grad(loss)(*BAD)
-    torch.fx.experimental.proxy_tensor.make_fx(loss)(*BAD)
+UNREAD = [
+    lambda loss: loss(*[x.to("meta") for x in BAD]),
+    lambda loss: torch.func.vmap(loss)(*BAD),
+    lambda loss: torch.func.grad(loss)(*BAD),
+    lambda loss: torch.fx.experimental.proxy_tensor.make_fx(loss)(*BAD),
+]
+
+
+@pytest.mark.parametrize("call", UNREAD)
+def test_values_that_are_not_there_are_not_read(call) -> None:
+    call(SafeBCEWithLogitsLoss())
     with pytest.raises(ValueRangeError):
-        loss(*BAD)  # the first call whose values are there
+        SafeBCEWithLogitsLoss(check_values="always")(*BAD)
 
 
 def test_what_native_notices_is_explained_without_reading_before() -> None:
@@ -232,7 +245,7 @@ INNOCENT = [
 def test_innocent_inputs_do_not_warn(loss, x, target) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loss()(x, target)
+        at_a_new_line(loss())(x, target)
 
 
 @pytest.mark.parametrize("target", [[0, 0, 0], [0, -100, 0], [-100, 0, -100]])
@@ -245,6 +258,11 @@ def test_a_total_weight_of_zero_warns(target) -> None:
 def plain(loss, n=4):
     """A safe module, its native one, and inputs with fine values."""
     return (*build(loss, Drawn(loss.batch(n), loss.options)), loss.batch(n))
+
+
+def at_a_new_line(module):
+    """The same, called where nothing was said or learnt before."""
+    return partial(new_line(), module)
 
 
 def noted(loss, kind):
@@ -269,11 +287,10 @@ def test_a_healthy_call_is_not_remarked(loss, samples, cast) -> None:
     inputs = [x.to(cast).float() if x.is_floating_point() else x for x in inputs]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert same(
-            run(safe, inputs, loss.differentiable), run(native, inputs, loss.differentiable)
-        )
+        value = run(at_a_new_line(safe), inputs, loss.differentiable)
+        assert same(value, run(partial(native), inputs, loss.differentiable))
         with torch.no_grad():
-            loss.safe(**loss.options)(*inputs)
+            at_a_new_line(loss.safe(**loss.options))(*inputs)
 
 
 @over_losses
@@ -287,17 +304,17 @@ def test_predictions_that_are_no_numbers_warn(loss, number, word) -> None:
         inputs[position] = inputs[position].clone()
         inputs[position].view(-1)[1] = number
         try:
-            expected = run(native, inputs, loss.differentiable)
+            expected = run(partial(native), inputs, loss.differentiable)
         except RuntimeError:
             with (
                 pytest.warns(SuspiciousInputWarning, match=f"holds {word}"),
-                pytest.raises(safeloss.SafeLossError, match="raises RuntimeError"),
+                pytest.raises(RuntimeError, match="between 0 and 1"),
             ):
-                safe(*inputs)
+                at_a_new_line(safe)(*inputs)
             assert loss.safe is SafeBCELoss
         else:
             with pytest.warns(SuspiciousInputWarning, match=f"holds {word}, first at") as caught:
-                assert same(run(safe, inputs, loss.differentiable), expected)
+                assert same(run(at_a_new_line(safe), inputs, loss.differentiable), expected)
             assert len(caught) == 1
 
 
@@ -357,7 +374,8 @@ def test_ends_of_an_interval_are_met_up_to_rounding(loss) -> None:
             for number in fine:
                 changed = inputs[position].clone()
                 changed.view(-1)[1] = number
-                plain(loss)[0](*inputs[:position], changed, *inputs[position + 1 :])
+                call = at_a_new_line(plain(loss)[0])
+                call(*inputs[:position], changed, *inputs[position + 1 :])
         for number in wrong:
             changed = inputs[position].clone()
             changed.view(-1)[1] = number
@@ -394,6 +412,7 @@ LENGTHS = {
     "int32": lambda lengths: torch.tensor(lengths, dtype=torch.int32),
     "list": list,
     "tuple": tuple,
+    "tensors": lambda lengths: [torch.tensor(length) for length in lengths],
 }
 
 
@@ -408,8 +427,8 @@ def test_labels_that_do_not_fit_their_input(
     assert each.isinf().tolist() == [sample == 0, sample == 1]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert torch.equal(SafeCTCLoss(reduction="none")(*given), each)
-        SafeCTCLoss(zero_infinity=True)(*given)
+        assert torch.equal(at_a_new_line(SafeCTCLoss(reduction="none"))(*given), each)
+        at_a_new_line(SafeCTCLoss(zero_infinity=True))(*given)
     said = [str(w.message) for w in caught]
     assert len(said) == (sample is not None)
     if said:
@@ -482,7 +501,7 @@ def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
     """Nor where a loss has neither the options nor the axes that it asks for."""
     values = ODD[odd](torch.rand(3, 4) + 0.1)
     for axes, classes in (({}, None), ({"classes": 4, "time": 3}, values.dim() - 1)):
-        seen = Seen({"target": torch.zeros(3)}, {"empty": "raise"}, axes, classes)
+        seen = Seen({}, {}, axes, classes)
         first_broken(values, (rule,), seen)
         if values.dim() or classes is None:
             suspicions(values, (rule,), seen)
