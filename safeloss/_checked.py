@@ -86,5 +86,7 @@ def prepare(module: Any, **options: Any) -> None:
         setattr(module, option, value)
     if is_dynamo_compiling():  # there the call itself looks at the options
         return
-    validate(type(module).__name__, ours(module).forward.signature.choices, vars(module), True)
+    choices = ours(module).forward.signature.choices
+    chosen = {name: getattr(module, name) for name, _ in choices}  # a subclass may compute them
+    validate(type(module).__name__, choices, chosen, True)
     memory_of(module)
