@@ -112,7 +112,9 @@ class Signature(NamedTuple):
             spelled = pattern.spell(reading.axes)
             if spelled is not None:
                 return spelled[:1] if call.options.get("reduction") == "batchmean" else spelled
-        return call.shapes[self.reader.inputs[0].name][:1]  # not declared: the batch
+        # Not declared, as of a distance function: it takes the last axis, and the batch is left.
+        shape = call.shapes[self.reader.inputs[0].name]
+        return shape[:1] if len(shape) > 1 else ()
 
     def is_empty_mean(self, reading: Reading, call: Call) -> bool:
         """Whether the sizes tell that the result is a mean over zero elements."""
@@ -139,9 +141,14 @@ class Signature(NamedTuple):
             return "mean" if self.undefined_if_empty else ""
         if empty == "zero" and self._divides_by_values(reading, call):
             return "total"
+        if empty == "zero" and not self._declared(reading):
+            sizes = call.shapes[self.reader.inputs[0].name]  # any of them may be left
         if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
             return "count" if empty == "zero" else "mean"
         return ""
+
+    def _declared(self, reading: Reading) -> bool:
+        return any([pattern.spell(reading.axes) is not None for pattern in self.unreduced])
 
     def _divides_by_values(self, reading: Reading, call: Call) -> bool:
         indices = reading.patterns[self.reader.target].reads == "AS_INDICES"
