@@ -192,13 +192,18 @@ def averaged(loss: Tensor, total: Total | None, strategy: str, named: Named) -> 
         return loss.sum()
     if strategy == "mean":
         return loss.mean()
-    divisor: Any = total(named) if total is not None and strategy == "total" else None
+    half = loss.dtype in (torch.float16, torch.bfloat16)
+    divisor: Any = None
+    if total is not None and strategy == "total":
+        weight = named["weight"]
+        if half and weight is not None:  # whose total may overflow
+            named = {**named, "weight": weight.float()}
+        divisor = total(named)
     if divisor is None:
         count = loss.shape[0] if named.get("reduction") == "batchmean" else loss.numel()
         divisor = torch.sym_max(count, 1)
     else:
         divisor = torch.where(divisor == 0, 1, divisor)
-    half = loss.dtype in (torch.float16, torch.bfloat16)
     if half:  # PyTorch's means accumulate in float32, and a half sum may overflow
         return (loss.sum(dtype=torch.float32) / divisor).to(loss.dtype)
     return loss.sum() / divisor
