@@ -117,16 +117,17 @@ def prepare(module: Any, **options: Any) -> None:
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
     choices = module._ours.forward.signature.choices
-    chosen = tuple([(state[name], state[name].__class__) for name, _ in choices])
+    chosen = {name: getattr(module, name) for name, _ in choices}  # a subclass may compute them
+    kinds = tuple([(value, value.__class__) for value in chosen.values()])
     try:
-        if chosen in _VALID:
+        if kinds in _VALID:
             return
     except TypeError:  # an option without a hash is none of the choices
         pass
-    misfit = refused_option(choices, (), state)
+    misfit = refused_option(choices, (), chosen)
     if misfit:
         raise OptionError.about(type(module).__name__, misfit)
-    _VALID.add(chosen)
+    _VALID.add(kinds)
 
 
 _VALID: set[tuple[Any, ...]] = set()  # combinations of options that were found right

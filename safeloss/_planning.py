@@ -42,10 +42,8 @@ from safeloss._verifying import (
 )
 from safeloss.errors import SafeLossError
 
-EMPTY_MEAN = (
-    "this is a mean over zero elements, which is NaN. "
-    '`empty="zero"` makes it a zero that is connected to the graph.'
-)
+EMPTY_MEAN = "this is a mean over zero elements, which is NaN."
+ZERO_INSTEAD = ' `empty="zero"` makes it a zero that is connected to the graph.'
 
 
 class Plan(NamedTuple):
@@ -235,7 +233,8 @@ def _plan(
     for text in signature.reader.warnings(call):
         warn_once(f"{name}: {text}")
     if call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call):
-        warn_once(f"{name}: {EMPTY_MEAN}")
+        instead = ZERO_INSTEAD if "zero" in dict(signature.choices)["empty"] else ""
+        warn_once(f"{name}: {EMPTY_MEAN}{instead}")
 
     always = call.options.get("check_values") == "always"
     looks = 0

@@ -145,7 +145,9 @@ class Signature(NamedTuple):
             spelled = pattern.spell(reading.axes)
             if spelled is not None:
                 return spelled[:1] if call.options.get("reduction") == "batchmean" else spelled
-        return call.shapes[self.reader.inputs[0].name][:1]  # not declared: the batch
+        # Not declared, as of a distance function: it takes the last axis, and the batch is left.
+        shape = call.shapes[self.reader.inputs[0].name]
+        return shape[:1] if len(shape) > 1 else ()
 
     def is_empty_mean(self, reading: Reading, call: Call) -> bool:
         """Whether the sizes tell that the result is a mean over zero elements."""
@@ -172,9 +174,14 @@ class Signature(NamedTuple):
             return "mean" if self.undefined_if_empty else ""
         if empty == "zero" and self._divides_by_values(reading, call):
             return "total"
+        if empty == "zero" and not self._declared(reading):
+            sizes = call.shapes[self.reader.inputs[0].name]  # any of them may be left
         if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
             return "count" if empty == "zero" else "mean"
         return ""
+
+    def _declared(self, reading: Reading) -> bool:
+        return any([pattern.spell(reading.axes) is not None for pattern in self.unreduced])
 
     def _divides_by_values(self, reading: Reading, call: Call) -> bool:
         indices = reading.patterns[self.reader.target].reads == "AS_INDICES"
@@ -218,13 +225,18 @@ def averaged(loss: Tensor, total: Total | None, strategy: str, named: Named) -> 
         return loss.sum()
     if strategy == "mean":
         return loss.mean()
-    divisor: Any = total(named) if total is not None and strategy == "total" else None
+    half = loss.dtype in (torch.float16, torch.bfloat16)
+    divisor: Any = None
+    if total is not None and strategy == "total":
+        weight = named["weight"]
+        if half and weight is not None:  # whose total may overflow
+            named = {**named, "weight": weight.float()}
+        divisor = total(named)
     if divisor is None:
         count = loss.shape[0] if named.get("reduction") == "batchmean" else loss.numel()
         divisor = torch.sym_max(count, 1)
     else:
         divisor = torch.where(divisor == 0, 1, divisor)
-    half = loss.dtype in (torch.float16, torch.bfloat16)
     if half:  # PyTorch's means accumulate in float32, and a half sum may overflow
         return (loss.sum(dtype=torch.float32) / divisor).to(loss.dtype)
     return loss.sum() / divisor

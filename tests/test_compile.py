@@ -1,5 +1,6 @@
 """Under `torch.compile`: the same graph as native, as many of them, and the same refusals."""
 
+import contextlib
 import re
 
 import pytest
@@ -76,6 +77,63 @@ def test_where_native_breaks_the_graph_so_may_ours(loss: Loss) -> None:
     inputs[1] = torch.zeros(99, 98, 97, dtype=inputs[1].dtype)
     with pytest.raises(safeloss.LayoutError):
         compiled(*inputs)
+
+
+some_compiled = pytest.mark.parametrize(
+    # Compiling takes a second: one of each kind, and one that PyTorch leaves undefined.
+    "loss",
+    [
+        loss
+        for loss in LOSSES
+        if loss.native
+        in (
+            nn.CrossEntropyLoss,
+            nn.MultiMarginLoss,
+            nn.SmoothL1Loss,
+            nn.GaussianNLLLoss,
+            nn.TripletMarginWithDistanceLoss,
+        )
+    ],
+    ids=str,
+)
+
+
+class Inline(nn.Module):
+    """A model that makes its loss at every step."""
+
+    def __init__(self, make, options) -> None:
+        super().__init__()
+        self.make, self.options = make, options
+
+    def forward(self, *inputs):
+        return self.make(**self.options)(*inputs)
+
+
+@some_compiled
+def test_a_loss_may_be_made_inside(loss: Loss) -> None:
+    """The graph is that of PyTorch's but for a note that PyTorch takes of uses of its API."""
+    if loss.native in READ_ON_THE_HOST:
+        pytest.skip("native breaks the graph")
+    batches = [loss.batch(n) for n in (4, 9, 6)]
+    ours = graphs(Inline(loss.safe, loss.options), batches)
+    native = graphs(Inline(loss.native, loss.options), batches)
+    logged = "_log_api_usage_once"
+    assert [[node for node in graph if logged not in node[1]] for graph in ours] == [
+        [node for node in graph if logged not in node[1]] for graph in native
+    ]
+
+
+def test_a_loss_that_is_made_inside_refuses_too() -> None:
+    model = Inline(SafeCrossEntropyLoss, {"empty": "zero"})
+    compiled = torch.compile(model, backend="eager")
+    x, target = torch.randn(4, 3), torch.zeros(4).long()
+    assert torch.allclose(compiled(x, target), model(x, target))
+    with pytest.raises(safeloss.LayoutError):
+        compiled(x, target[:3])
+    with pytest.raises(ValueError, match="reduction"):
+        torch.compile(Inline(SafeCrossEntropyLoss, {"reduction": "avg"}), backend="eager")(
+            x, target
+        )
 
 
 @over_compiled
@@ -189,6 +247,71 @@ def test_a_call_that_settles_nothing_leaves_the_tie() -> None:
     torch.compile(module, backend="eager")(torch.randn(4, 3), torch.zeros(4).long())
     with pytest.raises(safeloss.AmbiguousLayoutError):
         module(torch.randn(2, 3, 3), torch.zeros(2, 3).long())
+
+
+class Kept(nn.Module):
+    """The rows that are kept, of which only the data will tell how many there are."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, kept, *inputs):
+        return self.loss(*[x[kept] for x in inputs])
+
+
+def in_two_ways(module: nn.Module, inputs: tuple[torch.Tensor, ...], which: str):
+    if which == "exported":
+        return torch.export.export(module, inputs).module()
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(module, backend="eager", fullgraph=True)
+        compiled(*inputs)
+    return compiled
+
+
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="has no guard that may stay open")
+@some_compiled
+@pytest.mark.parametrize(
+    ("which", "empty"), [("compiled", "zero"), ("exported", "zero"), ("exported", "warn")]
+)
+def test_rows_that_only_the_data_will_tell(loss: Loss, which: str, empty: str) -> None:
+    """No row at all is the zero that was asked for, in the same graph; else NaN in silence."""
+    options = {**loss.options, "empty": empty, "check_values": "never"}
+    safe, native = loss.safe(**options), loss.native(**loss.options)
+    inputs = loss.batch(6)
+    if loss.native is nn.CrossEntropyLoss:  # with more axes PyTorch itself guards on the sizes
+        inputs = [torch.randn(6, 3), torch.randint(3, (6,))]
+    some, none = torch.tensor([1, 1, 1, 0, 0, 1]).bool(), torch.zeros(6).bool()
+    run = in_two_ways(Kept(safe), (some, *inputs), which)
+    assert torch.allclose(run(some, *inputs), Kept(native)(some, *inputs))
+    value = run(none, *inputs)
+    assert value == 0 if empty == "zero" else value.isnan()
+
+
+@pytest.mark.parametrize("empty", ["zero", "warn", "raise"])
+def test_an_empty_batch_inside_the_compiler(empty: str) -> None:
+    x, target, none = torch.randn(4, 3), torch.rand(4, 3), torch.zeros(0, 3)
+    compiled = torch.compile(SafeBCEWithLogitsLoss(empty=empty), backend="eager")
+    assert compiled(x, target).isfinite()
+    with pytest.raises(safeloss.LayoutError) if empty == "raise" else contextlib.nullcontext():
+        value = compiled(none, none)
+        assert value == 0 if empty == "zero" else value.isnan()
+    expected = nn.functional.binary_cross_entropy_with_logits(x, target)
+    assert torch.allclose(compiled(x, target), expected)
+
+
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="has no guard that may stay open")
+@pytest.mark.parametrize("loss", ["TripletMarginLoss", "GaussianNLLLoss"])
+@pytest.mark.parametrize("which", [(0,), (1, 2)])
+def test_sizes_of_some_of_three_inputs_that_only_the_data_will_tell(
+    loss: str, which: tuple[int, ...]
+) -> None:
+    safe, native = getattr(safeloss, f"Safe{loss}")(), getattr(nn, loss)()
+    inputs = torch.rand(3, 4, 5).unbind()
+    for index in which:
+        torch._dynamo.decorators.mark_unbacked(inputs[index], 0)
+    compiled = torch.compile(safe, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(*inputs), native(*inputs))
 
 
 @pytest.mark.skipif(torch.__version__ < "2.8", reason="has no guard that may stay open")

@@ -1,10 +1,17 @@
 """Wherever native works, ours does: every loss against every way that a module is used."""
 
+import contextlib
 import copy
+import functools
+import gc
 import inspect
 import io
 import pickle
-from collections.abc import Callable
+import threading
+import typing
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +19,8 @@ import torch
 from losses import LOSSES, OURS, WITH_FUNCTIONS, Drawn, Loss, build, equal, several
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.modules.loss import _Loss
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 import safeloss
 
@@ -89,6 +98,76 @@ def test_copies_and_pickles(loss: Loss) -> None:
         assert equal(module(*inputs), native(*inputs))
         with pytest.raises(safeloss.SafeLossError):
             module(*wrong(inputs))
+
+
+@over_losses
+@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+def test_loads_as_weights_where_native_does(loss: Loss, used: bool) -> None:
+    """With our class allowed where PyTorch's was."""
+    safe, native, inputs = pair(loss)
+    files = io.BytesIO(), io.BytesIO()
+    for module, file in zip((native, safe), files):
+        if used:
+            module(*inputs)
+        torch.save(module, file)
+    allowed = []
+    for module, file in zip((native, safe), files):
+        file.seek(0)
+        names = set(get_unsafe_globals_in_checkpoint(file))
+        kind = type(module)
+        allowed.append(names - {f"{kind.__module__}.{kind.__qualname__}"})
+        assert len(allowed[-1]) == len(names) - 1
+    assert allowed[0] == allowed[1]
+    others = [nn.Linear, nn.Sequential, nn.ModuleList, set]  # of the layers
+    for file in files:
+        file.seek(0)
+    with safe_globals([loss.native, loss.safe, *others]):
+        natively(lambda: torch.load(files[0], weights_only=True))
+        again = torch.load(files[1], weights_only=True)
+    assert equal(again(*inputs), native(*inputs))
+    with pytest.raises(safeloss.SafeLossError):
+        again(*wrong(inputs))
+
+
+PICKLES = {
+    "bce_with_logits-0.1.0.pt": torch.load,
+    "cross_entropy-0.1.0.pkl": lambda path, weights_only: pickle.loads(path.read_bytes()),
+}
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_what_version_0_1_0_wrote(name: str) -> None:
+    loss = PICKLES[name](Path(__file__).parent / "pickles" / name, weights_only=False)
+    native = copy.deepcopy(loss)
+    native.__class__ = type(loss).__mro__[2]
+    assert type(native) in safeloss.SAFE
+    x = torch.randn(4, 3)
+    target = torch.rand(4, 3) if "bce" in name else torch.randint(3, (4,))
+    for _ in range(2):
+        assert torch.equal(loss(x, target), native(x, target))
+    with pytest.raises(safeloss.SafeLossError):
+        loss(x, target[:3])
+    assert repr(loss)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(x, target), native(x, target))
+
+
+@over_losses
+@pytest.mark.parametrize("lacking", ["check_values", "empty", "class_dim", "_memory"])
+def test_what_lacks_an_option_has_its_default(loss: Loss, lacking: str) -> None:
+    """As a pickle that was made when there were fewer of them."""
+    safe, native, inputs = pair(loss)
+    if lacking not in vars(safe):
+        pytest.skip("no option of this loss")
+    shown = repr(safe)
+    for use in (
+        lambda: safe,
+        lambda: pickle.loads(pickle.dumps(safe)),
+        lambda: copy.deepcopy(safe),
+    ):
+        vars(safe).pop(lacking, None)
+        for _ in range(2):
+            assert equal(use()(*inputs), native(*inputs))
+        assert repr(use()) == shown
 
 
 @over_losses
@@ -298,6 +377,40 @@ def test_torch_function_modes_and_subclasses(loss: Loss) -> None:
         assert equal(safe(*inputs), native(*inputs))
 
 
+class Model(nn.Module):
+    """A model that holds a loss, which it does not use where it is deployed."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 5)
+        self.criterion = loss
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x)
+
+
+def scripted(module: nn.Module, *inputs: Tensor) -> Any:
+    """What `torch.jit.script` makes of a module, saved and loaded, gives for `inputs`."""
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(module), file)
+    file.seek(0)
+    return torch.jit.load(file)(*inputs)
+
+
+@over_losses
+@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+def test_scripts_where_native_does(loss: Loss, used: bool) -> None:
+    safe, native, inputs = pair(loss)
+    if used:
+        safe(*inputs)
+    x = torch.randn(2, 4)
+    natively(lambda: scripted(Model(native), x))
+    model = Model(safe)
+    assert torch.equal(scripted(model, x), model(x))
+    expected = natively(lambda: scripted(native, *inputs))
+    assert equal(scripted(safe, *inputs), expected)
+
+
 def test_the_canonical_name() -> None:
     assert safeloss.SafeCrossEntropy is safeloss.SafeCrossEntropyLoss
     assert repr(safeloss.SafeCrossEntropy()) == "SafeCrossEntropyLoss()"
@@ -376,3 +489,252 @@ def test_a_trace_leaves_nothing_to_go_by() -> None:
     torch.jit.trace(Holder(loss), (torch.randn(2), torch.tensor(True)))
     with pytest.raises(safeloss.DTypeError):  # a bool names one of two classes, not of five
         loss(torch.randn(5), torch.tensor(True))
+
+
+def made_without_our_constructor(loss: Loss) -> Iterator[nn.Module]:
+    """Modules that are ours, though nothing of ours has made them."""
+    _, native, _ = pair(loss)
+
+    class Bare(loss.safe):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            vars(self).update(vars(copy.deepcopy(native)))
+
+    class ByTheNative(loss.safe):
+        def __init__(self) -> None:
+            loss.native.__init__(self, **loss.options)
+            self.load_state_dict(native.state_dict())
+
+    yield Bare()
+    yield ByTheNative()
+    turned = copy.deepcopy(native)
+    turned.__class__ = loss.safe
+    yield turned
+    replica = turned._replicate_for_data_parallel()
+    replica._parameters = dict(turned._parameters)  # as `nn.parallel.replicate` does
+    yield replica
+    yield copy.deepcopy(turned)
+    shallow = copy.copy(turned)
+    yield shallow
+
+
+@over_losses
+def test_modules_need_no_constructor_of_ours(loss: Loss) -> None:
+    _, _, inputs = pair(loss)
+    torch.manual_seed(1)
+    for module in made_without_our_constructor(loss):
+        native = copy.deepcopy(module)
+        native.__class__ = loss.native
+        shown = repr(module).partition("(")[2]
+        assert shown == repr(native).partition("(")[2]
+        for _ in range(2):
+            assert equal(module(*inputs), native(*inputs))
+        assert equal(copy.deepcopy(module)(*inputs), native(*inputs))
+        with pytest.raises(safeloss.SafeLossError):
+            module(*wrong(inputs))
+        if "reduction" in vars(native):
+            module.reduction = native.reduction = "sum"
+            assert equal(module(*inputs), native(*inputs))
+        assert not {"empty", "check_values"} & set(module.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "way"),
+    [(loss, way) for way in ("exported", "scripted") for loss in LOSSES]
+    + [(loss, "compiled") for loss in LOSSES[::6]],
+)
+def test_modules_that_never_ran_need_none_either(loss: Loss, way: str) -> None:
+    torch._dynamo.reset()
+    _, native, inputs = pair(loss)
+    turned = copy.deepcopy(native)
+    turned.__class__ = loss.safe
+    ways = {
+        "compiled": lambda module: torch.compile(module, backend="eager")(*inputs),
+        "exported": lambda module: torch.export.export(module, tuple(inputs)).module()(*inputs),
+        "scripted": lambda module: scripted(module, *inputs),
+    }
+    natively(lambda: way == "compiled" or ways[way](native))
+    value = ways[way](turned)
+    assert all(map(torch.allclose, several(value), several(native(*inputs))))
+    assert equal(turned(*inputs), native(*inputs))
+
+
+@over_losses
+def test_reduction_may_be_computed(loss: Loss) -> None:
+    """By a property, which a subclass has in the place of the attribute."""
+    _, native, inputs = pair(loss)
+    if "reduction" not in vars(native):
+        pytest.skip("torch has no reduction here")
+
+    class Computed(loss.safe):
+        chosen: typing.ClassVar[list[str]] = []
+
+        @property
+        def reduction(self) -> str:
+            return self.chosen[-1]
+
+        @reduction.setter
+        def reduction(self, value: str) -> None:
+            self.chosen.append(value)
+
+    safe = Computed(**loss.options)
+    safe.load_state_dict(native.state_dict())
+    for reduction in ("sum", "none", native.reduction, "sum"):
+        safe.reduction = native.reduction = reduction
+        for _ in range(2):
+            assert equal(safe(*inputs), native(*inputs))
+    for option in {"empty", "check_values"} & set(vars(safe)):
+        assert f"{option}=" not in repr(safe)
+    with pytest.raises(safeloss.SafeLossError):
+        safe(*wrong(inputs))
+
+
+@over_losses
+def test_the_representation_shows_what_is_not_the_default(loss: Loss) -> None:
+    _, native, _ = pair(loss)
+    chosen: dict[str, Any] = {"check_values": "never", "empty": "nan"}
+    listed = inspect.signature(loss.safe).parameters
+    chosen |= {"class_dim": -1} if "class_dim" in listed else {}
+    for option, value in chosen.items():
+        safe = loss.safe(**loss.options, **{option: value})
+        assert f"{option}={value!r}" in repr(safe)
+        for other in chosen.keys() - {option}:
+            assert f"{other}=" not in repr(safe)
+        setattr(safe, option, listed[option].default)
+        assert repr(safe) == repr(native).replace(loss.native.__name__, loss.safe.__name__)
+
+
+@over_losses
+def test_forward_knows_its_class(loss: Loss) -> None:
+    """Profiles, tracebacks and pickles name it so."""
+    safe, native, inputs = pair(loss)
+    forward = loss.safe.forward
+    assert forward.__qualname__ == f"{loss.safe.__name__}.forward"
+    assert forward.__module__ == loss.safe.__module__
+    assert pickle.loads(pickle.dumps(forward)) is forward
+    assert copy.deepcopy(forward) is forward
+    bound = pickle.loads(pickle.dumps(safe.forward))
+    assert equal(bound(*inputs), native(*inputs))
+    with pytest.raises(TypeError, match=rf"{loss.safe.__name__}\.forward"):
+        safe()
+
+
+@over_losses
+def test_type_hints_are_those_of_the_signature(loss: Loss) -> None:
+    parameters = list(inspect.signature(loss.native.forward).parameters)[1:]
+    hints = typing.get_type_hints(loss.safe.forward, include_extras=True)
+    assert list(hints)[: len(parameters)] == parameters
+    assert loss.safe.forward.__annotations__ == hints
+    if loss.kernel is not None:
+        hints = typing.get_type_hints(loss.kernel, include_extras=True)
+        assert set(parameters) - {"log_input"} <= set(hints)
+
+
+def test_the_classes_that_others_ask_for() -> None:
+    """`isinstance` is how others choose, and by the bases too."""
+    for native, safe in safeloss.SAFE.items():
+        assert issubclass(safe, native)
+        assert issubclass(safe, _Loss) == issubclass(native, _Loss)
+        assert [base for base in native.__mro__ if base in safe.__mro__] == list(native.__mro__)
+
+
+# What is left behind -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@over_losses
+def test_no_tensor_is_kept(loss: Loss) -> None:
+    """By a call that is refused, by one that fails in PyTorch, and by one that is fine."""
+    faces: list[Callable[..., Any]] = [pair(loss)[0]]
+    if loss.kernel is not None:
+        faces.append(functools.partial(loss.kernel, **loss.options))
+
+    def too_many(inputs: list[Tensor]) -> list[Any]:
+        return [*wrong(inputs)]
+
+    def elsewhere(inputs: list[Tensor]) -> list[Any]:
+        return [inputs[0], *[x.to("meta") for x in inputs[1:]]]
+
+    def no_tensor(inputs: list[Tensor]) -> list[Any]:
+        return [inputs[0], None, *inputs[2:]]
+
+    for face in faces:
+        for change in (list, too_many, elsewhere, no_tensor, list, elsewhere):
+            inputs = change(loss.batch(4))
+            kept = [weakref.ref(x) for x in inputs if isinstance(x, Tensor)]
+            with no_collector():
+                with contextlib.suppress(Exception):
+                    face(*inputs)
+                del inputs
+                assert not [x for x in kept if x() is not None], change.__name__
+
+
+def test_a_refused_model_keeps_no_activation() -> None:
+    """Those who shrink the batch and go on need the memory."""
+    loss, layer = safeloss.SafeCrossEntropyLoss(), nn.Linear(3, 3)
+    with no_collector():
+        for target in (torch.zeros(5).long(), torch.full((4,), 7)):
+            hidden = layer(torch.randn(4, 3))
+            kept = weakref.ref(hidden)
+            with pytest.raises(safeloss.SafeLossError) as refusal:
+                loss(hidden, target)
+            assert refusal.value.__context__ is None or refusal.value.__suppress_context__
+            del hidden, refusal
+            assert kept() is None
+
+
+# Several at once ---------------------------------------------------------------------------------
+
+
+@over_losses
+def test_threads_share_a_module(loss: Loss) -> None:
+    safe, native, _ = pair(loss)
+    batches = [loss.batch(n) for n in range(2, 12)]
+    expected = [native(*inputs) for inputs in batches]
+    right: list[bool] = []
+
+    def work() -> None:
+        right.extend([equal(safe(*inputs), value) for inputs, value in zip(batches, expected)])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 40
+
+
+# Jagged tensors ----------------------------------------------------------------------------------
+
+ELEMENTWISE = [x for x in WITH_FUNCTIONS if len({t.shape for t in x.batch(2)} | {(2, 1)}) == 1]
+
+
+def jagged(*lengths: int) -> Tensor:
+    return torch.nested.nested_tensor([torch.rand(n) for n in lengths], layout=torch.jagged)
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE, ids=str)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_jagged_tensors(loss: Loss) -> None:
+    """They run where they match and PyTorch knows how; else the words are plain."""
+    options = {**loss.options, "reduction": "none"}
+    safe, native = loss.safe(**options), loss.native(**options)
+    first, *others = [jagged(3, 5) for _ in loss.batch(2)]
+    with pytest.raises(safeloss.SafeLossError, match="same offsets") as refusal:
+        safe(first, *others)
+    assert not refusal.value.fixes
+    with pytest.raises(safeloss.SafeLossError):
+        safe(first, *[torch.rand(2, 5) for _ in others])
+    matching = [torch.nested.nested_tensor_from_jagged(x.values(), first.offsets()) for x in others]
+    expected = natively(lambda: native(first, *matching))
+    for _ in range(2):
+        assert torch.equal(safe(first, *matching).values(), expected.values())

@@ -1,12 +1,16 @@
 """Which layouts are accepted, which are refused, and every fix that a refusal promises."""
 
+import contextlib
+import functools
+import inspect
 import re
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
 from lines import new_line
-from losses import PUBLIC
+from losses import LOSSES, PUBLIC, Drawn, Loss, build, several
 
 import safeloss
 from safeloss import (
@@ -297,6 +301,281 @@ def test_a_mean_over_nothing(loss, shape, target) -> None:
     assert torch.equal(torch.autograd.grad(zero, x)[0], torch.zeros(shape))
     for reduction in ("sum", "none"):
         assert loss(reduction=reduction)(x, target).sum() == 0
+
+
+def faces_of(loss: Loss, empty: str) -> list:
+    faces = [loss.safe(**loss.options, empty=empty)]
+    if loss.kernel is not None:
+        faces.append(functools.partial(loss.kernel, **loss.options, empty=empty))
+    return faces
+
+
+def warned(call, *args, **options):
+    """The result, and how many warnings there were."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = call(*args, **options)
+    return result, len([w for w in caught if w.category is safeloss.SuspiciousInputWarning])
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("empty", ["warn", "zero", "nan", "raise"])
+def test_a_batch_of_nothing(loss: Loss, empty: str) -> None:
+    if empty not in inspect.signature(loss.safe).parameters["empty"].annotation.__args__:
+        pytest.skip("this loss has no such option")
+    none = loss.batch(0)
+    none[0].requires_grad_()
+    if empty != "raise":
+        try:
+            loss.native(**loss.options)(*none)
+        except RuntimeError as error:
+            pytest.skip(f"native: {error}")
+    for face in faces_of(loss, empty):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", safeloss.SuspiciousInputWarning)
+            for inputs in (loss.batch(3), loss.batch(4)):
+                assert several(face(*inputs))[-1].isfinite()
+        call = new_line()
+        if empty == "raise":
+            for _ in range(2):
+                with pytest.raises(LayoutError, match="nothing"):
+                    call(face, *none)
+            continue
+        for expected in [1, 0, 0] if empty == "warn" else [0, 0, 0]:  # once for a line
+            value, count = warned(call, face, *none)
+            value = several(value)[-1]
+            assert value == 0 if empty == "zero" else value.isnan()
+            assert count == expected
+        (gradient,) = torch.autograd.grad(value, none[0])
+        assert gradient.shape == none[0].shape
+        assert value.dtype == none[0].dtype
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_a_batch_of_something_is_its_mean_in_every_mode(loss: Loss) -> None:
+    for empty in inspect.signature(loss.safe).parameters["empty"].annotation.__args__:
+        for n in (1, 4):
+            inputs = loss.batch(n)
+            safe, native = build(loss, Drawn([], {**loss.options, "empty": empty}))
+            for _ in range(2):
+                value = warned(safe, *inputs)[0]
+                torch.testing.assert_close(several(value)[-1], several(native(*inputs))[-1])
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_an_empty_mean_is_an_error_where_warnings_are(loss: Loss) -> None:
+    """Every time, and nothing is learnt from it."""
+    face, call = faces_of(loss, "warn")[0], new_line()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", safeloss.SuspiciousInputWarning)
+        for _ in range(2):
+            with pytest.raises(safeloss.SuspiciousInputWarning, match="zero elements"):
+                call(face, *loss.batch(0))
+    assert face._memory.unread
+    assert several(face(*loss.batch(4)))[-1].isfinite()
+
+
+def test_what_the_warning_offers_is_an_option_of_the_loss() -> None:
+    for loss in LOSSES:
+        with warnings.catch_warnings(record=True) as caught, contextlib.suppress(RuntimeError):
+            warnings.simplefilter("always")
+            new_line()(loss.safe(**loss.options), *loss.batch(0))
+        choices = inspect.signature(loss.safe).parameters["empty"].annotation.__args__
+        (said,) = [str(w.message) for w in caught if "zero elements" in str(w.message)]
+        assert ('empty="zero"' in said) == ("zero" in choices)
+
+
+NO_FEATURES = [
+    # kernel,                          inputs: the mean is over three samples, or over one number
+    (SF.triplet_margin_loss, [rand(3, 0)] * 3),
+    (SF.triplet_margin_loss, [rand(0)] * 3),
+    (SF.triplet_margin_with_distance_loss, [rand(3, 0)] * 3),
+    (SF.triplet_margin_with_distance_loss, [rand(0)] * 3),
+    (SF.cosine_embedding_loss, [rand(3, 0), rand(3, 0), torch.ones(3)]),
+    (SF.cosine_embedding_loss, [rand(0), rand(0), torch.ones(())]),
+    (functools.partial(SF.kl_div, reduction="batchmean"), [rand(3, 0)] * 2),
+]
+
+
+@pytest.mark.parametrize(("kernel", "inputs"), NO_FEATURES)
+@pytest.mark.parametrize("empty", ["warn", "zero", "nan", "raise"])
+def test_no_features_is_no_mean_over_nothing(kernel, inputs, empty) -> None:
+    bare = getattr(kernel, "func", kernel)
+    native = functools.partial(getattr(F, bare.__name__), **getattr(kernel, "keywords", {}))
+    expected = native(*inputs)
+    assert expected.isfinite()
+    for _ in range(2):
+        value, count = warned(new_line(), kernel, *inputs, empty=empty)
+        assert torch.equal(value, expected)
+        assert not count
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 1), (1, 0), (3, 0), (2, 0, 3), (0, 0), (2, 2, 2, 0)])
+@pytest.mark.parametrize("kernel", [SF.mse_loss, SF.binary_cross_entropy, SF.poisson_nll_loss])
+def test_no_elements_on_any_axis(kernel, shape) -> None:
+    none = torch.zeros(shape, requires_grad=True)
+    zero = kernel(none, torch.zeros(shape), empty="zero")
+    assert zero == 0
+    assert torch.autograd.grad(zero, none)[0].shape == shape
+    value, count = warned(new_line(), kernel, none, torch.zeros(shape))
+    assert value.isnan()
+    assert count == 1
+    for reduction in ("sum", "none"):
+        for empty in ("warn", "zero", "nan", "raise"):
+            value, count = warned(kernel, none, none, reduction=reduction, empty=empty)
+            assert value.sum() == 0
+            assert not count
+
+
+@pytest.mark.skipif("weight" not in inspect.signature(F.mse_loss).parameters, reason="as torch")
+@pytest.mark.parametrize("kernel", [SF.mse_loss, SF.l1_loss])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_weights_of_nothing_are_a_mean_over_nothing(kernel, dtype) -> None:
+    x, target = scores(B, C, dtype=dtype, requires_grad=True), rand(B, C).to(dtype)
+    nothing, always = torch.zeros(B, C, dtype=dtype), {"check_values": "always"}
+    zero = kernel(x, target, weight=nothing, empty="zero")
+    assert zero == 0
+    assert zero.dtype == dtype
+    assert torch.equal(torch.autograd.grad(zero, x)[0], nothing)
+    assert kernel(x, target, weight=nothing, empty="nan").isnan()
+    with pytest.raises(safeloss.ValueRangeError, match="0 / 0"):
+        kernel(x, target, weight=nothing, empty="raise", **always)
+    value, count = warned(new_line(), kernel, x, target, weight=nothing, **always)
+    assert value.isnan()
+    assert count == 1
+    w = rand(B, C).to(dtype)
+    expected = getattr(F, kernel.__name__)(x, target, weight=w)
+    torch.testing.assert_close(kernel(x, target, weight=w, empty="zero"), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("w", [None, 100.0])
+def test_half_sums_do_not_overflow(dtype, w) -> None:
+    """Neither that of the losses nor that of the weights, where `empty="zero"` has us divide."""
+    x, target = scores(100_000, C).mul(9).to(dtype), torch.randint(C, (100_000,))
+    w = None if w is None else torch.full((C,), w, dtype=dtype)
+    value = SF.cross_entropy(x, target, w, empty="zero")
+    assert value.dtype == dtype
+    torch.testing.assert_close(value, F.cross_entropy(x.float(), target).to(dtype))
+
+
+def test_batchmean_divides_by_the_batch_that_the_target_proves() -> None:
+    for shape in ((5,), (5, 6)):
+        x, target = scores(shape).log_softmax(-1), rand(1, *shape).softmax(-1)
+        expected = F.kl_div(x[None], target, reduction="batchmean")
+        loss = safeloss.SafeKLDivLoss(reduction="batchmean")
+        for _ in range(2):
+            value, _ = warned(new_line(), loss, x, target)
+            assert torch.allclose(value, expected)
+        other = safeloss.SafeKLDivLoss(reduction="sum")(x, target)
+        assert torch.allclose(other, F.kl_div(x[None], target, reduction="sum"))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_variance_is_never_aligned(batch, outputs) -> None:
+    """`[1, batch]` is not one variance per row: it is one per column, or refused."""
+    x, target, var = scores(batch, outputs), rand(batch, outputs), rand(1, batch) + 0.1
+    if batch == outputs:
+        expected = F.gaussian_nll_loss(x, target, var.expand(batch, outputs))
+        assert torch.allclose(SF.gaussian_nll_loss(x, target, var), expected)
+    elif batch > 1:
+        with pytest.raises(LayoutError):
+            SF.gaussian_nll_loss(x, target, var)
+    for var in (rand(batch), rand(batch, 1), rand(batch, outputs)):
+        rows = (var + 0.1).view(batch, -1)
+        expected = F.gaussian_nll_loss(x, target, rows.expand(batch, outputs))
+        assert torch.allclose(SF.gaussian_nll_loss(x, target, var + 0.1), expected)
+
+
+WHOLE = [
+    # kernel,                           name,       probabilities?
+    (SF.binary_cross_entropy_with_logits, weight, False),
+    (SF.binary_cross_entropy_with_logits, pos_weight, False),
+    (SF.binary_cross_entropy, weight, True),
+    (SF.multilabel_binary_cross_entropy, weight, False),
+    (SF.multilabel_binary_cross_entropy, pos_weight, False),
+    (SF.multilabel_soft_margin_loss, weight, False),
+]
+
+
+@pytest.mark.parametrize(("kernel", "name", "probabilities"), WHOLE)
+@pytest.mark.parametrize("w", [torch.tensor([1, 2, 3]), torch.tensor([1, 2, 3]).byte()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_whole_weights_are_cast(kernel, name, probabilities, w, dtype) -> None:
+    x = scores(B, C, dtype=dtype)
+    x, target = x.sigmoid() if probabilities else x, rand(B, C).to(dtype)
+    for _ in range(2):
+        value = kernel(x, target, **{name: w})
+        assert torch.equal(value, kernel(x, target, **{name: w.to(dtype)}))
+        assert value.dtype == dtype
+    if name == weight:
+        keep = torch.tensor([True, False, True])
+        expected = kernel(x, target, weight=keep.to(dtype))
+        assert torch.equal(kernel(x, target, weight=keep), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"check_values": "always"}, {"empty": "zero"}])
+def test_an_option_is_judged_alike_by_a_first_call_and_a_known_one(options) -> None:
+    loss = SafeCrossEntropyLoss(class_dim=1, **options)
+    inputs = scores(B, C, T), long(B, T)
+    for fine, wrong in ((1, True), (1, 1.0), (None, 0), (-1, -1.0), (1, "1")):
+        given = (inputs[0].movedim(1, -1), inputs[1]) if fine == -1 else inputs
+        loss.class_dim = fine
+        loss(*given)
+        loss(*given)
+        loss.class_dim = wrong
+        for _ in range(2):
+            with pytest.raises(ValueError, match="class_dim must be one of"):
+                loss(*given)
+
+
+@pytest.mark.parametrize("options", [{}, {"check_values": "always"}, {"empty": "zero"}])
+def test_an_option_may_change_between_calls(options) -> None:
+    """Each call is judged by what is set when it is made."""
+    x, target, none = scores(B, C), torch.tensor([0, 1, 2, -100]), long(B) - 100
+    loss = SafeCrossEntropyLoss(**options)
+    for smoothing, ignored, reduction in (
+        (0.0, -100, "mean"),
+        (0.1, -100, "sum"),
+        (0.1, 1, "none"),
+    ):
+        loss.label_smoothing, loss.ignore_index, loss.reduction = smoothing, -100, reduction
+        for _ in range(2):
+            expected = F.cross_entropy(x, target, label_smoothing=smoothing, reduction=reduction)
+            torch.testing.assert_close(loss(x, target), expected)
+        loss.ignore_index = ignored
+        known = target.clamp(min=0)
+        expected = F.cross_entropy(
+            x, known, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
+        )
+        torch.testing.assert_close(loss(x, known), expected)
+    loss.reduction, loss.ignore_index = "mean", -100
+    for empty, value in (("zero", 0.0), ("nan", None), ("zero", 0.0), ("nan", None)):
+        loss.empty = empty
+        got = loss(x, none)
+        assert got.isnan() if value is None else got == value
+
+
+def test_the_exponent_may_be_a_float() -> None:
+    x, target = scores(B, C), torch.randint(C, (B,))
+    for p in (1, 1.0, 2, 2.0):
+        expected = F.multi_margin_loss(x, target, p=int(p))
+        loss = safeloss.SafeMultiMarginLoss(p=p)
+        for _ in range(2):
+            assert torch.equal(loss(x, target), expected)
+            assert torch.equal(SF.multi_margin_loss(x, target, p), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_one_sample_of_a_margin_keeps_its_shape(shape) -> None:
+    x, target = scores(C), torch.randint(C, shape)
+    for reduction in ("none", "mean", "sum"):
+        expected = F.multi_margin_loss(x, target, reduction=reduction)
+        for _ in range(2):
+            value = SF.multi_margin_loss(x, target, reduction=reduction)
+            assert torch.equal(value, expected)
+            assert value.shape == expected.shape
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 1}])

@@ -557,3 +557,39 @@ def test_rates_are_read_where_they_are_no_logarithms() -> None:
     assert SafePoissonNLLLoss()(rates, counts).isfinite()
     with pytest.raises(ValueRangeError, match="`input` must not be negative"):
         SafePoissonNLLLoss(log_input=False)(rates, counts)
+
+
+def by_export(loss, x, target) -> None:
+    torch.export.export(loss, (x, target))
+
+
+def with_fakes(loss, x, target) -> None:
+    with torch._subclasses.FakeTensorMode() as mode:
+        loss(mode.from_tensor(x), mode.from_tensor(target))
+
+
+NOT_READ = {
+    "compiled": lambda loss, x, y: torch.compile(loss, backend="eager")(x, y),
+    "exported": by_export,
+    "make_fx": lambda loss, x, y: torch.fx.experimental.proxy_tensor.make_fx(loss)(x, y),
+    "grad": lambda loss, x, y: torch.func.grad(loss)(x, y),
+    "vmap": lambda loss, x, y: torch.func.vmap(loss)(x[None], y[None]),
+    "meta": lambda loss, x, y: loss(x.to("meta"), y.to("meta")),
+    "fake": with_fakes,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", NOT_READ)
+def test_a_first_call_that_cannot_be_read_counts_as_read(way: str) -> None:
+    """So that nothing is raised in the middle of a run."""
+    x, right, wrong = scores(4), torch.rand(4), torch.full((4,), 2.0)
+    with pytest.raises(ValueRangeError):
+        SafeBCEWithLogitsLoss()(x, wrong)
+    loss = SafeBCEWithLogitsLoss()
+    NOT_READ[way](loss, x, right)
+    if way == "exported":  # it is a program of its own, and the module was not called
+        return
+    assert torch.equal(
+        loss(x, wrong), torch.nn.functional.binary_cross_entropy_with_logits(x, wrong)
+    )

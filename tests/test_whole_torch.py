@@ -53,12 +53,36 @@ def test_ctc_labels_that_are_not_contiguous() -> None:
     assert torch.equal(safeloss.SafeCTCLoss()(log_probs, joined, *lengths), expected)
 
 
-@pytest.mark.parametrize("lengths", [((8, 8), (2, 2)), ([8, 8], [2, 2])])
-def test_ctc_lengths_that_are_no_tensors(lengths) -> None:
+LENGTHS = [
+    tuple,
+    list,
+    torch.tensor,
+    lambda numbers: torch.tensor(numbers).int(),
+    lambda numbers: [torch.tensor(number) for number in numbers],
+    lambda numbers: tuple(torch.tensor(numbers).unbind()),
+]
+
+
+@pytest.mark.parametrize("form", LENGTHS)
+def test_ctc_lengths_in_every_form(form) -> None:
     log_probs, labels = torch.randn(8, 2, 4).log_softmax(-1), torch.tensor([[1, 2], [3, 1]])
-    expected = F.ctc_loss(log_probs, labels, *lengths)
-    for _ in range(2):
-        assert torch.equal(safeloss.SafeCTCLoss()(log_probs, labels, *lengths), expected)
+    time, lengths = [8, 7], [2, 1]
+    expected = F.ctc_loss(log_probs, labels, torch.tensor(time), torch.tensor(lengths))
+    for check in ("first", "always", "never"):
+        loss = safeloss.SafeCTCLoss(check_values=check)
+        for _ in range(2):
+            assert torch.equal(loss(log_probs, labels, form(time), form(lengths)), expected)
+
+
+@pytest.mark.parametrize("position", [2, 3])
+@pytest.mark.parametrize("number", [8, 2.0, "2", None, [2.0, 2.0], {2: 2}])
+def test_ctc_lengths_that_are_none(position, number) -> None:
+    inputs = [torch.randn(8, 2, 4).log_softmax(-1), torch.ones(2, 2).long(), (8, 8), (2, 2)]
+    inputs[position] = number
+    with pytest.raises(safeloss.ArgumentTypeError, match="_lengths` must be"):
+        safeloss.SafeCTCLoss()(*inputs)
+    with pytest.raises(safeloss.ArgumentTypeError, match="_lengths` must be"):
+        SF.ctc_loss(*inputs)
 
 
 CTC = [
