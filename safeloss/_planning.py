@@ -177,7 +177,8 @@ def _plan(
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
     for text in signature.reader.warnings(call):
         warn_once(f"{name}: {text}")
-    if call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call):
+    warns = call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call)
+    if warns:
         instead = ZERO_INSTEAD if "zero" in dict(signature.choices)["empty"] else ""
         warn_once(f"{name}: {EMPTY_MEAN}{instead}")
 
@@ -193,7 +194,8 @@ def _plan(
     plan = Plan(signature, strategy, reading if always else None, number, steps)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
-    lasting = counted and not (key is None or symbolic or traced or transformed())
+    # Nor is what warns remembered: another place that calls the loss is to hear of it too.
+    lasting = counted and not (key is None or symbolic or traced or transformed() or warns)
     fixed = always or any(
         edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
     )
