@@ -190,9 +190,10 @@ def explain_devices(
 
 def add_note(face: Face, arguments: tuple[Argument, ...], error: Exception) -> None:
     """Say below the error of PyTorch what the loss was called with (since Python 3.11)."""
-    if hasattr(error, "add_note"):
+    add: Any = getattr(error, "add_note", None)
+    if add is not None:
         came = ", ".join(f"{row.name} {row.came}" for row in arguments)
-        error.add_note(f"{face.name} was called with {came}.")
+        add(f"{face.name} was called with {came}.")
 
 
 def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:

@@ -232,7 +232,8 @@ def _plan(
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
     for text in signature.reader.warnings(call):
         warn_once(f"{name}: {text}")
-    if call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call):
+    warns = call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call)
+    if warns:
         instead = ZERO_INSTEAD if "zero" in dict(signature.choices)["empty"] else ""
         warn_once(f"{name}: {EMPTY_MEAN}{instead}")
 
@@ -255,7 +256,9 @@ def _plan(
     counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
     # What one class means is known to the place of a call, and a hit of a function has none.
     lasting = counted and not (owner is None and reading.one_class)
-    lasting = lasting and not (key is None or symbolic or traced or transformed() or looks)
+    # Nor is what warns remembered: another place that calls the loss is to hear of it too.
+    lasting = lasting and not (key is None or symbolic or traced or transformed())
+    lasting = lasting and not (warns or looks)
     fixed = always or any(
         edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
     )
