@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from safeloss import functional
-from safeloss._call import Input
-from safeloss._explaining import declared
+from safeloss._contract.model import Input
+from safeloss._contract.options import OURS
+from safeloss._contract.patterns import Reads
+from safeloss._contract.values import Rule
 from safeloss._hazards import LOSSES
 from safeloss._hazards.cases import taken
 from safeloss._hazards.outcomes import native_of
-from safeloss._matching import Reads
-from safeloss._options import OURS
-from safeloss._values import Rule
+from safeloss._messages.explain import declared
 
 
 def losses() -> str:

@@ -2,7 +2,7 @@
 
 from torch import nn as _nn
 
-from safeloss._later import later as _public
+from safeloss._lazy import later as _public
 
 _missing = [] if hasattr(_nn, "LinearCrossEntropyLoss") else ["SafeLinearCrossEntropyLoss"]
 __getattr__, __dir__, __all__ = _public(__name__, _missing)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from safeloss._checked import checked
+from safeloss._runtime.checked import checked
 from safeloss.layouts import Anything
 
 

@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from safeloss._decorating import FunctionDecorator
-from safeloss._explaining import describe
-from safeloss._frames import Line, users_line
+from safeloss._messages.explain import describe
+from safeloss._messages.stack import Line, users_line
 from safeloss._torch import active_modes, leave, unhandled
 from safeloss.errors import Past, SafeLossError
 

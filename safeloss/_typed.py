@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.fx import Proxy
 
-from safeloss._explaining import declared, describe
-from safeloss._matching import Axes, Pattern, is_bearable, parse
+from safeloss._contract.patterns import Axes, Pattern, is_bearable, parse
+from safeloss._messages.explain import declared, describe
 from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss._trace import with_history
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError

@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
-from safeloss._matching import Reads, of_one_sample
-from safeloss._values import (
+from safeloss._contract.patterns import Reads, of_one_sample
+from safeloss._contract.suspicions import (
     Alignable,
+    Finite,
+    NormalisedOverClasses,
+    NotMultiHot,
+    NotProbabilities,
+    NotSoftmax,
+)
+from safeloss._contract.values import (
     Between,
     ClassIndex,
     ClassSet,
-    Finite,
     Labelling,
     LogProbability,
-    NormalisedOverClasses,
     NotMissing,
-    NotMultiHot,
     NotNaN,
     NotNegative,
-    NotProbabilities,
-    NotSoftmax,
     Sign,
     SumToOne,
     WithinTargets,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from safeloss import _frames, functional
+from safeloss import functional
+from safeloss._messages import stack as _frames
 
 for profile, examples in (("quick", 25), ("thorough", 500)):
     settings.register_profile(

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 import safeloss
 from safeloss import SuspiciousInputWarning
 from safeloss import functional as SF
-from safeloss._activations import Origin, origin
+from safeloss._contract.activations import Origin, origin
 
 BCE, CE, NLL = safeloss.SafeBCEWithLogitsLoss, safeloss.SafeCrossEntropyLoss, safeloss.SafeNLLLoss
 ML, SOFT = safeloss.MultiLabelBCE, safeloss.SafeMultiLabelSoftMarginLoss

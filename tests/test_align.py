@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import safeloss
 from safeloss import ArgumentTypeError, LayoutError, align
-from safeloss._matching import fits
+from safeloss._contract.patterns import fits
 
 B, C, T, H, W = 4, 3, 5, 6, 7
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import safeloss
 from safeloss import SafeCrossEntropyLoss, SafeLossError, audit
 from safeloss.__main__ import main
-from safeloss._repairs import evaluate
+from safeloss._messages.fixes import evaluate
 
 B, C, T = 8, 3, 5
 PAIRS = [loss for loss in LOSSES if len(loss.batch(2)) == 2]

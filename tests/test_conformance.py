@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 import safeloss
 from safeloss import functional as SF
-from safeloss._values import Between, LogProbability, NotMissing, NotNegative, Sign, SumToOne
+from safeloss._contract.values import (
+    Between,
+    LogProbability,
+    NotMissing,
+    NotNegative,
+    Sign,
+    SumToOne,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's data makes torch warn
 
@@ -306,6 +313,7 @@ def function_errors(name: str) -> Iterator[Error]:
 
 
 @over_losses
+@pytest.mark.filterwarnings("ignore::safeloss.SuspiciousInputWarning")  # of empty batches
 def test_what_torch_refuses_is_refused(name: str) -> None:
     """In our words where a rule of ours is broken, and otherwise by the very error of torch."""
     found = list(errors(name))
@@ -315,6 +323,9 @@ def test_what_torch_refuses_is_refused(name: str) -> None:
     for error in found:
         with pytest.raises(error.type) as native:
             error.native()
+        if "expected scalar type" in str(native.value):
+            error.safe()  # which casts a weight of another dtype
+            continue
         with pytest.raises(Exception) as refusal:  # noqa: PT011  # its type is what is asserted
             error.safe()
         if str(refusal.value).startswith(f"{owner}: "):

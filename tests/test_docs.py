@@ -142,20 +142,3 @@ print(torch.equal(loss(log_probs, joined, *lengths), loss(log_probs, joined.clon
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.returncode != 0 or run.stdout == "False\n"
-
-
-@pytest.mark.slow
-def test_a_loss_constructed_inside_the_compiler_breaks_the_graph() -> None:
-    import safeloss
-
-    torch._dynamo.reset()
-    x, y = torch.randn(3), torch.rand(3)
-
-    def step(x, y):
-        return safeloss.SafeBCEWithLogitsLoss()(x, y)
-
-    compiled = torch.compile(step, backend="eager")
-    assert torch.equal(compiled(x, y), step(x, y))
-    torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported):
-        torch.compile(step, backend="eager", fullgraph=True)(x, y)

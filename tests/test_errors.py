@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import safeloss
-from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss, _verifying
+from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 from safeloss import functional as SF
+from safeloss._runtime import validate as _verifying
 
 GOLDEN = Path(__file__).parent / "golden"
 B, C, T = 32, 3, 5

@@ -11,9 +11,9 @@ from torch import Size
 
 import safeloss
 from safeloss import SafeCrossEntropyLoss, SafeLossError, functional
-from safeloss._call import Call, Refusal
-from safeloss._memory import MOST_PLANS, form
-from safeloss._signature import Signature
+from safeloss._contract.model import Call, Refusal
+from safeloss._runtime.memory import MOST_PLANS, form
+from safeloss._runtime.signature import Signature
 
 DRAWS = 600  # of each signature, around what it declares
 LARGEST = 9

@@ -25,13 +25,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import safeloss
-from safeloss import _frames, _hazards, allow, guard, trace
+from safeloss import _hazards, allow, guard, trace
 from safeloss import functional as SF
 from safeloss.__main__ import main
-from safeloss._frames import is_users
 from safeloss._hazards.cases import cases
 from safeloss._hazards.oracle import answer
 from safeloss._hazards.outcomes import asked, native_of, outcomes
+from safeloss._messages import stack as _frames
+from safeloss._messages.stack import is_users
 from safeloss._torch import active_modes, leave
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -17,8 +17,8 @@ from jaxtyping import AbstractDtype, Bool, Float, Integer, Real, Shaped, jaxtype
 from torch import Tensor
 
 from safeloss import layouts
-from safeloss._call import Edit
-from safeloss._matching import fits, parse
+from safeloss._contract.model import Edit
+from safeloss._contract.patterns import fits, parse
 
 # Agreement with jaxtyping -------------------------------------------------------------------------
 
@@ -211,7 +211,9 @@ def test_what_is_no_array_is_passed_over() -> None:
 LAYOUTS = {
     name: value
     for name, value in vars(layouts).items()
-    if name[0].isupper() and parse(value) and getattr(value, "__module__", "") != "safeloss._values"
+    if name[0].isupper()
+    and parse(value)
+    and getattr(value, "__module__", "") != "safeloss._contract.values"
 }
 
 

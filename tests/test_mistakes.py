@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import safeloss
-from safeloss import _mistakes, functional
+from safeloss import functional
+from safeloss._contract import mistakes as _mistakes
 
 B, C, T = 4, 3, 5
 rand, randn = torch.rand, torch.randn

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import safeloss
 from safeloss import LayoutError, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 from safeloss import functional as SF
-from safeloss._later import read
-from safeloss._memory import MOST_PLANS
+from safeloss._lazy import read
+from safeloss._runtime.memory import MOST_PLANS
 
 
 def python(*arguments: str, **environment: str) -> list[str]:

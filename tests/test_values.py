@@ -26,18 +26,17 @@ from safeloss import (
     ValueRangeError,
 )
 from safeloss import functional as SF
-from safeloss._matching import parse
-from safeloss._values import (
+from safeloss._contract.patterns import parse
+from safeloss._contract.suspicions import Finite, suspicions
+from safeloss._contract.values import (
     Between,
-    Finite,
     LogProbability,
     NotNaN,
     NotNegative,
     Seen,
     first_broken,
-    suspicions,
 )
-from safeloss._verifying import verify_values
+from safeloss._runtime.validate import verify_values
 
 BCE, CE = SF.binary_cross_entropy_with_logits, SF.cross_entropy
 ML, NLL = SF.multilabel_binary_cross_entropy, SF.nll_loss

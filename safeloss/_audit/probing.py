@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from safeloss._explaining import describe
+from safeloss._messages.explain import describe
 from safeloss.errors import Argument, ArgumentTypeError, SafeLossError
 
 AnyLoss: TypeAlias = Callable[..., Any]

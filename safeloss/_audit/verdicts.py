@@ -12,7 +12,7 @@ from safeloss import functional
 from safeloss._audit.evidence import Evidence
 from safeloss._audit.experiments import measure
 from safeloss._audit.probing import AnyLoss, Probe
-from safeloss._repairs import evaluate
+from safeloss._messages.fixes import evaluate
 from safeloss.losses import SAFE
 
 Kind: TypeAlias = Literal[

@@ -18,12 +18,12 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
 from safeloss import functional
-from safeloss._call import Reading
+from safeloss._contract.model import Reading
 from safeloss._decorating import FunctionDecorator
-from safeloss._frames import Line, is_users, warn
 from safeloss._guard import arithmetic as operators
 from safeloss._guard import native
 from safeloss._guard.findings import Findings, Suspect
+from safeloss._messages.stack import Line, is_users, warn
 from safeloss._torch import leave, unobserved
 from safeloss._trace import with_history
 from safeloss.errors import AmbiguousLayoutError

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safeloss._explaining import describe
-from safeloss._frames import Line
-from safeloss._matching import Shape, fits
+from safeloss._contract.patterns import Shape, fits
+from safeloss._messages.explain import describe
+from safeloss._messages.stack import Line
 from safeloss._torch import tracing, unhandled
 from safeloss.errors import Argument, LayoutError, SafeLossError
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from safeloss._frames import Line
+from safeloss._messages.stack import Line
 from safeloss.errors import SafeLossError
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from safeloss._call import Input
+from safeloss._contract.model import Input
+from safeloss._contract.patterns import Pattern
 from safeloss._hazards.grid import (
     BY_NAME,
     GRIDS,
@@ -20,8 +21,7 @@ from safeloss._hazards.grid import (
 )
 from safeloss._hazards.numbers import NUMBERS, SLIPS, Draw, Slip
 from safeloss._hazards.oracle import understood
-from safeloss._matching import Pattern
-from safeloss._signature import Signature
+from safeloss._runtime.signature import Signature
 
 
 class Case(NamedTuple):

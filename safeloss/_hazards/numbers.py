@@ -6,24 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from safeloss._hazards.grid import Axes
-from safeloss._matching import Pattern
-from safeloss._values import (
+from safeloss._contract.patterns import Pattern
+from safeloss._contract.suspicions import NormalisedOverClasses, NotProbabilities, NotSoftmax
+from safeloss._contract.values import (
     Between,
     ClassIndex,
     ClassSet,
     Labelling,
     LogProbability,
-    NormalisedOverClasses,
     NotNaN,
     NotNegative,
-    NotProbabilities,
-    NotSoftmax,
     Sign,
     SumToOne,
     WithinTargets,
     WithinTime,
 )
+from safeloss._hazards.grid import Axes
 
 
 class Draw(NamedTuple):

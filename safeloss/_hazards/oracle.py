@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from safeloss._call import Input
+from safeloss._contract.model import Input
+from safeloss._contract.patterns import Pattern
 from safeloss._hazards.grid import LETTERS, Axes
-from safeloss._matching import Pattern
 
 Layouts: TypeAlias = Mapping[str, Axes]  # by argument
 Tensors: TypeAlias = Mapping[str, Tensor]

@@ -12,7 +12,7 @@ the classes (1, torch's convention, or -1); `check_values="always"` reads the nu
 
 import torch.nn.functional as _F
 
-from safeloss._later import later as _public
+from safeloss._lazy import later as _public
 
 _missing = [] if hasattr(_F, "linear_cross_entropy") else ["linear_cross_entropy"]
 __getattr__, __dir__, __all__ = _public(__name__, _missing)

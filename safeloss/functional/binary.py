@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from safeloss import _mistakes as mistakes
-from safeloss import _operators as operators
-from safeloss._checked import checked
-from safeloss._options import CheckValues, ClassDim, Empty, Reduction
+from safeloss._contract import mistakes
+from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
+from safeloss._runtime import operators
+from safeloss._runtime.checked import checked
 from safeloss.layouts import (
     ExactLabels,
     Labels,

@@ -5,8 +5,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from safeloss._checked import checked
-from safeloss._options import CheckValues, EmptyWithoutZero
+from safeloss._contract.options import CheckValues, EmptyWithoutZero
+from safeloss._runtime.checked import checked
 from safeloss.layouts import Features, OneSample, RowClasses
 
 

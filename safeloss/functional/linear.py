@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
-from safeloss import _mistakes as mistakes
-from safeloss._checked import checked
-from safeloss._options import CheckValues, Empty, Reduction
+from safeloss._contract import mistakes
+from safeloss._contract.options import CheckValues, Empty, Reduction
+from safeloss._runtime.checked import checked
 from safeloss.functional.classes import total_weight
 from safeloss.layouts import (
     ClassIndices,

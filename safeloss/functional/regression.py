@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from safeloss import _mistakes as mistakes
-from safeloss import _operators as operators
-from safeloss._checked import checked
-from safeloss._options import CheckValues, Empty, Reduction
+from safeloss._contract import mistakes
+from safeloss._contract.options import CheckValues, Empty, Reduction
+from safeloss._runtime import operators
+from safeloss._runtime.checked import checked
 from safeloss._torch import unread
 from safeloss.layouts import (
     Counts,

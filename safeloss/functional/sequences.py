@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from safeloss import _operators as operators
-from safeloss._checked import checked
-from safeloss._options import CheckValues, Empty, Reduction
+from safeloss._contract.options import CheckValues, Empty, Reduction
+from safeloss._runtime import operators
+from safeloss._runtime.checked import checked
 from safeloss.layouts import (
     InputLengths,
     LabelLengths,

@@ -13,7 +13,7 @@ weights have a class axis:
 
 from torch import nn as _nn
 
-from safeloss._later import later as _public
+from safeloss._lazy import later as _public
 
 _missing = [] if hasattr(_nn, "LinearCrossEntropyLoss") else ["SafeLinearCrossEntropyLoss"]
 __getattr__, __dir__, __all__ = _public(__name__, _missing)

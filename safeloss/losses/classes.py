@@ -5,9 +5,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from safeloss import functional
-from safeloss._checked import forward_of, prepare, verify_weights
-from safeloss._module import SafeModule
-from safeloss._options import CheckValues, ClassDim, Empty, Reduction
+from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
+from safeloss._runtime.checked import forward_of, prepare, verify_weights
+from safeloss._runtime.module import SafeModule
 
 
 class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from safeloss._checked import forward_of, prepare
-from safeloss._module import SafeModule
-from safeloss._options import CheckValues, EmptyWithoutZero
+from safeloss._contract.options import CheckValues, EmptyWithoutZero
+from safeloss._runtime.checked import forward_of, prepare
+from safeloss._runtime.module import SafeModule
 from safeloss.functional import layers
 
 

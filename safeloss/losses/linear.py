@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import LinearCrossEntropyOptions
 
 from safeloss import functional
-from safeloss._checked import forward_of, prepare, verify_weights
-from safeloss._module import SafeModule
-from safeloss._options import CheckValues, Empty, Reduction
+from safeloss._contract.options import CheckValues, Empty, Reduction
+from safeloss._runtime.checked import forward_of, prepare, verify_weights
+from safeloss._runtime.module import SafeModule
 
 
 class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from safeloss import functional
-from safeloss._checked import forward_of, prepare
-from safeloss._module import SafeModule
-from safeloss._options import CheckValues, Empty, Reduction
+from safeloss._contract.options import CheckValues, Empty, Reduction
+from safeloss._runtime.checked import forward_of, prepare
+from safeloss._runtime.module import SafeModule
 
 
 class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):

@@ -11,8 +11,8 @@ from typing import Any
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
-from safeloss._call import Mistake
-from safeloss._matching import parse
+from safeloss._contract.model import Mistake
+from safeloss._contract.patterns import parse
 from safeloss.errors import DTypeError
 
 

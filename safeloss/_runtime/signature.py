@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safeloss._call import Call, Input, Mistake, Reading, Refusal
-from safeloss._matching import Pattern, Shape, parse
-from safeloss._memory import Memory, Sites
-from safeloss._operators import NUMBERS, Operator
-from safeloss._options import OURS, SIZED, refused_option
-from safeloss._reading import Reader
+from safeloss._contract.interpret import Reader
+from safeloss._contract.model import Call, Evidence, Input, Mistake, Reading, Refusal
+from safeloss._contract.options import OURS, SIZED, refused_option
+from safeloss._contract.patterns import Pattern, Shape, parse
+from safeloss._runtime.memory import Memory, Sites
+from safeloss._runtime.operators import NUMBERS, Operator
 from safeloss._torch import is_zero, may_be_zero
 from safeloss.errors import LayoutError, OptionError
 
@@ -103,7 +103,7 @@ class Signature(NamedTuple):
                 parts.append(source)
         return ", ".join(parts)
 
-    def call(self, memory: Memory | None, named: Named) -> Call:
+    def call(self, evidence: Evidence | None, named: Named) -> Call:
         """What the verdict on a call depends on."""
         shapes, dtypes, options = {}, {}, {}
         for name, value in named.items():
@@ -111,19 +111,19 @@ class Signature(NamedTuple):
                 shapes[name], dtypes[name] = value.shape, value.dtype
             else:
                 options[name] = value
-        return self.called(shapes, dtypes, options, memory)
+        return self.called(shapes, dtypes, options, evidence)
 
     def called(
         self,
         shapes: Mapping[str, Shape],
         dtypes: Mapping[str, torch.dtype],
         options: Named,
-        memory: Memory | None,
+        evidence: Evidence | None,
     ) -> Call:
         if options.get("size_average") is not None or options.get("reduce") is not None:
             summed = "sum" if options["size_average"] is False else "mean"
             options["reduction"] = "none" if options["reduce"] is False else summed
-        return Call(shapes, dtypes, options, memory)
+        return Call(shapes, dtypes, options, evidence)
 
     def decide(self, call: Call) -> Refusal | Decision:
         """What `call` means, or why it is refused: the one place that decides.

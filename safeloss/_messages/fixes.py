@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from safeloss._call import Call, Input, Refusal
+from safeloss._contract.model import Call, Input, Refusal
 
 # One step each; `{0}` is the argument and `{1}` the one that it shall fit.
 _STEPS = (

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from safeloss._signature import Kernel, Signature, Sources, Total, averaged
+from safeloss._runtime.signature import Kernel, Signature, Sources, Total, averaged
 from safeloss._torch import decided
 from safeloss.errors import SafeLossError
 

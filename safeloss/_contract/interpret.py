@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from safeloss._call import Call, Edit, Input, Mistake, Reading, Refusal
-from safeloss._matching import Axes, Pattern, Shape
+from safeloss._contract.model import Call, Edit, Input, Mistake, Reading, Refusal
+from safeloss._contract.patterns import Axes, Pattern, Shape
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
 
@@ -26,7 +26,7 @@ class Reader(NamedTuple):
         one_class = False
         for mistake in self.mistakes:
             if mistake.always and mistake.made(call, last):
-                one_class = mistake.weak and call.memory is not None and call.memory.one_class
+                one_class = mistake.weak and call.allows_one_class
                 if not one_class:
                     return mistake.refusal()
         reading = self._unique(call, last)

@@ -13,14 +13,16 @@ from typing import Any, TypeVar, overload
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from safeloss import _faces
-from safeloss._call import Mistake
-from safeloss._explaining import explain_type
-from safeloss._memory import Memory
-from safeloss._operators import Operator
-from safeloss._options import refused_option
-from safeloss._planning import UNKNOWN, Plan, explain_native_error, inherited, new_call
-from safeloss._signature import LEGACY, Total, signature_of
+from safeloss._contract.model import Mistake
+from safeloss._contract.options import refused_option
+from safeloss._messages.explain import explain_type
+from safeloss._runtime import codegen as _faces
+from safeloss._runtime.eager import Plan, new_call
+from safeloss._runtime.evidence import UNKNOWN, inherited
+from safeloss._runtime.memory import Memory
+from safeloss._runtime.native_errors import explain_native_error
+from safeloss._runtime.operators import Operator
+from safeloss._runtime.signature import LEGACY, Total, signature_of
 from safeloss.errors import OptionError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from safeloss._memory import Memory
-from safeloss._options import OURS, CheckValues, Empty
+from safeloss._contract.options import OURS, CheckValues, Empty
+from safeloss._runtime.memory import Memory
 
 
 class SafeModule:

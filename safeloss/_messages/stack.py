@@ -17,7 +17,7 @@ import torch
 from safeloss.errors import SuspiciousInputWarning
 
 # Folders, with the separator at the end: torchvision is not torch.
-_OURS = (os.path.join(Path(__file__).parent, ""), "<safeloss")
+_OURS = (os.path.join(Path(__file__).parents[1], ""), "<safeloss")
 _TORCH = os.path.join(Path(torch.__file__).parent, "")
 _CHECKERS = tuple(os.path.join(p.__path__[0], "") for p in (beartype, jaxtyping))
 _WRITTEN = "<eval_with_key>"  # code that torch.fx has written

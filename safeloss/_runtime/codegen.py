@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
-from safeloss._consulting import consultation
-from safeloss._options import OURS
-from safeloss._signature import Sources
-from safeloss._symbolic import traced_call
+from safeloss._contract.options import OURS
+from safeloss._runtime.compiled import traced_call
+from safeloss._runtime.signature import Sources
+from safeloss._runtime.size_oracle import consultation
 
 # Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.

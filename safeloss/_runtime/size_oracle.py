@@ -7,11 +7,11 @@ is asked, and the reader begins anew with one more answer.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from safeloss._call import Call, Refusal
-from safeloss._explaining import brief
-from safeloss._memory import ONE_CLASS
-from safeloss._signature import Named, Signature, Sources
-from safeloss._symbolic import Came, Outcome, Shown, Term
+from safeloss._contract.model import Call, Refusal
+from safeloss._messages.explain import brief
+from safeloss._runtime.compiled import Came, Outcome, Shown, Term
+from safeloss._runtime.memory import ONE_CLASS
+from safeloss._runtime.signature import Named, Signature, Sources
 from safeloss._torch import constant_while_compiling, exporting
 from safeloss.errors import ArgumentTypeError
 
@@ -144,7 +144,7 @@ def _outcome(
         # The labels cannot be read; in a batch of one they are no evidence anyway.
         batch, *_ = (*call.shapes[inputs[0].name], 1)
         if batch == 1:
-            decision = signature.decide(call._replace(memory=ONE_CLASS))
+            decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
         words = _terms(brief(inputs, call, decision))
         return Outcome(signature, error=decision.error, text=words)

@@ -7,14 +7,15 @@ import torch
 from jaxtyping import jaxtyped
 from torch import Tensor
 
-from safeloss._call import Call, Reading, Refusal
-from safeloss._explaining import Where, explain, explain_type, explain_value
-from safeloss._frames import warn_once
-from safeloss._matching import Pattern, is_bearable
-from safeloss._repairs import Face
-from safeloss._signature import MEANS, Decision, Named, Signature
+from safeloss._contract.model import Call, Reading, Refusal
+from safeloss._contract.patterns import Pattern, is_bearable
+from safeloss._contract.suspicions import suspicions
+from safeloss._contract.values import NotNaN, Rule, Seen, as_lengths, first_broken
+from safeloss._messages.explain import Where, explain, explain_type, explain_value
+from safeloss._messages.fixes import Face
+from safeloss._messages.stack import warn_once
+from safeloss._runtime.signature import MEANS, Decision, Named, Signature
 from safeloss._torch import readable
-from safeloss._values import NotNaN, Rule, Seen, as_lengths, first_broken, suspicions
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
 
 
@@ -168,7 +169,7 @@ def _mends(
 
 def refusal_of(signature: Signature, owner: Any, call: Call, refusal: Refusal) -> SafeLossError:
     def accepts(other: Call) -> bool:
-        return isinstance(signature.decide(other._replace(memory=None)), Decision)
+        return isinstance(signature.decide(other._replace(evidence=None)), Decision)
 
     inputs = signature.reader.inputs
     return explain(face_of(signature, owner), inputs, call, refusal, accepts)

@@ -10,28 +10,19 @@ from torch import Tensor
 from torch.fx import Proxy
 from torch.overrides import has_torch_function
 
-from safeloss._call import Call, Reading, Refusal
-from safeloss._explaining import (
-    add_note,
-    explain_devices,
-    is_about_arguments,
-    is_about_values,
-    table,
-)
-from safeloss._frames import users_frame, warn_once
-from safeloss._memory import MOST_LOOKS, NO_PLANS, Memory, Plans
-from safeloss._module import memory_of
-from safeloss._signature import (
+from safeloss._contract.model import Call, Reading, Refusal
+from safeloss._messages.stack import warn_once
+from safeloss._runtime.evidence import evidence_of
+from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
+from safeloss._runtime.native_errors import explain_native_error, told
+from safeloss._runtime.signature import (
     Decision,
     Named,
     Signature,
     Sources,
     averaged,
 )
-from safeloss._torch import outside_compiler, readable, transformed, unobserved
-from safeloss._trace import with_history
-from safeloss._verifying import (
-    face_of,
+from safeloss._runtime.validate import (
     look_at_values,
     name_of,
     ours,
@@ -40,6 +31,7 @@ from safeloss._verifying import (
     verify_types,
     verify_values,
 )
+from safeloss._torch import outside_compiler, readable, transformed, unobserved
 from safeloss.errors import SafeLossError
 
 EMPTY_MEAN = "this is a mean over zero elements, which is NaN."
@@ -79,48 +71,6 @@ class Plan(NamedTuple):
         return averaged(loss, signature.total, self.strategy, named)
 
 
-UNKNOWN: Any = object()  # what is known of a call that was not seen before
-
-
-def inherited(signature: Signature, owner: Any, key: Any) -> Any:
-    """What is known of the first call of a module, from one that was built at the same place.
-
-    Models often build their loss inside `forward`, anew at every step.
-    """
-    state = owner.__dict__
-    memory = state.get("_memory")
-    if key is None or memory is None or memory.plans is not NO_PLANS or not memory.unread:
-        return UNKNOWN
-    frame = users_frame()
-    if frame is None:
-        return UNKNOWN
-    memory = signature.module_sites.of_module(frame.f_code, frame.f_lasti, owner, memory)
-    state["_memory"] = memory
-    try:
-        return memory.plans[key]
-    except (KeyError, TypeError):  # not seen before, or not hashable
-        return UNKNOWN
-
-
-def _evidence(signature: Signature, owner: Any) -> Memory:
-    """What earlier calls have proved: of the module, or at the place that calls the function."""
-    memory = Memory() if owner is None else memory_of(owner)
-    if owner is not None and not (memory.plans is NO_PLANS and memory.unread):
-        return memory
-    frame = users_frame()
-    if frame is None:
-        return memory
-    code, place = frame.f_code, frame.f_lasti
-    if owner is not None:
-        memory = signature.module_sites.of_module(code, place, owner, memory)
-        owner.__dict__["_memory"] = memory
-        return memory
-    memory = signature.sites.of_function(code, place)
-    # A hit does not know its place, so the class axis is known to all places or to none.
-    memory.class_axes = signature.memory.class_axes
-    return memory
-
-
 @outside_compiler
 def new_call(
     signature: Signature,
@@ -137,7 +87,7 @@ def new_call(
     owner, arguments = given[0], tuple(sources.arguments(given))
     if any(isinstance(argument, Proxy) for argument in arguments):
         return _recorded(signature, owner, arguments)
-    evidence = _evidence(signature, owner)
+    evidence = evidence_of(signature, owner)
     plans = signature.memory.plans if owner is None else evidence.plans
     run: Plan | None = None
     computed = _computed(sources, owner)
@@ -153,7 +103,7 @@ def new_call(
             with unobserved() as traced:
                 run, learn = _plan(signature, owner, evidence, arguments, key, traced)
         except SafeLossError as refusal:
-            raise _told(refusal, signature, arguments) from None
+            raise told(refusal, signature, arguments) from None
     try:
         loss: Tensor = run(owner, arguments)
     except Exception as error:
@@ -161,25 +111,6 @@ def new_call(
         raise
     learn()  # only now: a call that raised proves nothing
     return loss
-
-
-def explain_native_error(
-    signature: Signature, sources: Sources, given: tuple[Any, ...], error: Exception
-) -> None:
-    """Raise an error of ours in the place of `error` where the arguments break a declared rule.
-
-    Otherwise `error` is left to be raised again, with a note of what the loss was called with.
-    """
-    if isinstance(error, SafeLossError) or not is_about_arguments(error):
-        return
-    owner, arguments = given[0], tuple(sources.arguments(given))
-    with unobserved() as traced:
-        explained = None if traced else _explained(signature, owner, arguments, error)
-    if explained is not None:
-        try:
-            raise _told(explained, signature, arguments) from None
-        finally:
-            del explained  # which would hold this frame, and this frame it, and all tensors
 
 
 def _computed(sources: Sources, owner: Any) -> bool:
@@ -200,14 +131,6 @@ def _nothing() -> None:
     pass
 
 
-def _told(
-    refusal: SafeLossError, signature: Signature, arguments: tuple[Any, ...]
-) -> SafeLossError:
-    """`refusal` as the user gets it: with histories, and ending where the loss was called."""
-    told = with_history(refusal, dict(zip(signature.names, arguments)))
-    return told.with_traceback(None)
-
-
 def _plan(
     signature: Signature,
     owner: Any,
@@ -223,7 +146,7 @@ def _plan(
     call = signature.call(evidence, named)
     decision = signature.decide(call)
     if isinstance(decision, Refusal) and decision.weak:
-        decision = _one_class(signature, name, call, named, decision, traced)
+        decision = _one_class(signature, name, evidence, call, named, decision, traced)
     if isinstance(decision, Refusal):
         raise refusal_of(signature, owner, call, decision)
     reading, strategy = decision
@@ -284,6 +207,7 @@ def _plan(
 def _one_class(
     signature: Signature,
     name: str,
+    evidence: Memory,
     call: Call,
     named: Named,
     refusal: Refusal,
@@ -301,29 +225,8 @@ def _one_class(
             warn_once(f"{name}: {refusal.rule} It is right only where the classes are candidates.")
     if not allowed:
         return refusal
-    evidence = Memory(one_class=True, class_axes=call.memory.class_axes if call.memory else ())
-    return signature.decide(call._replace(memory=evidence))
-
-
-def _explained(
-    signature: Signature, owner: Any, arguments: tuple[Any, ...], error: Exception
-) -> SafeLossError | None:
-    """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
-    named = dict(zip(signature.names, arguments))
-    call = signature.call(_evidence(signature, owner), named)
-    decision = signature.decide(call)
-    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
-    rows = table(signature.reader.inputs, call)
-    if is_about_values(error) and isinstance(decision, Decision):
-        try:
-            verify_values(signature, owner, decision.reading, named)
-        except SafeLossError as broken:
-            return broken
-    face = face_of(signature, owner)
-    explained = explain_devices(face, rows, tensors, error)
-    if explained is None:
-        add_note(face, rows, error)
-    return explained
+    allowing = Memory(one_class=True, class_axes=evidence.class_axes)
+    return signature.decide(call._replace(evidence=allowing))
 
 
 def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Any:

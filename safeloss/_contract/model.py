@@ -2,15 +2,25 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from safeloss._matching import Axes, Pattern, Shape
-from safeloss._memory import Memory
+from safeloss._contract.patterns import Axes, Pattern, Shape
 from safeloss._torch import transformed
 from safeloss.errors import LayoutError, SafeLossError
+
+
+class Evidence(Protocol):
+    """What earlier calls have proved."""
+
+    @property
+    def one_class(self) -> bool:
+        """Whether one class is no mistake: several were seen before."""
+
+    def knows_class_axis(self, rank: int, classes: int) -> bool:
+        """Whether it is known which axis holds so many classes, among so many axes."""
 
 
 class Input(NamedTuple):
@@ -30,10 +40,14 @@ class Call(NamedTuple):
     shapes: Mapping[str, Shape]
     dtypes: Mapping[str, torch.dtype]
     options: Mapping[str, Any]
-    memory: Memory | None = None  # evidence of earlier calls
+    evidence: Evidence | None = None
 
     def knows_class_axis(self, rank: int, classes: int) -> bool:
-        return self.memory is not None and self.memory.knows_class_axis(rank, classes)
+        return self.evidence is not None and self.evidence.knows_class_axis(rank, classes)
+
+    @property
+    def allows_one_class(self) -> bool:
+        return self.evidence is not None and self.evidence.one_class
 
 
 class Edit(NamedTuple):

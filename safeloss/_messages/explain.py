@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from safeloss._call import Call, Input, Refusal
-from safeloss._frames import raised_by_torch
-from safeloss._matching import Pattern
-from safeloss._options import OURS
-from safeloss._repairs import (
+from safeloss._contract.model import Call, Input, Refusal
+from safeloss._contract.options import OURS
+from safeloss._contract.patterns import Pattern
+from safeloss._contract.values import Broken
+from safeloss._messages.fixes import (
     Face,
     as_tensor,
     crossed,
@@ -28,8 +28,8 @@ from safeloss._repairs import (
     whole_call,
     working,
 )
+from safeloss._messages.stack import raised_by_torch
 from safeloss._torch import has_nested_size
-from safeloss._values import Broken
 from safeloss.errors import (
     Argument,
     ArgumentTypeError,

@@ -1,0 +1,293 @@
+"""What the numbers in a layout must be: rules as data, each with the words for a message.
+
+A layout carries its rules (`Annotated[Float[Tensor, ...], Between(0, 1)]`). Reading a tensor
+costs time, and on a GPU it waits for the device; when to do it is `check_values`' to say.
+
+A number that is right up to rounding is right. A number may have been stored in a coarser type
+than the one that it comes in, so the tolerance is that of the coarsest, bfloat16.
+"""
+
+import abc
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from safeloss._contract.options import ignored_index
+
+_ROUNDING = 2 * torch.finfo(torch.bfloat16).eps  # how far off an end of an interval may be
+SUM_ROUNDING = 1e-2  # how far off a sum of probabilities may be
+
+
+def _tolerance(values: Tensor) -> float:
+    """Integers are exact."""
+    return _ROUNDING if values.is_floating_point() else 0.0
+
+
+def _eps(values: Tensor) -> float:
+    return torch.finfo(values.dtype).eps if values.is_floating_point() else 0.0
+
+
+def summed(values: Tensor, axis: int) -> Tensor:
+    """Sums of half precision are not rounded to half precision."""
+    half = values.dtype in (torch.float16, torch.bfloat16)
+    return values.sum(axis, keepdim=True, dtype=torch.float32 if half else None)
+
+
+def as_lengths(value: Any) -> Tensor | None:
+    """Lengths as PyTorch takes them (a tensor, integers, 0-d tensors); None for anything else."""
+    try:
+        return torch.as_tensor(value).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def classes_of(values: Tensor) -> int:
+    """The axis of the classes in what native gets."""
+    return 1 if values.dim() > 1 else 0
+
+
+class Seen(NamedTuple):
+    """The call whose values are read: its arguments as native gets them, and all that is known."""
+
+    arguments: Mapping[str, Any]
+    options: Mapping[str, Any]
+    axes: Mapping[str, Any]
+    classes: int | None = None  # the axis of the classes in the tensor that is looked at
+
+    @property
+    def ignored(self) -> int | None:
+        return ignored_index(self.options)
+
+    def beyond(self, values: Tensor, axis: str) -> Tensor:
+        """True where an index lies past the end of `axis`, if its size is known."""
+        size = self.axes.get(axis)
+        return torch.zeros_like(values, dtype=torch.bool) if size is None else values >= size
+
+
+class Note:
+    """What a layout says of its numbers; without data of its own, equal to all of its kind."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Rule(Note, abc.ABC):
+    """What every number of a tensor must be; one that is not is a `ValueRangeError`."""
+
+    # What may mend it, offered if it does: edits of the argument (`{0}`; `{axis}` is the axis of
+    # the classes) and whole calls, each with the values it is meant for, and options to be added.
+    fixes: tuple[tuple[str, frozenset[float] | None], ...] = ()
+    options: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        """True where the rule is broken, in the shape of `values`, or one verdict for all."""
+
+    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+        """What stands at `index`, the first place where it is broken; `axis` holds the classes."""
+        return f"{values[tuple(index)].item():g}"
+
+
+class NotNaN(Rule):
+    """Nothing is known of a number that is missing, so it comes before all other rules."""
+
+    def __str__(self) -> str:
+        return "is NaN, which is no number"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return torch.isnan(values)
+
+
+class NotMissing(NotNaN):
+    """The same where NaN may stand for a target that is not known."""
+
+    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+        where = "leave missing targets out, as in the recipe of docs/limits.md"
+        return f"{super().found(values, index, axis)}; {where}"
+
+
+@dataclass(frozen=True)
+class Between(Rule):
+    low: float
+    high: float
+    fixes: tuple[tuple[str, frozenset[float] | None], ...] = (
+        ("({0} + 1) / 2", frozenset({-1.0, 1.0})),
+        ("{0} - 1", frozenset({1.0, 2.0})),
+        ("{0} / 255", frozenset({0.0, 255.0})),
+    )
+    exact: bool = False  # where PyTorch itself refuses what rounding left outside
+
+    def __str__(self) -> str:
+        return f"must lie in [{self.low:g}, {self.high:g}]"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return self._outside(values, 0.0 if self.exact else _tolerance(values))
+
+    def _outside(self, values: Tensor, tolerance: float) -> Tensor:
+        outside = (values < self.low - tolerance) | (values > self.high + tolerance)
+        return outside & (values != math.inf)  # of which `Finite` warns
+
+    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+        value = values[tuple(index)]
+        if self._outside(value, _tolerance(value)):
+            return super().found(values, index, axis)
+        clamp = f"clamp({self.low:g}, {self.high:g})"
+        return f"{value.item():.9g}, which only rounding left outside: `.{clamp}` mends it"
+
+
+class Sign(Rule):
+    fixes = (
+        ("{0} * 2 - 1", frozenset({0.0, 1.0})),
+        ("{0} * 2 - 3", frozenset({1.0, 2.0})),
+    )
+
+    def __str__(self) -> str:
+        return "must be -1 or 1"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return (values != 1) & (values != -1)
+
+
+class LogProbability(Rule):
+    fixes = (("{0}.log_softmax({axis})", None),)
+
+    def __str__(self) -> str:
+        return "must be log-probabilities, which are not positive"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        # Of many classes every probability is as small as an error of rounding: where no number
+        # is negative and they add up to more, they are probabilities, and no logarithms.
+        least = 8 * _eps(values)
+        logarithms = (values < 0).any() | (values.sum() <= _ROUNDING)
+        positive = values > torch.where(logarithms, _ROUNDING, least)
+        return positive & (values != math.inf)  # of which `Finite` warns
+
+
+@dataclass(frozen=True)
+class NotNegative(Rule):
+    unless: str = ""  # an option: where it is set, the numbers are logarithms
+    exact: bool = False  # where PyTorch itself refuses what rounding left outside
+
+    def __str__(self) -> str:
+        return "must not be negative"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        if self.unless and seen.options.get(self.unless):
+            return values.new_zeros((), dtype=torch.bool)
+        return values < (0.0 if self.exact else -_tolerance(values))
+
+
+class ClassSet(Rule):
+    def __str__(self) -> str:
+        return "must be class indices, and then -1"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return (values < -1) | seen.beyond(values, "classes")
+
+
+class Labelling(Rule):
+    """The labels of `CTCLoss`, of which the padding is never read."""
+
+    def __str__(self) -> str:
+        return "must be class indices, and not `blank`"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        counted = torch.ones_like(values, dtype=torch.bool)
+        lengths = as_lengths(seen.arguments.get("target_lengths"))
+        if values.dim() > 1 and lengths is not None:
+            counted = within(values, lengths.to(values.device))
+        wrong = (values < 0) | seen.beyond(values, "classes")
+        if "blank" in seen.options:
+            wrong |= values == seen.options["blank"]
+        return counted & wrong
+
+
+def within(rows: Tensor, lengths: Tensor) -> Tensor:
+    """True where padded rows have not ended."""
+    return torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]
+
+
+class WithinTime(Rule):
+    def __str__(self) -> str:
+        return "must lie between 0 and the size of the time axis of `log_probs`"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        return (values < 0) | (seen.beyond(values, "time") & (values != seen.axes.get("time")))
+
+
+class WithinTargets(Rule):
+    def __str__(self) -> str:
+        return "must lie between 0 and the length of `targets`, or add up to it"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        targets = seen.arguments.get("targets")
+        if targets is None:
+            return values < 0
+        if targets.dim() > 1 or "batch" not in seen.axes:
+            return (values < 0) | (values > targets.shape[-1])
+        return (values < 0) | (values.sum() != targets.shape[0])
+
+
+class ClassIndex(Rule):
+    fixes = (("{0} - 1", None),)
+    options = ("ignore_index={value}",)
+
+    def __str__(self) -> str:
+        return "must be class indices, from 0 to the number of classes - 1, or `ignore_index`"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        outside = (values < 0) | seen.beyond(values, "classes")
+        return outside if seen.ignored is None else outside & (values != seen.ignored)
+
+
+class SumToOne(Rule):
+    fixes = (("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),)
+    options = ("class_dim=-1",)
+
+    def __str__(self) -> str:
+        return "must be probabilities: not negative, and summing to 1 over the classes"
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        tolerance = max(SUM_ROUNDING, 2 * _eps(values))
+        unnormalised = (summed(values, classes_of(values)) - 1).abs() > tolerance
+        return (values < -_ROUNDING) | unnormalised
+
+    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+        others = tuple(i for d, i in enumerate(index) if d != axis)
+        total = values.movedim(axis, -1)[others].sum().item()
+        return f"{super().found(values, index, axis)}, where the classes sum to {total:g}"
+
+
+class Broken(NamedTuple):
+    """A rule that does not hold, and where: a mask, or one verdict for all."""
+
+    rule: Rule
+    mask: Tensor
+
+
+def first_broken(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> Broken | None:
+    """The first of `rules` that `values` break."""
+    for rule in rules:
+        if isinstance(rule, Rule) and is_legible(values):
+            try:
+                mask = rule.broken(values, seen)
+                if mask.any():
+                    return Broken(rule, mask)
+            except RuntimeError:
+                continue  # float8, complex, ...: torch cannot compare or reduce what they hold
+    return None
+
+
+def is_legible(values: Tensor) -> bool:
+    """Whether there are numbers that can be compared one by one."""
+    return values.layout is torch.strided and not (values.is_quantized or values.is_nested)

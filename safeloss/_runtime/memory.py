@@ -1,0 +1,149 @@
+"""What is remembered of the calls of a loss: how known calls run, and what earlier calls proved."""
+
+import weakref
+from types import CodeType
+from typing import Any
+
+from torch import Size
+
+MOST_AXES = 64  # ranks and numbers of classes that one loss remembers
+MOST_SITES = 4096  # places that one kernel remembers
+MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
+_TELLING = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
+
+
+class Plans(dict[Any, Any]):
+    """What a call needs, by its signature; of a new one, what calls of the same form needed.
+
+    That is a `Plan`; or, of native as it is, the number for its operator or None.
+    """
+
+    def __init__(self, memory: "Memory") -> None:
+        self.memory = memory
+        self.forms: dict[Any, tuple[Any, int | None]] = {}
+
+    def __missing__(self, key: Any) -> Any:
+        plan, proves = self.forms[form(key)]
+        if proves is not None:
+            shape = key[0]  # of the first input
+            self.memory.learn_class_axis(len(shape), shape[proves])
+        self.keep(key, plan)
+        return plan
+
+    def keep(self, key: Any, plan: Any) -> None:
+        _keep(self, key, plan)
+
+    def keep_form(self, key: Any, plan: Any, proves: int | None) -> None:
+        """Keep `plan` for all signatures that differ from `key` in nothing that decides.
+
+        Each of them proves by itself that axis `proves` holds so many classes.
+        """
+        _keep(self.forms, form(key), (plan, proves))
+
+
+def form(key: Any) -> Any:
+    """What a verdict on the call of this signature depends on.
+
+    That is which of its sizes are 0, 1 or 2 and which are equal, be they of axes or told by an
+    option, but not how large they are: each is named in the order in which it appears.
+    """
+    names = dict(_TELLING)
+    return tuple([_named(part, names) for part in key])
+
+
+def _named(part: Any, names: dict[Any, int]) -> Any:
+    if part.__class__ is Size:
+        return tuple([names.setdefault(size, len(names)) for size in part])
+    if part.__class__ is tuple:  # of a weight
+        return tuple([_named(inner, names) for inner in part])
+    return part, names.setdefault(part, len(names))
+
+
+def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
+    if len(store) >= MOST_PLANS:
+        store.clear()
+    store[key] = plan
+
+
+MOST_LOOKS = 8  # at batches that are too small to judge
+NO_PLANS: Any = {}  # of a module that was never called
+
+
+class Memory:
+    """What a module, or a place that calls a function, has learnt from its calls.
+
+    A verdict may need evidence from earlier calls: which axis holds the classes, for a rank and a
+    number of classes; that one class is no mistake here; that the numbers were looked at.
+    """
+
+    __slots__ = ("class_axes", "looks", "one_class", "plans", "settled", "unread")
+
+    def __init__(
+        self,
+        settled: bool = False,
+        unread: bool = True,
+        class_axes: tuple[tuple[int, int], ...] = (),
+        one_class: bool = False,
+    ) -> None:
+        self.plans = NO_PLANS
+        self.settled = settled  # compiled code has proved the class axis, for whatever rank
+        self.unread = unread  # no call has been accepted, and so no numbers were looked at
+        self.looks = 0  # further ones for suspicious numbers, since there were too few to judge
+        self.class_axes = class_axes  # the ranks and numbers of classes for which it is known
+        self.one_class = one_class  # two classes or more were seen, or one with fitting labels
+
+    def knows_class_axis(self, rank: int, classes: int) -> bool:
+        return self.settled or (rank, classes) in self.class_axes
+
+    def learn_class_axis(self, rank: int, classes: int) -> None:
+        if (rank, classes) not in self.class_axes:
+            # A new tuple: another thread may be reading the old one.
+            self.class_axes = (*self.class_axes, (rank, classes))[-MOST_AXES:]
+
+    def evidence(self) -> tuple[Any, ...]:
+        """What a copy begins with, as plain data."""
+        return self.settled, self.unread, self.class_axes, self.one_class
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, self.evidence()
+
+
+ONE_CLASS = Memory(one_class=True)  # the evidence where labels show that one class is meant
+
+
+class Site:
+    """A place that calls a loss, and what was learnt there."""
+
+    __slots__ = ("code", "memory", "module")
+
+    def __init__(self, code: CodeType, memory: Memory, module: "weakref.ref[Any] | None") -> None:
+        self.code = code  # kept, so that its id is not given to another
+        self.memory = memory
+        self.module = module  # that called there first the last time; None of a function
+
+
+class Sites(dict[tuple[int, int], Site]):
+    """The places that call one kernel, by the id of their code and their place in it."""
+
+    def of_function(self, code: CodeType, place: int) -> Memory:
+        """What was learnt at a place that calls the function."""
+        site = self.get((id(code), place))
+        return site.memory if site is not None else self._keep(code, place, None, Memory())
+
+    def of_module(self, code: CodeType, place: int, module: Any, memory: Memory) -> Memory:
+        """What a module begins with, which calls for the first time: `memory`, or that of the
+        module before it at this place, if that one is dead. Of two that live, each learns by
+        itself."""
+        site = self.get((id(code), place))
+        if site is None or site.module is None or site.module() is not None:
+            return self._keep(code, place, weakref.ref(module), memory)
+        site.module = weakref.ref(module)
+        return site.memory
+
+    def _keep(
+        self, code: CodeType, place: int, module: "weakref.ref[Any] | None", memory: Memory
+    ) -> Memory:
+        if len(self) >= MOST_SITES:
+            self.pop(next(iter(self)), None)  # the oldest
+        self[id(code), place] = Site(code, memory, module)
+        return memory

@@ -1,0 +1,65 @@
+"""What is raised while PyTorch runs: it leaves as it is, or is explained once."""
+
+from typing import Any
+
+from torch import Tensor
+
+from safeloss._messages.explain import (
+    add_note,
+    explain_devices,
+    is_about_arguments,
+    is_about_values,
+    table,
+)
+from safeloss._runtime.evidence import evidence_of
+from safeloss._runtime.signature import Decision, Signature, Sources
+from safeloss._runtime.validate import face_of, verify_values
+from safeloss._torch import unobserved
+from safeloss._trace import with_history
+from safeloss.errors import SafeLossError
+
+
+def explain_native_error(
+    signature: Signature, sources: Sources, given: tuple[Any, ...], error: Exception
+) -> None:
+    """Raise an error of ours in the place of `error` where the arguments break a declared rule.
+
+    Otherwise `error` is left to be raised again, with a note of what the loss was called with.
+    """
+    if isinstance(error, SafeLossError) or not is_about_arguments(error):
+        return
+    owner, arguments = given[0], tuple(sources.arguments(given))
+    with unobserved() as traced:
+        explained = None if traced else _explained(signature, owner, arguments, error)
+    if explained is not None:
+        try:
+            raise told(explained, signature, arguments) from None
+        finally:
+            del explained  # which would hold this frame, and this frame it, and all tensors
+
+
+def told(refusal: SafeLossError, signature: Signature, arguments: tuple[Any, ...]) -> SafeLossError:
+    """`refusal` as the user gets it: with histories, and ending where the loss was called."""
+    refused = with_history(refusal, dict(zip(signature.names, arguments)))
+    return refused.with_traceback(None)
+
+
+def _explained(
+    signature: Signature, owner: Any, arguments: tuple[Any, ...], error: Exception
+) -> SafeLossError | None:
+    """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
+    named = dict(zip(signature.names, arguments))
+    call = signature.call(evidence_of(signature, owner), named)
+    decision = signature.decide(call)
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    rows = table(signature.reader.inputs, call)
+    if is_about_values(error) and isinstance(decision, Decision):
+        try:
+            verify_values(signature, owner, decision.reading, named)
+        except SafeLossError as broken:
+            return broken
+    face = face_of(signature, owner)
+    explained = explain_devices(face, rows, tensors, error)
+    if explained is None:
+        add_note(face, rows, error)
+    return explained
