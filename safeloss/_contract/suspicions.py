@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from safeloss._contract.activations import Origin, origin
-from safeloss._contract.values import classes_of, (
+from safeloss._contract.values import (
     SUM_ROUNDING,
     Note,
     Seen,
