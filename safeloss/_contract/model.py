@@ -28,6 +28,7 @@ class Input(NamedTuple):
 
     name: str
     hint: Any
+    arrays: Any  # the array hints in it, without what a layout adds to them
     patterns: tuple[Pattern, ...]
     patterns_last: tuple[Pattern, ...]  # as `class_dim=-1` spells them
     weight: bool

@@ -85,8 +85,9 @@ def new_call(
     up by, or None: `key_of` makes it of all arguments, wherever a module keeps them.
     """
     owner, arguments = given[0], tuple(sources.arguments(given))
-    if any(isinstance(argument, Proxy) for argument in arguments):
-        return _recorded(signature, owner, arguments)
+    for argument in arguments:
+        if isinstance(argument, Proxy):
+            return _recorded(signature, owner, arguments)
     evidence = evidence_of(signature, owner)
     plans = signature.memory.plans if owner is None else evidence.plans
     run: Plan | None = None

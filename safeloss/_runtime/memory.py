@@ -135,6 +135,8 @@ class Sites(dict[tuple[int, int], Site]):
         module before it at this place, if that one is dead. Of two that live, each learns by
         itself."""
         site = self.get((id(code), place))
+        if site is not None and site.memory is memory:
+            return memory
         if site is None or site.module is None or site.module() is not None:
             return self._keep(code, place, weakref.ref(module), memory)
         site.module = weakref.ref(module)

@@ -4,6 +4,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from operator import or_
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -33,13 +34,15 @@ class Sources(NamedTuple):
     each: tuple[tuple[int, str] | None, ...]  # by position: a place, and the name of an attribute
 
     def arguments(self, given: tuple[Any, ...]) -> list[Any]:
-        return [
-            None if source is None else self._found(given[source[0]], source[1])
-            for source in self.each
-        ]
-
-    def _found(self, holder: Any, attribute: str) -> Any:
-        return getattr(holder, attribute) if attribute else holder
+        found: list[Any] = []
+        for source in self.each:
+            if source is None:
+                found.append(None)
+            elif source[1]:
+                found.append(getattr(given[source[0]], source[1]))
+            else:
+                found.append(given[source[0]])
+        return found
 
 
 class Decision(NamedTuple):
@@ -262,7 +265,9 @@ def signature_of(
             tensor = all(parse(member) or member is type(None) for member in members)
             if typing.get_origin(parameter.annotation) is typing.Annotated:
                 tensor = True
-            inputs.append(Input(name, parameter.annotation, patterns, last, weight, tensor))
+            arrays = functools.reduce(or_, [pattern.hint for pattern in patterns])
+            hint = parameter.annotation
+            inputs.append(Input(name, hint, arrays, patterns, last, weight, tensor))
         elif listed := _choices(parameter.annotation):
             choices.append((name, listed))
     target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))

@@ -45,7 +45,7 @@ def verify_hints(
                 if pattern.broadcast:
                     tensor = tensor.expand(call.shapes[inputs[0].name])
                 # A cast makes of a bool layout a real one, which the hint declares as well.
-                hint = entry.hint if entry.name in reading.edits else pattern.hint
+                hint = entry.arrays if entry.name in reading.edits else pattern.hint
                 if not is_bearable(tensor, hint):
                     refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
                     raise refusal_of(signature, owner, call, refusal)
@@ -125,10 +125,12 @@ def _where(reading: Reading, name: str, pattern: Pattern, tensor: Tensor) -> Whe
 
 def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
     """Warn of a mean over no target that counts, or raise where `empty` says so."""
+    if signature.total is None:
+        return
     edited = signature.edited(reading, named)
     call = signature.call(None, named)
     averaged = call.options.get("reduction", "mean") in MEANS
-    if not averaged or signature.total is None or call.options["empty"] in ("zero", "nan"):
+    if not averaged or call.options["empty"] in ("zero", "nan"):
         return
     if signature.is_empty_mean(reading, call):
         return  # the sizes tell, and that has been said

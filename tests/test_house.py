@@ -1,0 +1,57 @@
+"""The layout of the library: imports point one way, and one place decides."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import safeloss
+
+PACKAGE = Path(safeloss.__file__).parent
+# What a folder may import of the others, from the bottom up.
+ALLOWED = {
+    "_contract": {"_contract", "_torch", "errors"},
+    "_messages": {"_messages", "_contract", "_torch", "errors"},
+    "_runtime": {"_runtime", "_messages", "_contract", "_trace", "_torch", "errors"},
+    "functional": {"functional", "layouts", "_runtime", "_contract", "_torch", "_lazy"},
+    "losses": {"losses", "functional", "_runtime", "_contract", "_lazy"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    """The rooms of the library that a file imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("safeloss"):
+            parts = str(node.module).split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_point_one_way(folder: str) -> None:
+    for file in sorted((PACKAGE / folder).glob("*.py")):
+        assert imported(file) <= ALLOWED[folder], file.name
+
+
+def callers(name: str) -> set[str]:
+    """The files that call a method of this name on a signature or its reader."""
+    return {
+        str(file.relative_to(PACKAGE))
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func).endswith(name)
+    }
+
+
+def test_one_place_reads_a_call() -> None:
+    assert callers("reader.read") == {"_runtime/signature.py"}
+
+
+def test_options_are_validated_in_one_place() -> None:
+    uses = [f for f in PACKAGE.rglob("*.py") if "refused_option(" in f.read_text()]
+    names = {str(file.relative_to(PACKAGE)) for file in uses}
+    # The definition, the decision, and the constructor, which is where users look for it.
+    assert names == {"_contract/options.py", "_runtime/signature.py", "_runtime/checked.py"}
