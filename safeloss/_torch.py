@@ -125,6 +125,18 @@ def unread(*values: Any) -> bool:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+def never_compiled(function: _Function) -> _Function:
+    """`function`, whose frame Dynamo shall not compile. Unlike `outside_compiler` it is free."""
+    frames = _C._dynamo.eval_frame
+    if hasattr(frames, "set_code_exec_strategy"):
+        skip = frames._FrameAction.SKIP
+        strategy = frames._FrameExecStrategy(skip, skip)
+        frames.set_code_exec_strategy(function.__code__, strategy)
+    else:  # older ones
+        frames.skip_code(function.__code__)
+    return function
+
+
 def outside_compiler(function: _Function) -> _Function:
     """`function`, which Dynamo shall not compile when it falls back to eager mode.
 

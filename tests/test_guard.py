@@ -214,6 +214,8 @@ def test_every_hazard_of_shapes_is_found_and_nothing_else() -> None:
         for case, row in zip(cases(safe), outcomes(safe)):
             if case.slip is not None or "B == 0" in case.call or "ValueRange" in row.safe.gave:
                 continue  # numbers, which are not read, and means over nothing
+            if row.safe.outcome == "warns":
+                continue  # which the numbers tell as well
             with guard(on="log") as findings:
                 answer(asked(native, case), case.drawn())
             wrong = row.native.outcome in ("silent", "warns", "repeats")

@@ -14,6 +14,7 @@ import beartype
 import jaxtyping
 import torch
 
+from safeloss._torch import never_compiled
 from safeloss.errors import SuspiciousInputWarning
 
 # Folders, with the separator at the end: torchvision is not torch.
@@ -48,6 +49,7 @@ class Line(NamedTuple):
         return f"{path.relative_to(Path.cwd()) if inside else path}:{self.number}"
 
 
+@never_compiled
 def users_frame() -> FrameType | None:
     """The innermost frame of the user's, who may be a library; None if all are torch's or ours."""
     frame: FrameType | None = sys._getframe(1)

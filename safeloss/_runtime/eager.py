@@ -218,8 +218,7 @@ def _one_class(
     a last batch has one. Labels other than 0 show that it is one."""
     target = named[signature.reader.target]
     if traced or not readable([target]):
-        batch, *_ = (*call.shapes[signature.reader.inputs[0].name], 1)
-        allowed = batch == 1
+        allowed = signature.has_one_label(call)
     else:
         allowed = not (target.is_floating_point() or target.is_complex() or target.any())
         if allowed:

@@ -6,10 +6,12 @@ from safeloss._messages.stack import users_frame
 from safeloss._runtime.memory import NO_PLANS, Memory
 from safeloss._runtime.module import memory_of
 from safeloss._runtime.signature import Signature
+from safeloss._torch import never_compiled
 
 UNKNOWN: Any = object()  # what is known of a call that was not seen before
 
 
+@never_compiled
 def inherited(signature: Signature, owner: Any, key: Any) -> Any:
     """What is known of the first call of a module, from one that was built at the same place.
 

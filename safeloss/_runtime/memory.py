@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Size
 
+from safeloss._torch import never_compiled
+
 MOST_AXES = 64  # ranks and numbers of classes that one loss remembers
 MOST_SITES = 4096  # places that one kernel remembers
 MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
@@ -130,6 +132,7 @@ class Sites(dict[tuple[int, int], Site]):
         site = self.get((id(code), place))
         return site.memory if site is not None else self._keep(code, place, None, Memory())
 
+    @never_compiled
     def of_module(self, code: CodeType, place: int, module: Any, memory: Memory) -> Memory:
         """What a module begins with, which calls for the first time: `memory`, or that of the
         module before it at this place, if that one is dead. Of two that live, each learns by

@@ -14,11 +14,12 @@ from safeloss._messages.explain import (
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.signature import Decision, Signature, Sources
 from safeloss._runtime.validate import face_of, verify_values
-from safeloss._torch import unobserved
+from safeloss._torch import outside_compiler, unobserved
 from safeloss._trace import with_history
 from safeloss.errors import SafeLossError
 
 
+@outside_compiler
 def explain_native_error(
     signature: Signature, sources: Sources, given: tuple[Any, ...], error: Exception
 ) -> None:

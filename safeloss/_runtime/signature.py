@@ -142,6 +142,11 @@ class Signature(NamedTuple):
         strategy = self.mean_strategy(reading, call)
         return strategy if isinstance(strategy, Refusal) else Decision(reading, strategy)
 
+    def has_one_label(self, call: Call) -> bool:
+        """Whether the batch has one sample, and its target is an index."""
+        shape, dtype = call.shapes[self.reader.inputs[0].name], call.dtypes[self.reader.target]
+        return len(shape) > 1 and shape[0] == 1 and not dtype.is_floating_point
+
     def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
         """The sizes of the axes that the mean is taken over."""
         for pattern in self.unreduced:

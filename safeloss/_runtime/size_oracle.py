@@ -140,11 +140,9 @@ def _outcome(
             return Outcome(signature, error=ArgumentTypeError, text=text)
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
-    if isinstance(decision, Refusal) and decision.weak:
-        # The labels cannot be read; in a batch of one they are no evidence anyway.
-        batch, *_ = (*call.shapes[inputs[0].name], 1)
-        if batch == 1:
-            decision = signature.decide(call._replace(evidence=ONE_CLASS))
+    weak = isinstance(decision, Refusal) and decision.weak
+    if weak and signature.has_one_label(call):  # which cannot be read, and would be weak evidence
+        decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
         words = _terms(brief(inputs, call, decision))
         return Outcome(signature, error=decision.error, text=words)
