@@ -57,13 +57,15 @@ def users_frame() -> FrameType | None:
         filename = frame.f_code.co_filename
         if filename not in _NOT_USERS:
             if not is_users(filename):
-                _NOT_USERS.add(filename)
+                if len(_NOT_USERS) < _MOST_FILES:  # torch.fx writes new ones for ever
+                    _NOT_USERS.add(filename)
             elif not str(frame.f_globals.get("__name__")).startswith(_COMPILED):
                 return frame
         frame = frame.f_back
     return None
 
 
+_MOST_FILES = 4096
 _NOT_USERS: set[str] = set()  # files that were found so, since the question is asked often
 
 
