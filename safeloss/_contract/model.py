@@ -18,9 +18,11 @@ class Evidence(Protocol):
     @property
     def one_class(self) -> bool:
         """Whether one class is no mistake: several were seen before."""
+        ...
 
     def knows_class_axis(self, rank: int, classes: int) -> bool:
         """Whether it is known which axis holds so many classes, among so many axes."""
+        ...
 
 
 class Input(NamedTuple):
