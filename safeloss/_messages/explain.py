@@ -19,6 +19,7 @@ from safeloss._contract.options import OURS
 from safeloss._contract.patterns import Pattern
 from safeloss._contract.values import Broken
 from safeloss._messages.fixes import (
+    REFUSALS,
     Face,
     as_tensor,
     crossed,
@@ -120,7 +121,7 @@ def explain_value(
     for text, meant_for in broken.rule.fixes:
         if meant_for is None or set(_distinct(values)) <= meant_for:
             fix = text.format(name, axis=axis)
-            with contextlib.suppress(Exception):  # whatever it raises, it is no fix
+            with contextlib.suppress(*REFUSALS):  # it is no fix
                 result = evaluate(fix, tensors)
                 if edited_name(fix, tensors) is None or mends({name: result}):
                     fixes.append(fix)
@@ -254,7 +255,7 @@ def _native(face: Face, call: Call) -> str:
             result = face.kernel(**stand_ins(call, "cpu" if small else "meta"), **options)
         except NotImplementedError:  # not by native, but on the stand-ins' device
             return ""
-        except Exception as error:  # PyTorch raises whatever it likes; the name is all we say
+        except REFUSALS as error:  # the name is all we say
             return f"{name} raises {type(error).__name__}."
     if result.numel() > largest:
         manner = "warns and broadcasts" if said else "says nothing and broadcasts"

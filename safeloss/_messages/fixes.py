@@ -15,6 +15,10 @@ from torch import Tensor
 
 from safeloss._contract.model import Call, Input, Refusal
 
+# What PyTorch raises of arguments that it does not take. Anything else is about something else: a
+# signal handler may raise at any line, also while a fix is tried.
+REFUSALS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 # One step each; `{0}` is the argument and `{1}` the one that it shall fit.
 _STEPS = (
     "{0}.long()",
@@ -80,7 +84,7 @@ def whole_call(face: Face, option: str, inputs: tuple[Input, ...], call: Call) -
 def as_tensor(name: str, value: Any) -> str:
     """The line that makes a tensor of `value`; empty if none does."""
     for fix in ("torch.as_tensor({0})", "torch.stack({0})"):
-        with contextlib.suppress(Exception):  # whatever it raises, it is no fix
+        with contextlib.suppress(*REFUSALS):  # it is no fix
             evaluate(fix.format(name), {name: value})
             return fix.format(name)
     return ""
@@ -156,7 +160,7 @@ def _works(
 ) -> bool:
     try:
         result = evaluate(fix, tensors)
-    except Exception:  # whatever it raises, it is no fix
+    except REFUSALS:  # it is no fix
         return False
     name = edited_name(fix, tensors)
     if name is None:
