@@ -15,9 +15,12 @@ from torch import Tensor
 
 from safeloss._contract.model import Call, Input, Refusal
 
-# What PyTorch raises of arguments that it does not take. Anything else is about something else: a
-# signal handler may raise at any line, also while a fix is tried.
-REFUSALS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# What a fix may raise that is none: PyTorch's refusals, and options whose `repr` is no expression.
+# Anything else is not about the fix: a signal handler may raise at any line, also while one is tried.
+REFUSALS = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    *(NameError, SyntaxError),
+)
 
 # One step each; `{0}` is the argument and `{1}` the one that it shall fit.
 _STEPS = (
