@@ -16,7 +16,7 @@ from torch import Tensor
 from safeloss._contract.model import Call, Input, Refusal
 
 # What a fix may raise that is none: PyTorch's refusals, and options whose `repr` is no expression.
-# Anything else is not about the fix: a signal handler may raise at any line, also while one is tried.
+# Anything else is not about the fix: a signal handler may raise at any line, also here.
 REFUSALS = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(NameError, SyntaxError),
