@@ -326,7 +326,7 @@ def test_what_torch_refuses_is_refused(name: str) -> None:
             error.native()
         if "expected scalar type" in str(native.value):
             with contextlib.suppress(safeloss.SafeLossError):
-                error.safe()  # which casts a weight of another dtype
+                assert error.safe().isnan()  # a weight of another dtype is cast; the batch is empty
             continue
         with pytest.raises(Exception) as refusal:  # noqa: PT011  # its type is what is asserted
             error.safe()

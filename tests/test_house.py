@@ -1,9 +1,12 @@
 """The layout of the library: imports point one way, and one place decides."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import safeloss
 
@@ -55,3 +58,15 @@ def test_options_are_validated_in_one_place() -> None:
     names = {str(file.relative_to(PACKAGE)) for file in uses}
     # The definition, the decision, and the constructor, which is where users look for it.
     assert names == {"_contract/options.py", "_runtime/signature.py", "_runtime/checked.py"}
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) or not torch.__version__.startswith("2.13"),
+    reason="the page says what was counted there",
+)
+def test_the_walk_is_that_of_the_page() -> None:
+    walk = [sys.executable, "-m", "benchmarks.walk"]
+    run = subprocess.run(walk, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    page = (PACKAGE / "_runtime" / "README.md").read_text()
+    for row in run.stdout.splitlines()[2:]:
+        assert row in page

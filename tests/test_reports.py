@@ -286,3 +286,30 @@ def test_a_weight_that_is_no_tensor(loss, name, weight) -> None:
     with pytest.raises(safeloss.ArgumentTypeError, match=f"`{name}` must be a tensor") as refusal:
         loss(**options, **{name: weight})
     assert refusal.value.fixes == (f"torch.as_tensor({name})",)
+
+
+def test_an_option_that_is_right_for_another_loss_is_refused() -> None:
+    safeloss.SafeKLDivLoss(reduction="batchmean")
+    with pytest.raises(safeloss.OptionError, match="reduction must be one of"):
+        safeloss.SafeMSELoss(reduction="batchmean")
+
+
+def test_a_refusal_stays_one_where_warnings_are_errors() -> None:
+    """A fix that is tried may make PyTorch warn."""
+    with pytest.raises(safeloss.LayoutError) as refusal:
+        SF.kl_div(-torch.rand(4, 1), torch.rand(1, 4), reduction="sum")
+    assert refusal.value.fixes
+
+
+def test_what_native_notices_is_explained_without_another_word() -> None:
+    """The scores look like probabilities too: the index past the classes is what was raised of."""
+    loss, x = SafeCrossEntropyLoss(check_values="never"), scores(8, 3).softmax(1)
+    loss(x, long(8))
+    with pytest.raises(safeloss.ValueRangeError, match="class indices"):
+        loss(x, long(8) + 7)
+    gaussian = safeloss.SafeGaussianNLLLoss(check_values="never")
+    nan = torch.tensor([float("nan"), 1.0])
+    with pytest.raises(RuntimeError, match="between 0 and 1") as caught:
+        safeloss.SafeBCELoss(check_values="never")(nan, torch.ones(2))
+    assert not isinstance(caught.value, safeloss.SafeLossError)
+    assert gaussian(nan, nan, torch.ones(2)).isnan()

@@ -1,8 +1,8 @@
 """A signature becomes a check.
 
 `@checked` reads a kernel's signature once, at import. From then on a call takes one of three ways:
-one whose signature was seen before is a look-up (`_faces`), a new one is read, verified by
-beartype and remembered (`_planning`), and inside a compiler (`_symbolic`) the same reading asks how
+one whose signature was seen before is a look-up (`codegen`), a new one is decided, verified by
+beartype and remembered (`eager`), and inside a compiler (`compiled`) the same decision asks how
 sizes compare.
 """
 
@@ -16,7 +16,7 @@ from torch.compiler import is_dynamo_compiling
 from safeloss._contract.model import Mistake
 from safeloss._contract.options import refused_option
 from safeloss._messages.explain import explain_type
-from safeloss._runtime import codegen as _faces
+from safeloss._runtime import codegen
 from safeloss._runtime.eager import Plan, new_call
 from safeloss._runtime.evidence import UNKNOWN, inherited
 from safeloss._runtime.memory import Memory
@@ -27,7 +27,7 @@ from safeloss.errors import OptionError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
-_LONG_WAYS = {
+_SLOW_PATHS = {
     "new_call": new_call,
     "explain_native_error": explain_native_error,
     "inherited": inherited,
@@ -73,7 +73,7 @@ def checked(
             undefined_if_empty=undefined_if_empty,
         )
     signature = signature_of(kernel, native, operator, mistakes, total, undefined_if_empty)
-    function = _faces.function(signature, _LONG_WAYS)
+    function = codegen.function(signature, _SLOW_PATHS)
     function.signature = signature
     return function
 
@@ -92,7 +92,7 @@ def forward_of(function: Any, **renamed: str | None) -> Any:
         for name, attribute in {**names, **renamed}.items()
         if attribute is not None and name not in LEGACY
     }
-    forward = _faces.forward(signature, attributes, _LONG_WAYS)
+    forward = codegen.forward(signature, attributes, _SLOW_PATHS)
     forward.signature = signature
     return forward
 
@@ -118,9 +118,10 @@ def prepare(module: Any, **options: Any) -> None:
         return
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
-    choices = module._ours.forward.signature.choices
+    signature = module._ours.forward.signature
+    choices = signature.choices
     chosen = {name: getattr(module, name) for name, _ in choices}  # a subclass may compute them
-    kinds = tuple([(value, value.__class__) for value in chosen.values()])
+    kinds = (signature.name, *[(value, value.__class__) for value in chosen.values()])
     try:
         if kinds in _VALID:
             return
@@ -132,4 +133,4 @@ def prepare(module: Any, **options: Any) -> None:
     _VALID.add(kinds)
 
 
-_VALID: set[tuple[Any, ...]] = set()  # combinations of options that were found right
+_VALID: set[tuple[Any, ...]] = set()  # combinations of options that were found right, by kernel

@@ -1,7 +1,7 @@
 """A call inside a compiler, which knows sizes only by their symbols.
 
 To trace through the reader would have the compiler guard on all that it touches, at every call. So
-it is the reader that asks (`_consulting`), and what is traced are the answers.
+it is the reader that asks (`size_oracle`), and what is traced are the answers.
 """
 
 from collections.abc import Callable

@@ -56,7 +56,7 @@ def _explained(
     rows = table(signature.reader.inputs, call)
     if is_about_values(error) and isinstance(decision, Decision):
         try:
-            verify_values(signature, owner, decision.reading, named)
+            verify_values(signature, owner, decision.reading, named, doubts=False)
         except SafeLossError as broken:
             return broken
     face = face_of(signature, owner)

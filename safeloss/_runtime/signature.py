@@ -176,7 +176,9 @@ class Signature(NamedTuple):
             if empty == "raise":
                 first = self.reader.inputs[0].name
                 rule = f"`{first}` has no elements, and a mean over nothing is NaN."
-                return Refusal(LayoutError, rule, fixes=('{loss}(empty="zero")',))
+                offers_zero = "zero" in dict(self.choices)["empty"]
+                fixes = ('{loss}(empty="zero")',) if offers_zero else ()
+                return Refusal(LayoutError, rule, fixes=fixes)
             if empty == "zero":
                 return "sum"
             return "mean" if self.undefined_if_empty else ""
@@ -236,7 +238,7 @@ def averaged(loss: Tensor, total: Total | None, strategy: str, named: Named) -> 
     half = loss.dtype in (torch.float16, torch.bfloat16)
     divisor: Any = None
     if total is not None and strategy == "total":
-        weight = named["weight"]
+        weight = named.get("weight")
         if half and weight is not None:  # whose total may overflow
             named = {**named, "weight": weight.float()}
         divisor = total(named)

@@ -70,9 +70,15 @@ def look_at_values(signature: Signature, owner: Any, reading: Reading, named: Na
 
 
 def verify_values(
-    signature: Signature, owner: Any, reading: Reading, named: Named, rules: bool = True
+    signature: Signature,
+    owner: Any,
+    reading: Reading,
+    named: Named,
+    rules: bool = True,
+    doubts: bool = True,
 ) -> Look:
-    """Look at the numbers: what they break is raised, with `rules`; what is suspicious is said."""
+    """Look at the numbers: with `rules`, what they break is raised; with `doubts`, what is
+    suspicious is said."""
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     if not readable(tensors.values()):
         return Look(read=False, conclusive=True)  # it counts as read
@@ -95,12 +101,12 @@ def verify_values(
             face, inputs = face_of(signature, owner), signature.reader.inputs
             raise explain_value(face, where, broken[name], inputs, call, tensors, mends)
         conclusive = True
-        for name, pattern in patterns.items():
+        for name, pattern in (patterns if doubts else {}).items():
             axis = _where(reading, name, pattern, tensors[name]).axis
             classes = axis if pattern.has("classes") else None
-            doubts = suspicions(tensors[name], pattern.rules, seen._replace(classes=classes))
-            conclusive = conclusive and doubts.conclusive
-            for doubt, text in doubts.texts:
+            told = suspicions(tensors[name], pattern.rules, seen._replace(classes=classes))
+            conclusive = conclusive and told.conclusive
+            for doubt, text in told.texts:
                 loss = name_of(signature, owner)
                 warn_once(f"{loss}: `{name}` {text}.", kind=f"{loss} {name} {doubt}")
     return Look(read=True, conclusive=conclusive)

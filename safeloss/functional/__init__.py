@@ -5,9 +5,10 @@ body is one call. The first argument binds the axes, and every other input must 
 that its layout spells, up to axes of size 1 that are only inserted or only missing.
 
 Besides torch's own parameters: `class_dim` says which axis of inputs of rank 3 and more holds
-the classes (1, torch's convention, or -1); `check_values="always"` reads the numbers too; and
-`empty` is what a mean over nothing is: an error ("raise"), a zero that is connected to the graph
-("zero"), or torch's NaN ("nan").
+the classes (1, torch's convention, or -1); `check_values` says when the numbers are read: at the
+first call of each place in the code ("first"), at every call ("always"), or never; and `empty` is
+the mean over zero elements: torch's NaN with a warning ("warn") or without ("nan"), a zero that is
+connected to the graph ("zero"), or an error ("raise").
 """
 
 import torch.nn.functional as _F

@@ -50,7 +50,7 @@ def binary_cross_entropy(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a probability or a label outside [0, 1].
+        ValueRangeError: a probability or a label outside [0, 1], where values are read.
     """
     return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction)
 
@@ -82,7 +82,7 @@ def binary_cross_entropy_with_logits(
     Raises:
         LayoutError: the shapes do not fit (`AmbiguousLayoutError`: or fit twice).
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a label outside [0, 1].
+        ValueRangeError: a label outside [0, 1], where values are read.
 
     >>> binary_cross_entropy_with_logits(torch.zeros(8, 1), torch.ones(8))
     tensor(0.6931)
@@ -120,7 +120,7 @@ def multilabel_binary_cross_entropy(
     Raises:
         LayoutError: class indices, one class, `[batch]`, or shapes that do not fit.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a label outside [0, 1].
+        ValueRangeError: a label outside [0, 1], where values are read.
 
     >>> multilabel_binary_cross_entropy(torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool))
     tensor(0.6931)
@@ -150,7 +150,7 @@ def multilabel_soft_margin_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a label outside [0, 1].
+        ValueRangeError: a label outside [0, 1], where values are read.
     """
     return F.multilabel_soft_margin_loss(input, target, weight, size_average, reduce, reduction)
 
@@ -171,7 +171,7 @@ def soft_margin_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+        ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.soft_margin_loss(input, target, size_average, reduce, reduction)
 
@@ -193,6 +193,6 @@ def hinge_embedding_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+        ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.hinge_embedding_loss(input, target, margin, size_average, reduce, reduction)

@@ -79,8 +79,8 @@ def cross_entropy(
         LayoutError: the shapes do not fit, or one class, or a softmax over the batch
             (`AmbiguousLayoutError`: the classes may be axis 1 or the last).
         DTypeError: floating class indices, or one-hot integers.
-        ValueRangeError: with `check_values="always"`, an index that is no class, probabilities
-            that do not sum to 1, or a mean of which every target is ignored.
+        ValueRangeError: an index that is no class, probabilities that do not sum to 1, where
+            values are read; with `empty="raise"` also a mean of which every target is ignored.
 
     >>> cross_entropy(torch.zeros(8, 3), torch.zeros(8, dtype=torch.uint8))
     tensor(1.0986)
@@ -113,8 +113,8 @@ def nll_loss(
         LayoutError: the shapes do not fit, or one class (`AmbiguousLayoutError`: the classes may
             be axis 1 or the last).
         DTypeError: floating class indices, or one number per class.
-        ValueRangeError: with `check_values="always"`, positive inputs, an index that is no class,
-            or a mean of which every target is ignored.
+        ValueRangeError: positive inputs, an index that is no class, where values are read; with
+            `empty="raise"` also a mean of which every target is ignored.
     """
     return F.nll_loss(input, target, weight, size_average, ignore_index, reduce, reduction)
 
@@ -145,7 +145,7 @@ def multi_margin_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, an index that is no class.
+        ValueRangeError: an index that is no class, where values are read.
     """
     exponent: Any = p
     return F.multi_margin_loss(
@@ -176,6 +176,6 @@ def multilabel_margin_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, an index that is no class and not -1.
+        ValueRangeError: an index that is no class and not -1, where values are read.
     """
     return F.multilabel_margin_loss(input, target, size_average, reduce, reduction)

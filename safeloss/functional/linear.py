@@ -46,8 +46,8 @@ def linear_cross_entropy(
     Raises:
         LayoutError: the shapes do not fit, or one class.
         DTypeError: floating class indices, or one-hot integers.
-        ValueRangeError: with `check_values="always"`, an index that is no class,
-            probabilities that do not sum to 1, or a mean of which every target is ignored.
+        ValueRangeError: an index that is no class, probabilities that do not sum to 1, where
+            values are read; with `empty="raise"` also a mean of which every target is ignored.
     """
     return F.linear_cross_entropy(
         input,

@@ -51,7 +51,7 @@ def l1_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+        ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
 
@@ -73,7 +73,7 @@ def mse_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+        ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.mse_loss(input, target, size_average, reduce, reduction, weight)
 
@@ -95,7 +95,7 @@ def smooth_l1_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+        ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.smooth_l1_loss(input, target, size_average, reduce, reduction, beta)
 
@@ -116,7 +116,7 @@ def huber_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a NaN in the targets.
+        ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.huber_loss(input, target, reduction, delta, weight)
 
@@ -140,8 +140,8 @@ def poisson_nll_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a target that is negative or NaN, or a
-            negative rate without `log_input`.
+        ValueRangeError: a target that is negative or NaN, or a
+            negative rate without `log_input`, where values are read.
     """
     return F.poisson_nll_loss(input, target, log_input, full, size_average, eps, reduce, reduction)
 
@@ -165,8 +165,8 @@ def kl_div(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, inputs that are
-            positive, or targets that are negative without `log_target`.
+        ValueRangeError: inputs that are
+            positive, or targets that are negative without `log_target`, where values are read.
     """
     return F.kl_div(input, target, size_average, reduce, reduction, log_target)
 
@@ -192,7 +192,7 @@ def gaussian_nll_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: a negative variance, or, with `check_values="always"`, a NaN target.
+        ValueRangeError: a negative variance (always), or a NaN target, where values are read.
     """
     if unread(input, target, var):
         return _gaussian_nll(input, target, var, full, eps, reduction)

@@ -44,8 +44,8 @@ def ctc_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, positive inputs, lengths that do not fit,
-            or labels that are no class or `blank`.
+        ValueRangeError: positive inputs, lengths that do not fit,
+            or labels that are no class or `blank`, where values are read.
     """
     joined = targets.contiguous()  # itself where it is
     return F.ctc_loss(

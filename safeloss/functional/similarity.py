@@ -37,7 +37,7 @@ def margin_ranking_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+        ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.margin_ranking_loss(input1, input2, target, margin, size_average, reduce, reduction)
 
@@ -60,7 +60,7 @@ def cosine_embedding_loss(
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: with `check_values="always"`, a target that is neither -1 nor 1.
+        ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.cosine_embedding_loss(input1, input2, target, margin, size_average, reduce, reduction)
 

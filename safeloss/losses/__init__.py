@@ -5,8 +5,8 @@ weights have a class axis:
 
     check_values   "first" (default) reads the numbers of the first call, "always" those of every
                    call, "never" none
-    empty          a mean over nothing is an error ("raise", default), a zero connected to the
-                   graph ("zero"), or torch's NaN ("nan")
+    empty          the mean over zero elements is torch's NaN with a warning ("warn", default) or
+                   without ("nan"), a zero connected to the graph ("zero"), or an error ("raise")
     class_dim      the axis of the classes in inputs of rank 3 and more: 1, which is torch's
                    convention, or -1
 """

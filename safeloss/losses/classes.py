@@ -21,8 +21,8 @@ class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
         LayoutError: the shapes do not fit, or one class, or a softmax over the batch
             (`AmbiguousLayoutError`: the classes may be axis 1 or the last).
         DTypeError: floating class indices, or one-hot integers.
-        ValueRangeError: an index that is no class, probabilities that do not sum to 1, or a mean
-            of which every target is ignored, where values are read.
+        ValueRangeError: an index that is no class, probabilities that do not sum to 1, where
+            values are read; with `empty="raise"` also a mean of which every target is ignored.
 
     >>> loss = SafeCrossEntropyLoss(label_smoothing=0.1)
     >>> loss(torch.zeros(8, 3), torch.zeros(8, dtype=torch.uint8))
@@ -63,8 +63,8 @@ class SafeNLLLoss(SafeModule, nn.NLLLoss):
     Raises:
         LayoutError: the shapes do not fit together.
         DTypeError: an element type that is not declared.
-        ValueRangeError: a positive input, an index that is no class, or a mean of which every
-            target is ignored, where values are read.
+        ValueRangeError: a positive input, an index that is no class, where values are read; with
+            `empty="raise"` also a mean of which every target is ignored.
     """
 
     class_dim = cast(ClassDim, None)

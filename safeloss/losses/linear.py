@@ -23,8 +23,8 @@ class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
     Raises:
         LayoutError: the shapes do not fit, or one class.
         DTypeError: floating class indices, or one-hot integers.
-        ValueRangeError: an index that is no class, probabilities that do not sum to 1, or a
-            mean of which every target is ignored, where values are read.
+        ValueRangeError: an index that is no class, probabilities that do not sum to 1, where
+            values are read; with `empty="raise"` also a mean of which every target is ignored.
 
     >>> loss = SafeLinearCrossEntropyLoss(16, 3)
     >>> loss(torch.zeros(8, 16), torch.zeros(8, 1, dtype=torch.uint8))
