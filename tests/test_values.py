@@ -592,3 +592,62 @@ def test_a_first_call_that_cannot_be_read_counts_as_read(way: str) -> None:
     assert torch.equal(
         loss(x, wrong), torch.nn.functional.binary_cross_entropy_with_logits(x, wrong)
     )
+
+
+def sequence(length: int, label_length: int, label: int = 1):
+    """Arguments of CTC: two sequences of 9 steps over 5 classes, with 3 labels each."""
+    targets = torch.full((2, 3), label)
+    lengths = torch.full((2,), length), torch.full((2,), label_length)
+    return scores(9, 2, 5).log_softmax(2), targets, *lengths
+
+
+NOTICED = [
+    # what PyTorch itself refuses by its numbers, and in which words it does so decides nothing here
+    (
+        SafeCrossEntropyLoss,
+        {},
+        (scores(4, 3), tensor([0, 1, 2, 2])),
+        (scores(4, 3), tensor([7] * 4)),
+    ),
+    (SafeNLLLoss, {}, (-torch.rand(4, 3), tensor([0] * 4)), (-torch.rand(4, 3), tensor([7] * 4))),
+    (
+        safeloss.SafeMultiMarginLoss,
+        {},
+        (scores(4, 3), tensor([0] * 4)),
+        (scores(4, 3), tensor([7] * 4)),
+    ),
+    (
+        SafeMultiLabelMarginLoss,
+        {},
+        (scores(4, 3), tensor([[1, 0, -1]] * 4)),
+        (scores(4, 3), tensor([[1, 7, -1]] * 4)),
+    ),
+    (SafeBCELoss, {}, (torch.rand(4), torch.ones(4)), (torch.rand(4) + 2, torch.ones(4))),
+    (SafeBCELoss, {}, (torch.rand(4), torch.ones(4)), (torch.rand(4), torch.ones(4) + 2)),
+    (
+        safeloss.SafeGaussianNLLLoss,
+        {},
+        (scores(4), scores(4), torch.ones(4)),
+        (scores(4), scores(4), -torch.ones(4)),
+    ),
+    (safeloss.SafeCTCLoss, {}, sequence(9, 3), sequence(12, 3)),
+    (safeloss.SafeCTCLoss, {}, sequence(9, 3), sequence(9, 4)),
+    (
+        safeloss.SafeAdaptiveLogSoftmaxWithLoss,
+        {"in_features": 5, "n_classes": 8, "cutoffs": [2, 4], "div_value": 2.0},
+        (scores(4, 5), tensor([0] * 4)),
+        (scores(4, 5), tensor([9] * 4)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "right", "wrong"), NOTICED)
+@pytest.mark.parametrize("known", [False, True])
+def test_what_native_refuses_by_its_numbers_is_explained(
+    kind, options, right, wrong, known
+) -> None:
+    loss = kind(check_values="never", **options)
+    if known:
+        loss(*right)
+    with pytest.raises(ValueRangeError):
+        loss(*wrong)
