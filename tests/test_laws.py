@@ -234,3 +234,13 @@ def test_no_silent_broadcast(loss: Loss) -> None:
                 continue
             assert value.numel() <= math.prod(shape)
             assert math.prod(other) in (math.prod(shape), value.numel()), (shape, other)
+
+
+@over_losses
+@pytest.mark.parametrize("batch", [4, 2048])
+def test_a_refusal_of_any_size_is_ours(loss: Loss, batch: int) -> None:
+    """What PyTorch would do is asked on stand-ins, which have errors of their own."""
+    inputs = loss.batch(batch)
+    inputs[1] = inputs[1][..., None, None].expand(*inputs[1].shape, 2, 3)
+    with pytest.raises(safeloss.SafeLossError):
+        loss.safe(**loss.options)(*inputs)
