@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "docs" / "suites.json"
 _OUTPUT = "SAFELOSS_SUITE"  # the environment variable that says where the plugin writes
+_SECONDS = "SAFELOSS_SUITE_SECONDS"  # ... and after which time it begins no further test
 
 _places: dict[tuple[str, bool], dict[str, Any]] = {}
 _seen = {"tests": 0, "calls": 0}
+_began = time.perf_counter()
 
 
 def pytest_configure(config: Any) -> None:
@@ -57,6 +60,8 @@ def pytest_configure(config: Any) -> None:
 
 def pytest_runtest_protocol(item: Any) -> None:
     _seen["tests"] += 1
+    if time.perf_counter() - _began > float(os.environ.get(_SECONDS, "inf")):
+        item.session.shouldstop = "the time is over"
 
 
 def _guarded(item: Any) -> Iterator[None]:
@@ -103,11 +108,12 @@ def load() -> dict[str, Any]:
     return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
 
-def measure(python: str, folder: Path, tests: list[str]) -> dict[str, Any]:
+def measure(python: str, folder: Path, tests: list[str], seconds: float) -> dict[str, Any]:
     """What was seen while the tests ran."""
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "suite.json"
         environment = {**os.environ, _OUTPUT: str(output), "PYTHONPATH": str(ROOT)}
+        environment[_SECONDS] = str(seconds)
         run = [python, "-m", "pytest", "-q", "-p", "benchmarks.suites", "-p", "no:cacheprovider"]
         run += ["-p", "no:xdist", "--no-header", "--tb=no", "-W", "ignore"]
         run += ["-o", "addopts=", *tests]
@@ -122,10 +128,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("tests", nargs="+")
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--seconds", type=float, default=600, help="begin no test after them")
     given = parser.parse_args()
     record = load()
     before = {row["place"]: row for row in record.get(given.name, {}).get("places", [])}
-    suite = measure(given.python, given.folder, given.tests)
+    suite = measure(given.python, given.folder, given.tests, given.seconds)
     for row in suite["places"]:
         if row["equal"] and row["accused"]:
             row["right"] = before.get(row["place"], {}).get("right")

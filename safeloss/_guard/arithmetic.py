@@ -159,9 +159,9 @@ def _share_elements(one: Tensor, other: Tensor) -> bool:
 
 def _is_parameter(tensor: Tensor, origin: Origin, frame: FrameType) -> bool:
     """Whether it is learnt or a running module holds it, or it is made of such a one alone."""
-    if isinstance(tensor, nn.Parameter) or _is_learnt(tensor):
-        return True
     source = tensor if origin.root is None else origin.root()
+    if isinstance(source, nn.Parameter) or _is_learnt(tensor):
+        return True
     bases = (source, None if source is None else source._base)
     return any(held is base for held in _held(frame) for base in bases)
 

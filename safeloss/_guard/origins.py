@@ -61,8 +61,9 @@ def _contains(outer: Site, inner: Site) -> bool:
 
 def _span(site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
     code, place = site
-    if hasattr(code, "co_positions"):
-        line, end, column, last = next(itertools.islice(code.co_positions(), place // 2, None))
+    positions: Any = getattr(code, "co_positions", None)
+    if positions is not None:
+        line, end, column, last = next(itertools.islice(positions(), place // 2, None))
         return (line or 0, column or 0), (end or 0, last or 0)
     line = next(line for start, stop, line in code.co_lines() if start <= place < stop)
     return (line or 0, 0), (line or 0, 0)
