@@ -7,11 +7,11 @@ from typing import Any
 RECORD = Path(__file__).with_name("suites.json")
 
 HOW = """\
-The same on the tests of projects that nobody here wrote, `guard(arithmetic=True)`, recorded by
-`python -m benchmarks.suites`. A *place* is an operator on one line whose operands repeat each other. Where
-their sizes differ too much for one to be the target of the other, all meet all on purpose, and the guard
-is asked what it would say if the sizes were equal, since then only what the operands are tells it:
-each "yes" is a false accusation that waits for a coincidence.
+The same on the tests of projects that nobody here wrote, under `guard(arithmetic=True)`, recorded
+by `python -m benchmarks.suites`. A *place* is an operator on one line whose operands repeat each
+other. Where their sizes differ too much for one to be the target of the other, all meet all on
+purpose, and the guard is asked what it would say if the sizes were equal, since then only what the
+operands are tells it: each "yes" is a false accusation that waits for a coincidence.
 """
 
 
@@ -37,4 +37,4 @@ def table() -> str:
             verdict = "would be" if not row["equal"] else "right" if row["right"] else "wrong"
             shapes = " and ".join(f"`{shape}`" for shape in row["shapes"])
             accused.append(f"- {name}, `{row['source']}` ({row['place']}), {shapes}: {verdict}")
-    return "\n".join([*lines, "", "What was found, or would be:", "", *accused or ["- nothing"]])
+    return "\n".join([*lines, "", "What was found, or would be:", "", *(accused or ["- nothing"])])
