@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pages
 import pytest
+import suites
 import torch
 import why
 
@@ -31,6 +32,15 @@ def test_what_is_generated_is_fresh(name: str) -> None:
         pytest.skip("the pages are those of another release")
     _, written, _ = pages.between((DOCS / f"{name}.md").read_text(), name)
     assert written == pages.PAGES[f"{name}.md"][name]()
+
+
+def test_what_was_found_in_the_tests_of_others_is_as_recorded() -> None:
+    _, written, _ = pages.between((DOCS / "diagnose.md").read_text(), "suites")
+    assert written == suites.table()
+    for suite in suites.record().values():
+        for row in suite["places"]:
+            judged = row.get("right") is not None
+            assert judged is bool(row["equal"] and row["accused"]), row["place"]
 
 
 @pytest.mark.slow
