@@ -241,7 +241,7 @@ def launched(device: Device, arm: Loop) -> list[str]:
     """The names of what ran on the device during one call, in order, copies included."""
     arm.timeit(3)
     device.gpu.synchronize()
-    with profile(activities=device.activities) as profiler:
+    with profile(activities=device.activities, acc_events=True) as profiler:
         arm.timeit(1)
         device.gpu.synchronize()
     events = [event for event in profiler.events() or () if event.device_type == device.kind]

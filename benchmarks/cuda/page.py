@@ -14,7 +14,7 @@ WHY = (
     "The argument is that equal operations on equal inputs launch equal kernels: safe losses "
     "dispatch native's operations, on equal shapes, element types and strides, forward and "
     "backward, which `tests/test_laws.py` holds for every loss, and nothing else decides what a "
-    "GPU runs. What is left is the time of the host, which `benchmarks.md` has of a CPU."
+    "GPU runs. What is left is the time of the host, which was measured on a CPU (`benchmarks.md`)."
 )
 TITLES = {
     "eager": "Eager",

@@ -110,7 +110,7 @@ def set_sync_debug_mode(debug_mode: str) -> None:
     A profiler sees the reads of numbers that a dispatch mode would not be shown.
     """
     if debug_mode == "warn":
-        _watching.append(profile(activities=[ProfilerActivity.CPU]))
+        _watching.append(profile(activities=[ProfilerActivity.CPU], acc_events=True))
         _watching[-1].start()
     elif _watching:
         profiler = _watching.pop()
