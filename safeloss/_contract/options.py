@@ -48,6 +48,8 @@ def refused_option(
             continue
         if not _is_integer(value):
             return f"{option} must be an integer; it is {value!r}."
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return f"{option} must fit into 64 bits, as class indices do; it is {value!r}."
         counts = option in dict(SIZED).values()
         if counts and (kind_of(value) == "bool" or value < 1):
             return f"{option} must be 1 or more; it is {value!r}."

@@ -39,13 +39,17 @@ def make({names}):
             plan = {plan}
         except (KeyError, AttributeError, TypeError):
             plan = {first}
-        if plan is not UNKNOWN:
-            try:
-                {native}
-            except Exception as error:
-                explain_native_error(signature, sources, {given}, error)
-                raise
-        return new_call(signature, sources, key_of, {given}, key)
+        try:
+            if plan is not UNKNOWN:
+                try:
+                    {native}
+                except Exception as error:
+                    explain_native_error(signature, sources, {given}, error)
+                    raise
+            return new_call(signature, sources, key_of, {given}, key)
+        except SafeLossError as refusal:
+            end_at_the_call(refusal)
+            raise
     return {name}
 """
 
@@ -152,10 +156,10 @@ def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
     at = {**dict(enumerate(arguments.values())), signature.reduction: "plan", -1: "None"}
     operands = ", ".join(at[place] for place in signature.taken)
     return f"""if plan.__class__ is Plan:
-                    return {planned}
-                if plan is None or has_torch_function({watched}):
-                    return kernel({given})
-                return operator({operands})"""
+                        return {planned}
+                    if plan is None or has_torch_function({watched}):
+                        return kernel({given})
+                    return operator({operands})"""
 
 
 def _write(

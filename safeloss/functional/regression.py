@@ -50,7 +50,7 @@ def l1_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
@@ -72,7 +72,7 @@ def mse_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.mse_loss(input, target, size_average, reduce, reduction, weight)
@@ -94,7 +94,7 @@ def smooth_l1_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.smooth_l1_loss(input, target, size_average, reduce, reduction, beta)
@@ -115,7 +115,7 @@ def huber_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.huber_loss(input, target, reduction, delta, weight)
@@ -139,7 +139,7 @@ def poisson_nll_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is negative or NaN, or a
             negative rate without `log_input`, where values are read.
     """
@@ -164,7 +164,7 @@ def kl_div(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: inputs that are
             positive, or targets that are negative without `log_target`, where values are read.
     """
@@ -191,7 +191,7 @@ def gaussian_nll_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a negative variance (always), or a NaN target, where values are read.
     """
     if unread(input, target, var):
