@@ -66,9 +66,8 @@ def _section(safe: Any) -> str:
         for entry in signature.reader.inputs
         if entry in taken(signature) or entry.name in parameters
     )
-    known = dict(signature.choices)
     options = [
-        f"`{name}={parameter.default!r}`{_others(parameter.default, known.get(name, ()))}"
+        f"`{name}={parameter.default!r}`{_others(parameter.default, signature.choices(name))}"
         for name, parameter in parameters.items()
         if name in OURS and parameter.default is not parameter.empty
     ]

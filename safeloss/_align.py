@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
+from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime.checked import checked
+from safeloss.errors import SafeLossError
 from safeloss.layouts import Anything
 
 
@@ -20,7 +22,11 @@ def align(target: Tensor, like: Tensor) -> Tensor:
     >>> (scores - align(labels, like=scores)).shape
     torch.Size([8, 1])
     """
-    return _align(like, target)
+    try:
+        return _align(like, target)
+    except SafeLossError as refusal:
+        end_at_the_call(refusal)
+        raise
 
 
 @checked

@@ -3,11 +3,11 @@
 SafeLossError (ValueError)
 ├── LayoutError              the shapes do not fit together
 │   └── AmbiguousLayoutError ... or fit in two ways that differ
-├── DTypeError               an element type means something else here
+├── DTypeError               a dtype that this loss does not take, or that means something else
 ├── DeviceError              the tensors are on different devices
-├── ValueRangeError          the numbers break the rule of their layout
+├── ValueRangeError          the numbers are not what this loss needs
 ├── ArgumentTypeError        not a tensor at all (also a TypeError)
-└── OptionError              an option outside its choices
+└── OptionError              an option that is not one of its choices
 
 SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
 """
@@ -20,6 +20,7 @@ __all__ = [
     "ArgumentTypeError",
     "DTypeError",
     "DeviceError",
+    "Fix",
     "LayoutError",
     "OptionError",
     "Past",
@@ -37,7 +38,31 @@ class Argument(NamedTuple):
 
     name: str
     came: str  # "float32 [32, 1]", or the type of what is no tensor
-    declared: str  # "Float [*shape]"
+    declared: str  # "floating [*shape]"
+
+
+class Fix(str):
+    """The code that fixes a call, in the names of the parameters, and when it is right.
+
+    `when` is the meaning of the data that it is right for ("labels count from 1"); it is empty
+    where there is no doubt.
+    """
+
+    when: str
+
+    def __new__(cls, code: str, when: str = "") -> "Fix":
+        """The fix `code`, which is right if `when`."""
+        fix = super().__new__(cls, code)
+        fix.when = when
+        return fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fix, (str(self), self.when)
+
+    @property
+    def line(self) -> str:
+        """The line of a message that offers it."""
+        return f"Fix, if {self.when}: {self}" if self.when else f"Fix: {self}"
 
 
 class Past(NamedTuple):
@@ -53,9 +78,10 @@ class SafeLossError(ValueError):
     `str(error)` is the lesson; the same is there as data: the `loss` that refused, the `rule`
     that was broken, the `arguments` as they came, what PyTorch itself does with them
     (`native`), `advice` in words, and `fixes`: Python expressions over the names of the
-    arguments. A fix either edits one argument (`target.float()`), and then begins with its
-    name, or is the whole call (`SafeCrossEntropyLoss()(input, target)`). Inside
-    `safeloss.trace`, `history` says which operations made the arguments what they are.
+    arguments, each with the meaning of the data that it is right for (`fix.when`). A fix either
+    edits the argument that it names first (`target.float()`), or is the whole call
+    (`SafeCrossEntropyLoss()(input, target)`). Inside `safeloss.trace`, `history` says which
+    operations made the arguments what they are.
     """
 
     # Attributes rather than an `__init__`: under `torch.compile` an exception is made from one
@@ -65,14 +91,15 @@ class SafeLossError(ValueError):
     arguments: tuple[Argument, ...] = ()
     native: str = ""
     advice: str = ""
-    fixes: tuple[str, ...] = ()
+    fixes: tuple[Fix, ...] = ()
     history: tuple[Past, ...] = ()
 
     @classmethod
     def about(cls: type[_Error], loss: str, rule: str, **data: Any) -> _Error:
         """The error for `loss` having broken `rule`; `data` are the other attributes."""
         error = cls(f"{loss}: {rule}")
-        vars(error).update(data, loss=loss, rule=rule)
+        fixes = tuple(fix if isinstance(fix, Fix) else Fix(fix) for fix in data.pop("fixes", ()))
+        vars(error).update(data, loss=loss, rule=rule, fixes=fixes)
         return error
 
     def __repr__(self) -> str:
@@ -84,12 +111,12 @@ class SafeLossError(ValueError):
         came_width = max((len(argument.came) for argument in self.arguments), default=0)
         for name, came, declared in self.arguments:
             row = f"    {name:<{name_width}}   {came:<{came_width}}"
-            lines.append(f"{row}   declared {declared}" if declared else row.rstrip())
+            lines.append(f"{row}   expected: {declared}" if declared else row.rstrip())
         if self.native:
-            lines.append(f"Native: {self.native}")
+            lines.append(f"PyTorch: {self.native}")
         if self.advice:
             lines.append(self.advice)
-        lines.extend(f"Fix: {fix}" for fix in self.fixes)
+        lines.extend(fix.line for fix in self.fixes)
         if self.history:
             lines.append("History, newest first:")
         for name, steps in self.history:
@@ -101,7 +128,7 @@ class SafeLossError(ValueError):
 
 
 class LayoutError(SafeLossError):
-    """The shapes do not fit together in any way that the signature declares."""
+    """The shapes do not fit together."""
 
 
 class AmbiguousLayoutError(LayoutError):
@@ -109,7 +136,7 @@ class AmbiguousLayoutError(LayoutError):
 
 
 class DTypeError(SafeLossError):
-    """An element type that is not declared, or that means something else here."""
+    """A dtype that this loss does not take, or that means something else here."""
 
 
 class DeviceError(SafeLossError):
@@ -125,7 +152,7 @@ class ArgumentTypeError(SafeLossError, TypeError):
 
 
 class OptionError(SafeLossError):
-    """An option that is none of its choices, such as `reduction="avg"`."""
+    """An option that is not one of its choices, such as `reduction="avg"`."""
 
 
 class SuspiciousInputWarning(UserWarning):
@@ -133,5 +160,5 @@ class SuspiciousInputWarning(UserWarning):
 
 
 for _name in __all__:
-    if _name not in ("Argument", "Past"):
+    if _name not in ("Argument", "Fix", "Past"):
         globals()[_name].__module__ = "safeloss"  # where users import them from

@@ -72,12 +72,7 @@ PerPositiveScore: TypeAlias = Annotated[  # likewise
 Probabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"],
     Finite(),
-    Between(
-        0,
-        1,
-        (("{0}.sigmoid()", None), ("SafeBCEWithLogitsLoss()(input, target)", None)),
-        exact=True,
-    ),
+    Between(0, 1, exact=True, scores=True),
 ]
 ExactLabels: TypeAlias = Annotated[
     Real[Tensor, "*shape"] | Bool[Tensor, "*shape"],

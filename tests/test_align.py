@@ -86,14 +86,18 @@ REFUSED = [
     ((), (B, C), "target.expand_as(like)"),
     ((1,), (B,), "target.expand_as(like)"),
     ((B, C), (B, 1), "like.expand_as(target)"),
-    ((C,), (B, C), "target.expand_as(like)"),
-    ((B,), (B, C), None),
-    ((B,), (B, B), "target.expand_as(like)"),
+    ((C,), (B, C), None),
+    ((B,), (B, C), "target.unsqueeze(-1).expand_as(like)"),
+    ((B,), (B, B), "target.unsqueeze(-1).expand_as(like)"),
+    ((B,), (B, C, T), "target.view(-1, 1, 1).expand_as(like)"),
     ((C, B), (B, C), None),
     ((B, C), (B * C,), "target.flatten()"),
-    ((B, T, C), (B, C, T), "target.movedim(-1, 1)"),
+    ((B * C,), (B, C), "target.reshape(like.shape)"),
+    ((B, C, T), (B, C * T), "target.flatten(1)"),
+    ((B, C * T), (B, C, T), "target.reshape(like.shape)"),
+    ((B, T, C), (B, C, T), None),
     ((1, B), (B, C), None),
-    ((0, 2), (0,), "target.flatten()"),
+    ((0, 2), (0,), None),
 ]
 refused = pytest.mark.parametrize(("shape", "like", "fix"), REFUSED)
 

@@ -42,7 +42,12 @@ MADE = {
     "MARGIN_ONE_CLASS": ("multi_margin_loss", (randn(B, 1), ones(B)), {}),
     "BATCH_OR_CLASS_SET": ("multilabel_margin_loss", (randn(B), long(B, 1)), {}),
     "BATCHMEAN_OF_ONE_SAMPLE": ("kl_div", (-rand(C), rand(C)), {"reduction": "batchmean"}),
-    "CLASS_INDICES": ("binary_cross_entropy_with_logits", (randn(B, C, T), long(B, T)), {}),
+    "CLASS_INDICES": ("binary_cross_entropy_with_logits", (randn(B, C), long(B)), {}),
+    "CLASS_INDICES_IN_SPACE": (
+        "binary_cross_entropy_with_logits",
+        (randn(B, C, T), long(B, T)),
+        {},
+    ),
     "CLASS_INDICES_LAST": ("multilabel_soft_margin_loss", (randn(B, T, C), long(B, T)), {}),
     "ONE_LABEL": ("binary_cross_entropy_with_logits", (randn(B, C), rand(B)), {}),
     "BATCH_OR_LABELS": ("multilabel_binary_cross_entropy", (randn(B), rand(B)), {}),

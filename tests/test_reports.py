@@ -180,7 +180,9 @@ def test_what_is_no_tensor_inside_the_compiler() -> None:
     [
         (SF.nll_loss, scores(4, 3), [long(4)], "input.log_softmax(1)"),
         (SF.nll_loss, scores(3), [long()], "input.log_softmax(0)"),
-        (SF.kl_div, scores(2, 3, 4), [torch.rand(2, 3, 4)], "input.log_softmax(2)"),
+        (SF.kl_div, scores(2, 3), [torch.rand(2, 3).softmax(1)], "input.log_softmax(1)"),
+        (SF.kl_div, scores(2, 3, 4), [torch.rand(2, 3, 4).softmax(1)], "input.log_softmax(1)"),
+        (SF.kl_div, scores(2, 3, 4), [torch.rand(2, 3, 4).softmax(2)], "input.log_softmax(2)"),
         (
             SF.ctc_loss,
             scores(8, 2, 4),
@@ -270,6 +272,7 @@ def test_margins_are_not_averaged_over_weights() -> None:
     assert safeloss.SafeMultiMarginLoss(weight=torch.zeros(3))(scores(6, 3), long(6)) == 0
 
 
+WHOLE = [1, 2, 3]
 WEIGHTED = [
     (loss, name)
     for loss in (*safeloss.SAFE.values(), MultiLabelBCE)
@@ -279,13 +282,20 @@ WEIGHTED = [
 
 
 @pytest.mark.parametrize(("loss", "name"), WEIGHTED)
-@pytest.mark.parametrize("weight", [[1.0, 2.0, 3.0], 1.0, np.ones(3)])
+@pytest.mark.parametrize("weight", [[1.0, 2.0, 3.0], WHOLE, 1.0, np.ones(3)], ids=str)
 def test_a_weight_that_is_no_tensor(loss, name, weight) -> None:
     layer = "in_features" in inspect.signature(loss).parameters
     options = {"in_features": 5, "num_classes": 3} if layer else {}
     with pytest.raises(safeloss.ArgumentTypeError, match=f"`{name}` must be a tensor") as refusal:
         loss(**options, **{name: weight})
-    assert refusal.value.fixes == (f"torch.as_tensor({name})",)
+    (entry,) = [x for x in loss.forward.signature.reader.inputs if x.name == name]
+    per_class = not any(pattern.broadcast for pattern in entry.patterns)
+    fixes = [f"torch.as_tensor({name})"]
+    if per_class and isinstance(weight, float):
+        fixes = []  # how many classes there are is known at the call
+    elif per_class and weight is WHOLE:
+        fixes = [f"torch.as_tensor({name}).float()"]
+    assert list(refusal.value.fixes) == fixes
 
 
 def test_an_option_that_is_right_for_another_loss_is_refused() -> None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from safeloss._contract.model import Call, Edit, Input, Mistake, Reading, Refusal
-from safeloss._contract.patterns import Axes, Pattern, Shape
+from safeloss._contract.model import Call, Edit, Input, Mistake, Offer, Reading, Refusal
+from safeloss._contract.patterns import Axes, Pattern, Shape, dtypes_of
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
 
@@ -62,16 +62,19 @@ class Reader(NamedTuple):
             return Refusal(
                 AmbiguousLayoutError,
                 f"{target} fits {first} with the classes on axis 1 and on the last axis, "
-                "and equal sizes decide nothing.",
-                fixes=("{loss}(class_dim=1)", "{loss}(class_dim=-1)"),
+                "and their equal sizes do not tell which.",
+                fixes=(
+                    Offer("{loss}(class_dim=1)", "axis 1 holds the classes"),
+                    Offer("{loss}(class_dim=-1)", "the last axis holds the classes"),
+                ),
             )
         for mistake in self.mistakes:
             if mistake.always and mistake.made(call, True):
                 return mistake.refusal()._replace(weak=False)
         return Refusal(
             LayoutError,
-            f"{target} fits {first} only with the classes on the last axis, "
-            "and PyTorch reads them on axis 1.",
+            f"{target} fits {first} only if the last axis holds the classes, "
+            "and PyTorch takes axis 1 for them.",
             fixes=("{loss}(class_dim=-1)",),
         )
 
@@ -234,8 +237,7 @@ class Reader(NamedTuple):
         shape, full = call.shapes[name], call.shapes[first]
         typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
         if not typed:
-            rule = f"`{name}` has an element type that is not declared."
-            return Refusal(DTypeError, rule, weight=name)
+            return self._untyped(entry, call, entry.patterns)._replace(weight=name)
         misfit = Refusal(LayoutError, f"`{name}` does not fit `{first}`.", weight=name)
         usable = [pattern for pattern in typed if pattern.spell(reading.axes) is not None]
         if not usable:
@@ -280,12 +282,15 @@ class Reader(NamedTuple):
 
     def _unplaced(self, name: str, rank: int, trailing: bool) -> Refusal:
         rule = (
-            f"`{name}` fits axis 1 and the last axis, and equal sizes decide nothing."
+            f"`{name}` fits axis 1 and the last axis, and their equal sizes do not tell which."
             if trailing
-            else f"`{name}` fits axis 1, and PyTorch reads a 1-D weight on the last axis."
+            else f"`{name}` fits axis 1, and PyTorch takes a 1-D weight for the last axis."
         )
-        view = f"{name}.view(-1{', 1' * (rank - 2)})"
-        fixes = (view, "{loss}(class_dim=1)", "{loss}(class_dim=-1)")
+        per_class = f"`{name}` has one number for each index of axis 1 (channels, classes)"
+        last = f"`{name}` has one number for each index of the last axis"
+        fixes: tuple[Offer, ...] = (Offer(f"{name}.view(-1{', 1' * (rank - 2)})", per_class),)
+        if trailing:
+            fixes = (Offer("{loss}(class_dim=1)", per_class), Offer("{loss}(class_dim=-1)", last))
         error = AmbiguousLayoutError if trailing else LayoutError
         return Refusal(error, rule, fixes=fixes, weight=name)
 
@@ -298,14 +303,16 @@ class Reader(NamedTuple):
         shape, dtype = call.shapes[first.name], call.dtypes[first.name]
         patterns = first.patterns_last if last else first.patterns
         if not any([pattern.takes(dtype) for pattern in patterns]):
-            return Refusal(DTypeError, f"`{first.name}` has an element type that is not declared.")
+            return self._untyped(first, call, patterns)
         matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
         if not matched:
-            return Refusal(LayoutError, f"`{first.name}` has no layout that is declared.")
+            axes = "1 axis" if len(shape) == 1 else f"{len(shape)} axes"
+            texts = " or ".join(dict.fromkeys([pattern.text for pattern in patterns]))
+            return Refusal(LayoutError, f"`{first.name}` has {axes}, and must be {texts}.")
         for axis, option in self.sized:
             if call.options.get(option) is not None:
-                axes: Axes = {axis: call.options[option]}
-                if all([pattern.match(shape, axes) is None for pattern in matched]):
+                sized: Axes = {axis: call.options[option]}
+                if all([pattern.match(shape, sized) is None for pattern in matched]):
                     rule = f"`{first.name}` does not have as many {axis} as `{option}` says."
                     return Refusal(LayoutError, rule)
         refusal = self._ill_typed(call, last)
@@ -325,10 +332,12 @@ class Reader(NamedTuple):
             return None
         for entry in self.inputs[1:]:
             shape = call.shapes.get(entry.name, ())
-            batched = any([p.has("batch") and not p.unaligned for p in entry.patterns])
+            rows = [p for p in entry.patterns if p.has("batch") and not p.has("classes")]
+            batched = any([not p.unaligned for p in rows])
             if batched and not entry.weight and len(shape) > 0 and shape[0] == 1:
                 rule = f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis."
-                return Refusal(LayoutError, rule, fixes=(f"{first}.unsqueeze(0)",))
+                when = f"`{first}` is one sample, without its batch axis"
+                return Refusal(LayoutError, rule, fixes=(Offer(f"{first}.unsqueeze(0)", when),))
         return None
 
     def _ill_typed(self, call: Call, last: bool) -> Refusal | None:
@@ -341,9 +350,20 @@ class Reader(NamedTuple):
                 pattern = readings[0].patterns[entry.name]
                 same = [p for p in entry.patterns if p.text == pattern.text]
                 if not any([p.takes(call.dtypes[entry.name]) for p in same]):
-                    rule = f"`{entry.name}` has the axes {pattern.text} and another element type."
-                    return Refusal(DTypeError, rule)
+                    return self._untyped(entry, call, tuple(same))
         return None
+
+    def _untyped(self, entry: Input, call: Call, patterns: tuple[Pattern, ...]) -> Refusal:
+        """The refusal of a dtype."""
+        dtype = str(call.dtypes[entry.name]).replace("torch.", "")
+        kinds = dtypes_of(patterns)
+        vectors = any([pattern.has("features") for pattern in patterns])
+        scores = entry is self.inputs[0] and kinds == "floating" and not vectors
+        meant = " (scores, not class numbers or labels)" if scores else ""
+        rule = f"`{entry.name}` is {dtype}; it must be {kinds}{meant}."
+        classes = scores and any([pattern.has("classes") for pattern in patterns])
+        advice = "If it comes out of `argmax`, pass the scores from before it." if classes else ""
+        return Refusal(DTypeError, rule, advice)
 
     def _aligned(self, call: Call) -> list[str]:
         given = [entry for entry in self.inputs if entry.name in call.shapes]

@@ -1,17 +1,20 @@
 """The mistakes that have a name: typed signatures that are refused with advice.
 
 A new kind of bug is one more of them, which its kernels name. Those that are `always` mistakes are
-refused although their shapes fit; the others name what fits nothing. `{loss}` is the loss that was
-called and `{axis}` its class axis.
+refused although their shapes fit; the others name what fits nothing. In the code of a fix `{loss}`
+is the loss that was called and `{axis}` its class axis. A fix that is another loss gets the options
+of the call.
 """
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
-from safeloss._contract.model import Mistake
+from safeloss._contract.labels import are_one_hot, are_whole
+from safeloss._contract.model import Mistake, Offer
 from safeloss._contract.patterns import parse
 from safeloss.errors import DTypeError
 
@@ -22,51 +25,95 @@ def _mistake(rule: str, *, on: dict[str, Any], **said: Any) -> Mistake:
     return Mistake(layouts, last, rule, **said)
 
 
+def _is_one_hot(tensors: Mapping[str, Tensor], axis: int) -> bool:
+    return are_one_hot(tensors["target"], axis)
+
+
+def _is_whole(tensors: Mapping[str, Tensor], axis: int) -> bool:
+    return are_whole(tensors["target"])
+
+
+def _exceeds_one(tensors: Mapping[str, Tensor], axis: int) -> bool:
+    """Whether a label is 2 or more, so that it is no answer to a yes/no question."""
+    return bool((tensors["target"] > 1).any())
+
+
+def _input_is_scores(tensors: Mapping[str, Tensor], axis: int) -> bool:
+    """Whether the scores are no class numbers, which `argmax` would give."""
+    scores = tensors["input"]
+    return scores.requires_grad or not are_whole(scores) or not bool(scores.any())
+
+
+def _readable(tensors: Mapping[str, Tensor], axis: int) -> bool:
+    """Whether there are numbers, which the other loss has then accepted."""
+    return True
+
+
+_SIGMOID = (
+    "One score per sample answers a yes/no question, and that needs a sigmoid, not a softmax."
+)
+_QUESTION = Offer(
+    "SafeBCEWithLogitsLoss()(input, target)",
+    "each score answers a yes/no question",
+    needs=_input_is_scores,
+    sure=_readable,
+)
+_ONE_HOT_INDEX = "one class is right for each sample (one-hot)"
+_INDICES = Offer("target.long()", "the numbers are class indices", needs=_is_whole, sure=_is_whole)
+_BOOL_INDICES = Offer("target.long()", "False is class 0 and True is class 1")
+_LOOK_LIKE_INDICES = (
+    "`target` looks like class indices, and class indices need a softmax loss, or to be one-hot."
+)
+_EACH_CLASS = "each class is a yes/no question of its own"
+
+
 # Softmax losses.
 ONE_CLASS = _mistake(
-    "`input` has one class, and the softmax of one class is 1 whatever its score.",
+    "`input` has one class, and the softmax of one class is always 1.",
     on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
     classes=(0, 1),
     always=True,
     weak=True,
-    advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
-    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    advice=_SIGMOID,
+    fixes=(_QUESTION,),
 )
 SOFTMAX_OVER_THE_BATCH = _mistake(
-    "a softmax over the only axis would mix the samples of the batch.",
+    "`input` has one axis, and a softmax over it would mix the samples of the batch.",
     on={"input": Float[Tensor, " batch"], "target": Float[Tensor, "..."]},
     batched=True,
     always=True,
-    advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
-    "One sample of class probabilities needs its batch axis.",
-    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    advice=f"{_SIGMOID} One sample of class probabilities needs a batch axis.",
+    fixes=(
+        Offer(_QUESTION.code, _QUESTION.when, needs=_input_is_scores),
+        Offer(
+            "{loss}(input.unsqueeze(0), target.unsqueeze(0))",
+            "the scores are those of one sample, and `target` has its class probabilities",
+        ),
+    ),
 )
 ONE_HOT = _mistake(
-    "`target` has one number per class, as class probabilities, and those are floating.",
+    "`target` has one whole number for each class. Class indices are one number for each sample, "
+    "and class probabilities are floating.",
     on={
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
     always=True,
     error=DTypeError,
-    advice="If one class is right (one-hot), give its index, or the same as floats. "
-    "If several may be right at once (multi-hot), they are yes/no questions.",
     fixes=(
-        "target.int().argmax({axis})",
-        "target.float()",
-        "MultiLabelBCE()(input, target)",
+        Offer("target.int().argmax({axis})", _ONE_HOT_INDEX, needs=_is_one_hot),
+        Offer("MultiLabelBCE()(input, target)", "several classes may be right at once (multi-hot)"),
     ),
 )
 LINEAR_ONE_CLASS = _mistake(
-    "`linear_weight` has one class, and the softmax of one class is 1 whatever its score.",
+    "`linear_weight` has one class, and the softmax of one class is always 1.",
     on={"linear_weight": Float[Tensor, "classes *space features"]},
     classes=(0, 1),
     always=True,
-    advice="One score per sample answers a yes/no question, and that takes a sigmoid: "
-    "a layer of its own, and SafeBCEWithLogitsLoss.",
+    advice=f"{_SIGMOID} Use a linear layer and SafeBCEWithLogitsLoss.",
 )
 LINEAR_ONE_HOT = _mistake(
-    "`target` has one number per class, as class probabilities, and those are floating.",
+    ONE_HOT.rule,
     on={
         "input": Float[Tensor, "batch features"],
         "linear_weight": Float[Tensor, "classes *space features"],
@@ -74,11 +121,10 @@ LINEAR_ONE_HOT = _mistake(
     },
     always=True,
     error=DTypeError,
-    advice="If one class is right (one-hot), give its index, or the same as floats.",
-    fixes=("target.int().argmax(1)", "target.float()"),
+    fixes=(Offer("target.int().argmax(1)", _ONE_HOT_INDEX, needs=_is_one_hot),),
 )
 LINEAR_BOOL_INDICES = _mistake(
-    "`target` is bool, and can name only two of the classes.",
+    "`target` is bool, which can name only two of the classes.",
     on={
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Bool[Tensor, "..."],
@@ -86,22 +132,21 @@ LINEAR_BOOL_INDICES = _mistake(
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
-    advice="If classes 0 and 1 are meant, say so.",
-    fixes=("target.long()",),
+    fixes=(_BOOL_INDICES,),
 )
 LINEAR_FLOATING_INDICES = _mistake(
-    "`target` has the shape of class indices, and those are integers.",
+    "`target` has the shape of class indices, and class indices are integers.",
     on={
         "input": Float[Tensor, "batch features"],
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Float[Tensor, "batch *space"],
     },
     error=DTypeError,
-    advice="If these are class indices, say so. A share or a score is no class.",
-    fixes=("target.long()",),
+    advice="Class probabilities would need one number for each class.",
+    fixes=(_INDICES,),
 )
 BOOL_INDICES = _mistake(
-    "`target` is bool, and can name only two of the classes.",
+    "`target` is bool, which can name only two of the classes.",
     on={
         "input": Float[Tensor, "batch classes *space"],
         "target": Bool[Tensor, "..."],
@@ -109,11 +154,10 @@ BOOL_INDICES = _mistake(
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
-    advice="If classes 0 and 1 are meant, say so.",
-    fixes=("target.long()",),
+    fixes=(_BOOL_INDICES,),
 )
 BOOL_INDEX = _mistake(
-    "`target` is bool, and can name only two of the classes.",
+    "`target` is bool, which can name only two of the classes.",
     on={
         "input": Float[Tensor, " classes"],
         "target": Bool[Tensor, ""] | Bool[Tensor, "1"],
@@ -121,27 +165,26 @@ BOOL_INDEX = _mistake(
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
-    advice="If classes 0 and 1 are meant, say so.",
-    fixes=("target.long()",),
+    fixes=(_BOOL_INDICES,),
 )
 ONE_SCORE = _mistake(
-    "`input` has one score per sample, and a softmax needs one per class.",
+    "`input` has one score for each sample, and a softmax needs one for each class.",
     on={
         "input": Float[Tensor, " batch"],
         "target": Integer[Tensor, "_ ..."] | Bool[Tensor, "_ ..."],
     },
-    advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
-    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    advice=f"{_SIGMOID} If `input` comes out of `argmax`, pass the scores from before it.",
+    fixes=(_QUESTION,),
 )
 FLOATING_INDICES = _mistake(
-    "`target` has the shape of class indices, and those are integers.",
+    "`target` has the shape of class indices, and class indices are integers.",
     on={
         "input": Float[Tensor, "batch classes *space"],
         "target": Float[Tensor, "batch *space"],
     },
     error=DTypeError,
-    advice="If these are class indices, say so. A share or a score is no class.",
-    fixes=("target.long()",),
+    advice="Class probabilities would need one number for each class.",
+    fixes=(_INDICES,),
 )
 IGNORED_PROBABILITIES = _mistake(
     "`ignore_index` has no effect on class probabilities: every target counts.",
@@ -153,46 +196,45 @@ IGNORED_PROBABILITIES = _mistake(
     warns=True,
 )
 LOG_ONE_CLASS = _mistake(
-    "`input` has one class, and the log-probability of one class is 0.",
+    "`input` has one class, and the log-probability of one class is always 0.",
     on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
     classes=(0, 1),
     always=True,
     weak=True,
-    advice="One score per sample answers a yes/no question: SafeBCEWithLogitsLoss, "
-    "on scores without an activation.",
+    advice="One score per sample answers a yes/no question. Use SafeBCEWithLogitsLoss, "
+    "and no log-softmax before it.",
 )
 LOG_ONE_HOT = _mistake(
-    "`target` has one number per class, and one class index per sample is declared.",
+    "`target` has one whole number for each class, and this loss takes one class index for each "
+    "sample.",
     on={
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
     always=True,
     error=DTypeError,
-    advice="One-hot rows: take the index. Probabilities: SafeKLDivLoss, "
-    "or SafeCrossEntropyLoss on scores without an activation.",
-    fixes=("target.int().argmax({axis})",),
+    fixes=(Offer("target.int().argmax({axis})", _ONE_HOT_INDEX, needs=_is_one_hot),),
 )
 # Margins.
 MARGIN_ONE_CLASS = _mistake(
-    "`input` has one class, and there is no other that it could win against.",
+    "`input` has one class, and this loss compares the right class with others.",
     on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
     classes=(0, 1),
     always=True,
     weak=True,
-    advice="One score per sample answers a yes/no question: SafeHingeEmbeddingLoss, "
+    advice="One score per sample answers a yes/no question. Use SafeHingeEmbeddingLoss, "
     "SafeSoftMarginLoss or SafeBCEWithLogitsLoss.",
 )
 BATCH_OR_CLASS_SET = _mistake(
-    "`input` has one axis, and that may be the batch or the classes.",
+    "`input` has one axis, which may be the batch or the classes.",
     on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
     batched=True,
     always=True,
-    advice="One score per sample is one yes/no question: SafeBCEWithLogitsLoss.",
+    advice="One score per sample answers a yes/no question. Use SafeBCEWithLogitsLoss.",
 )
 # Divergences.
 BATCHMEAN_OF_ONE_SAMPLE = _mistake(
-    '"batchmean" divides by the first axis, and the only one holds the classes.',
+    '`reduction="batchmean"` divides by the first axis, and here that holds the classes.',
     on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, " classes"]},
     option=("reduction", "batchmean"),
     batched=True,
@@ -202,37 +244,69 @@ BATCHMEAN_OF_ONE_SAMPLE = _mistake(
 CLASS_INDICES = _mistake(
     "`input` and `target` do not fit together.",
     on={
-        "input": Float[Tensor, "batch classes *space"],
-        "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1"],
+        "input": Float[Tensor, "batch classes"],
+        "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
     },
-    advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+    advice=_LOOK_LIKE_INDICES,
     fixes=(
-        "SafeCrossEntropyLoss()(input, target)",
-        "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+        Offer(
+            "SafeCrossEntropyLoss()(input, target)",
+            "one class is right for each sample",
+            sure=_exceeds_one,
+        ),
+        Offer(
+            "{loss}(input, torch.nn.functional.one_hot(target.flatten().long(), input.shape[1]))",
+            _EACH_CLASS,
+        ),
+    ),
+)
+CLASS_INDICES_IN_SPACE = _mistake(
+    "`input` and `target` do not fit together.",
+    on={
+        "input": Float[Tensor, "batch classes *space"],
+        "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1 *space"],
+    },
+    advice=_LOOK_LIKE_INDICES,
+    fixes=(
+        Offer(
+            "SafeCrossEntropyLoss()(input, target)",
+            "one class is right for each place",
+            sure=_exceeds_one,
+        ),
     ),
 )
 CLASS_INDICES_LAST = _mistake(
     "`input` and `target` do not fit together.",
     on={"input": Float[Tensor, "*batch classes"], "target": Integer[Tensor, "*batch"]},
-    advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
+    advice=_LOOK_LIKE_INDICES,
     fixes=(
-        "SafeCrossEntropyLoss(class_dim=-1)(input, target)",
-        "SafeBCEWithLogitsLoss()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
+        Offer(
+            "SafeCrossEntropyLoss(class_dim=-1)(input, target)",
+            "the last axis of `input` holds the classes, of which one is right",
+        ),
+        Offer(
+            "{loss}(input, torch.nn.functional.one_hot(target.long(), input.shape[-1]))",
+            "the last axis of `input` holds the classes, each a yes/no question of its own",
+        ),
     ),
 )
 ONE_LABEL = _mistake(
-    "`input` has several scores per sample, and `target` one label.",
+    "`input` has several scores for each sample, and `target` has one label.",
     on={
-        "input": Float[Tensor, "*batch classes"],
-        "target": Float[Tensor, "*batch"] | Bool[Tensor, "*batch"],
+        "input": Float[Tensor, "batch classes"],
+        "target": Float[Tensor, " batch"] | Bool[Tensor, " batch"],
     },
-    advice="A head for one yes/no question ends in one output. "
-    "If the label is meant for every score of its sample, say so.",
-    fixes=("target.unsqueeze(-1).expand_as(input)",),
+    advice="A model for one yes/no question ends in one output.",
+    fixes=(
+        Offer(
+            "target.unsqueeze(-1).expand_as(input)",
+            "the label of a sample is meant for each of its scores",
+        ),
+    ),
 )
 # Several yes/no questions per sample.
 BATCH_OR_LABELS = _mistake(
-    "`input` has one axis, and that may be the batch or the classes.",
+    "`input` has one axis, which may be the batch or the classes.",
     on={
         "input": Float[Tensor, " classes"],
         "target": Shaped[Tensor, "classes *rest"] | Shaped[Tensor, "_ _ _ ..."],
@@ -240,31 +314,29 @@ BATCH_OR_LABELS = _mistake(
     option=("num_classes", None),
     batched=True,
     always=True,
-    advice="One score per sample is one yes/no question; "
-    "for one sample with several, say how many.",
     fixes=(
-        "SafeBCEWithLogitsLoss()(input, target)",
-        "MultiLabelBCE(num_classes=input.shape[0])(input, target)",
+        Offer("SafeBCEWithLogitsLoss()(input, target)", "each sample has one score"),
+        Offer(
+            "{loss}(num_classes=input.shape[0])",
+            "the scores are those of one sample, one for each class",
+        ),
     ),
 )
 ONE_QUESTION = _mistake(
-    "`input` has one class, and that is one yes/no question, not several.",
+    "`input` has one class, and this loss is for several yes/no questions about each sample.",
     on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
     classes=(0, 1),
     always=True,
-    fixes=("SafeBCEWithLogitsLoss()(input, target)",),
+    fixes=(Offer("SafeBCEWithLogitsLoss()(input, target)"),),
 )
 CLASS_INDICES_FOR_LABELS = _mistake(
-    "`target` has one integer per sample, and multi-hot labels have one per class.",
+    "`target` has one integer for each sample, and this loss takes one label for each class.",
     on={
         "input": Float[Tensor, "batch classes"],
         "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
     },
-    advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
-    fixes=(
-        "SafeCrossEntropyLoss()(input, target)",
-        "MultiLabelBCE()(input, torch.nn.functional.one_hot(target, input.shape[-1]))",
-    ),
+    advice=_LOOK_LIKE_INDICES,
+    fixes=CLASS_INDICES.fixes,
 )
 
 
@@ -289,5 +361,5 @@ NLL = (BOOL_INDICES, BOOL_INDEX, FLOATING_INDICES, LOG_ONE_CLASS, LOG_ONE_HOT)
 MULTI_MARGIN = (MARGIN_ONE_CLASS,)
 MULTILABEL_MARGIN = (BATCH_OR_CLASS_SET,)
 KL_DIV = (BATCHMEAN_OF_ONE_SAMPLE,)
-LOGITS = (CLASS_INDICES, CLASS_INDICES_LAST, ONE_LABEL)
+LOGITS = (CLASS_INDICES, CLASS_INDICES_IN_SPACE, CLASS_INDICES_LAST, ONE_LABEL)
 MULTI_LABEL = (BATCH_OR_LABELS, ONE_QUESTION, CLASS_INDICES_FOR_LABELS)

@@ -3,7 +3,7 @@
 import enum
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -149,13 +149,26 @@ class Reading(NamedTuple):
         return self._replace(axes=axes)
 
 
+# What the numbers of a call must tell: its tensors, and the axis of the classes.
+Check: TypeAlias = Callable[[Mapping[str, Tensor], int], bool]
+
+
+class Offer(NamedTuple):
+    """A fix that may be offered, if the loss accepts what it gives."""
+
+    code: str
+    when: str = ""  # the meaning of the data that it is right for
+    needs: Check | None = None  # of the numbers, where they can be read; else it is not offered
+    sure: Check | None = None  # of the numbers: where it holds, `when` is no question any more
+
+
 class Refusal(NamedTuple):
     """Why a call means nothing, or nothing that anybody wants."""
 
     error: type[SafeLossError]
     rule: str
     advice: str = ""
-    fixes: tuple[str, ...] = ()  # promised only once tried
+    fixes: tuple[Offer | str, ...] = ()  # offered only if the loss accepts what they give
     weight: str = ""  # the one weight that is to blame
     weak: bool = False  # right only if the targets are not all 0
 
@@ -167,7 +180,7 @@ class Mistake(NamedTuple):
     layouts_last: tuple[tuple[str, tuple[Pattern, ...]], ...]  # as `class_dim=-1` spells them
     rule: str
     advice: str = ""
-    fixes: tuple[str, ...] = ()
+    fixes: tuple[Offer, ...] = ()
     error: type[SafeLossError] = LayoutError
     always: bool = False  # refused although its shapes fit; otherwise named when nothing fits
     warns: bool = False  # legal, so only said

@@ -47,6 +47,8 @@ def refused_option(parameters: Iterable[Parameter], values: Mapping[str, Any]) -
                 continue
             if not _is_integer(value):
                 return f"{name} must be an integer; it is {value!r}."
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                return f"{name} must fit into 64 bits, as class indices do; it is {value!r}."
             counts = name in dict(SIZED).values()
             if counts and (kind_of(value) == "bool" or value < 1):
                 return f"{name} must be 1 or more; it is {value!r}."

@@ -173,6 +173,13 @@ class Pattern(NamedTuple):
         return not self.pinned or len(shape) < len(spelled) or shape[0] == spelled[0]
 
 
+def dtypes_of(patterns: Sequence[Pattern]) -> str:
+    """What a dtype must be, in words: `integer, floating or bool`."""
+    words = [word for p in patterns for word in _WORDS.get(p.kind, (p.kind.lower(),))]
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def fits(shape: Shape, spelled: Shape) -> bool:
     """Equal up to axes of size 1 that are only inserted or only missing, never both."""
     if len(shape) == len(spelled):
@@ -197,6 +204,8 @@ def is_bearable(value: object, hint: Any) -> bool:
     return is_bearable(value, hint)
 
 
+# jaxtyping's kinds of dtypes in words.
+_WORDS = {"Real": ("integer", "floating"), "Float": ("floating",), "Shaped": ("any dtype",)}
 _DTYPES = sorted(
     {value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str
 )

@@ -9,13 +9,22 @@ than the one that it comes in, so the tolerance is that of the coarsest, bfloat1
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from safeloss._contract.labels import (
+    are_among,
+    are_pixels,
+    are_probabilities,
+    are_whole,
+    distinct,
+    listed,
+)
+from safeloss._contract.model import Offer
 from safeloss._contract.options import ignored_index
 
 _ROUNDING = 2 * torch.finfo(torch.bfloat16).eps  # how far off an end of an interval may be
@@ -84,11 +93,6 @@ class Note:
 class Rule(Note, abc.ABC):
     """What every number of a tensor must be; one that is not is a `ValueRangeError`."""
 
-    # What may mend it, offered if it does: edits of the argument (`{0}`; `{axis}` is the axis of
-    # the classes) and whole calls, each with the values it is meant for, and options to be added.
-    fixes: tuple[tuple[str, frozenset[float] | None], ...] = ()
-    options: tuple[str, ...] = ()
-
     @abc.abstractmethod
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         """True where the rule is broken, in the shape of `values`, or one verdict for all."""
@@ -96,6 +100,14 @@ class Rule(Note, abc.ABC):
     def found(self, values: Tensor, index: list[int], axis: int) -> str:
         """What stands at `index`, the first place where it is broken; `axis` holds the classes."""
         return f"{values[tuple(index)].item():g}"
+
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+        """What to say of all numbers of the argument `name`, and of those that break the rule."""
+        return ""
+
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        """What may fix it, by the numbers that were found; `{0}` is the argument."""
+        yield from ()
 
 
 class NotNaN(Rule):
@@ -112,7 +124,7 @@ class NotMissing(NotNaN):
     """The same where NaN may stand for a target that is not known."""
 
     def found(self, values: Tensor, index: list[int], axis: int) -> str:
-        where = "leave missing targets out, as in the recipe of docs/limits.md"
+        where = "leave out targets that are missing (docs/limits.md shows how)"
         return f"{super().found(values, index, axis)}; {where}"
 
 
@@ -120,15 +132,11 @@ class NotMissing(NotNaN):
 class Between(Rule):
     low: float
     high: float
-    fixes: tuple[tuple[str, frozenset[float] | None], ...] = (
-        ("({0} + 1) / 2", frozenset({-1.0, 1.0})),
-        ("{0} - 1", frozenset({1.0, 2.0})),
-        ("{0} / 255", frozenset({0.0, 255.0})),
-    )
     exact: bool = False  # where PyTorch itself refuses what rounding left outside
+    scores: bool = False  # whether raw scores may have been given for probabilities
 
     def __str__(self) -> str:
-        return f"must lie in [{self.low:g}, {self.high:g}]"
+        return f"must be between {self.low:g} and {self.high:g}"
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         return self._outside(values, 0.0 if self.exact else _tolerance(values))
@@ -141,28 +149,74 @@ class Between(Rule):
         value = values[tuple(index)]
         if self._outside(value, _tolerance(value)):
             return super().found(values, index, axis)
-        clamp = f"clamp({self.low:g}, {self.high:g})"
-        return f"{value.item():.9g}, which only rounding left outside: `.{clamp}` mends it"
+        return f"{value.item():.9g}, which is outside only by rounding"
+
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+        return f"`{name}` holds {listed(values)}." if values.numel() > 1 else ""
+
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        if not self._outside(values, _tolerance(values)).any():
+            yield Offer(f"{{0}}.clamp({self.low:g}, {self.high:g})")
+        elif are_pixels(values):
+            yield Offer("{0} / 255", "`{0}` is an image with numbers from 0 to 255")
+        elif self.scores:
+            negative = bool((values < 0).any()) and not are_whole(values)
+            when = "" if negative else "`{0}` holds scores, before a sigmoid"
+            yield Offer("{0}.sigmoid()", when)
+            yield Offer("SafeBCEWithLogitsLoss()(input, target)", when)
+        elif are_among(values, 1, -1):
+            both = bool((values == 1).any())
+            yield Offer("({0} + 1) / 2", "" if both else "-1 means no and 1 means yes")
+        elif are_among(values, 1, 2):
+            yield Offer("{0} - 1", "1 means no and 2 means yes")
+        elif are_among(values, 0, 255):
+            yield Offer("{0} / 255", "255 means yes")
 
 
 class Sign(Rule):
-    fixes = (
-        ("{0} * 2 - 1", frozenset({0.0, 1.0})),
-        ("{0} * 2 - 3", frozenset({1.0, 2.0})),
-    )
-
     def __str__(self) -> str:
         return "must be -1 or 1"
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         return (values != 1) & (values != -1)
 
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+        found = listed(values)
+        return f"`{name}` holds {found}." if found else ""
+
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        signed = "{0}.float()" if values.dtype in (torch.bool, torch.uint8) else "{0}"
+        if are_among(values, 1, 0):
+            yield Offer(f"{signed} * 2 - 1")
+        elif are_among(values, 1, 2):
+            yield Offer(f"{signed} * 2 - 3", "1 means no and 2 means yes")
+
 
 class LogProbability(Rule):
-    fixes = (("{0}.log_softmax({axis})", None),)
-
     def __str__(self) -> str:
-        return "must be log-probabilities, which are not positive"
+        return "must be log-probabilities, which are never above 0"
+
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        classes = axis if "classes" in seen.axes else self._normalised(seen)
+        if classes is None:
+            return
+        if are_probabilities(values, classes):
+            yield Offer("{0}.log()")
+        elif (values < 0).any() or (values > 1 + _ROUNDING).any():
+            negative = bool((values < 0).any())
+            when = "" if negative else "`{0}` holds scores, before a softmax"
+            yield Offer(f"{{0}}.log_softmax({classes})", when)
+
+    def _normalised(self, seen: Seen) -> int | None:
+        """The axis along which the target has probabilities, where no layout names one."""
+        target = seen.arguments.get("target")
+        if not isinstance(target, Tensor) or not target.is_floating_point():
+            return None
+        target = target.exp() if seen.options.get("log_target") else target
+        axes = [axis for axis in range(target.dim()) if are_probabilities(target, axis)]
+        if target.dim() < 3:  # the first axis counts the samples
+            axes = [axis for axis in axes if axis == target.dim() - 1]
+        return axes[0] if len(axes) == 1 else None
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         # Of many classes every probability is as small as an error of rounding: where no number
@@ -186,10 +240,14 @@ class NotNegative(Rule):
             return values.new_zeros((), dtype=torch.bool)
         return values < (0.0 if self.exact else -_tolerance(values))
 
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        if self.unless:
+            yield Offer(f"{{loss}}({self.unless}=True)", "`{0}` holds logarithms")
+
 
 class ClassSet(Rule):
     def __str__(self) -> str:
-        return "must be class indices, and then -1"
+        return "must be class indices from 0 up, and after the last one -1"
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         return (values < -1) | seen.beyond(values, "classes")
@@ -199,7 +257,7 @@ class Labelling(Rule):
     """The labels of `CTCLoss`, of which the padding is never read."""
 
     def __str__(self) -> str:
-        return "must be class indices, and not `blank`"
+        return "must be class indices, none of them `blank`"
 
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         counted = torch.ones_like(values, dtype=torch.bool)
@@ -239,9 +297,6 @@ class WithinTargets(Rule):
 
 
 class ClassIndex(Rule):
-    fixes = (("{0} - 1", None),)
-    options = ("ignore_index={value}",)
-
     def __str__(self) -> str:
         return "must be class indices, from 0 to the number of classes - 1, or `ignore_index`"
 
@@ -249,11 +304,33 @@ class ClassIndex(Rule):
         outside = (values < 0) | seen.beyond(values, "classes")
         return outside if seen.ignored is None else outside & (values != seen.ignored)
 
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+        classes = seen.axes.get("classes")
+        known = "" if classes is None else f"There are {classes} classes (0 to {classes - 1}). "
+        return f"{known}Not allowed: {listed(wrong)}."
+
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        classes, ignored = seen.axes.get("classes"), seen.ignored
+        counted = values if ignored is None else values[values != ignored]
+        if counted.min() == 1 and counted.max() == classes:
+            shifted = "{0} - 1"
+            if counted.numel() < values.numel():
+                shifted = f"{{0}}.where({{0}} == {ignored}, {{0}} - 1)"
+            yield Offer(shifted, "labels count from 1")
+        numbers = distinct(wrong)
+        if classes == 2 and are_among(counted, 0, 255):
+            yield Offer("({0} == 255).long()", "255 is the foreground")
+        if classes == 2 and are_among(counted, 1, -1):
+            yield Offer("({0} == 1).long()", "-1 means class 0 and 1 means class 1")
+        # What data sets write for a label that is not known; some labels must be left.
+        unknown = len(numbers) == 1 and (numbers[0] < 0 or numbers[0] == 255)
+        if unknown and seen.ignored == -100 and wrong.numel() < counted.numel() == values.numel():
+            yield Offer(
+                f"{{loss}}(ignore_index={numbers[0]})", f"{numbers[0]} marks unknown labels"
+            )
+
 
 class SumToOne(Rule):
-    fixes = (("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),)
-    options = ("class_dim=-1",)
-
     def __str__(self) -> str:
         return "must be probabilities: not negative, and summing to 1 over the classes"
 
@@ -266,6 +343,19 @@ class SumToOne(Rule):
         others = tuple(i for d, i in enumerate(index) if d != axis)
         total = values.movedim(axis, -1)[others].sum().item()
         return f"{super().found(values, index, axis)}, where the classes sum to {total:g}"
+
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        if values.dim() > 2:
+            yield Offer("{loss}(class_dim=-1)", "the last axis holds the classes")
+        if are_among(values, 0, 1):
+            if values.dim() == 2 and bool((values.sum(axis) <= 1).all()):
+                rows = f"{{0}}.any({axis})"
+                yield Offer(
+                    f"{{loss}}(input[{rows}], {{0}}[{rows}])", "a row of zeros has no label"
+                )
+            yield Offer(
+                "MultiLabelBCE()(input, target)", "several classes may be right at once (multi-hot)"
+            )
 
 
 class Broken(NamedTuple):

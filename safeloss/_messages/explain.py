@@ -3,8 +3,6 @@
 Runs only when about to raise.
 """
 
-import ast
-import contextlib
 import math
 import re
 import warnings
@@ -14,27 +12,33 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract.labels import listed
 from safeloss._contract.model import Call, Input, Refusal
 from safeloss._contract.options import OURS
-from safeloss._contract.patterns import Pattern
-from safeloss._contract.values import Broken
+from safeloss._contract.patterns import Pattern, dtypes_of
+from safeloss._contract.values import Broken, NotNaN, Seen
 from safeloss._messages.fixes import (
-    REFUSALS,
     Face,
-    as_tensor,
-    crossed,
-    edited_name,
-    evaluate,
+    Trial,
+    by_layout,
+    offered,
+    repaired,
     stand_ins,
+    swap,
+    swapped,
+    tried,
     whole_call,
-    working,
+    works,
 )
+from safeloss._messages.shapes import crossed, facts
 from safeloss._messages.stack import raised_by_torch
 from safeloss._torch import has_nested_size
 from safeloss.errors import (
     Argument,
     ArgumentTypeError,
     DeviceError,
+    DTypeError,
+    Fix,
     OptionError,
     SafeLossError,
     ValueRangeError,
@@ -44,10 +48,12 @@ _MOST_FIXES = 3
 # What torch raises about arguments; any other type is about something else.
 _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
 # How it says that numbers are wrong: an index past the classes, a probability of 2, ...
+_DTYPES = re.compile("quantiz|omplex|not implemented for|Quantized|dtype|output type")
 _VALUES = re.compile(
     "out of (bounds|range)|between 0 and 1|negative entr|values should be|_lengths|at dimension"
 )
-_SMALL = 1024  # elements: up to here native is tried on real zeros, beyond it on meta tensors
+_SMALL = 1024  # elements: up to here PyTorch is asked what it does with these very arguments
+SWAPPED = "the arguments are in the wrong order: PyTorch's is (`{0}`, `{1}`), scores before labels."
 
 
 class Where(NamedTuple):
@@ -64,33 +70,50 @@ def explain(
     call: Call,
     refusal: Refusal,
     accepts: Callable[[Call], bool],
+    trial: Trial | None = None,
+    target: str = "",
 ) -> SafeLossError:
-    """The error for `refusal`, each of its fixes tried."""
+    """The error for `refusal`, each of its fixes tried.
+
+    Without a `trial`, fixes are tried on shapes and dtypes. `target` is the argument that the first
+    one may have changed places with.
+    """
     if refusal.error is OptionError:
         return OptionError.about(face.name, refusal.rule)
     nested = any([has_nested_size(shape) for shape in call.shapes.values()])
-    fixes = [] if nested else working(face, inputs, call, refusal, accepts)
-    advice = refusal.advice
-    if not (advice or nested) and crossed(inputs, call):
-        advice = "Element by element, or every one against every other? Say which."
-    if nested:
+    trial = trial or (None if nested else by_layout(call, accepts))
+    rule, advice, fixes = refusal.rule, refusal.advice, []
+    if nested or trial is None:
         advice = f"{advice} Nested tensors fit where they have the same offsets.".lstrip()
-    elif not fixes:
-        advice = f"{advice} No single step makes these fit.".lstrip()
+    elif target and swapped(inputs, trial, target):
+        rule = SWAPPED.format(inputs[0].name, target)
+        advice, fixes = "", [swap(face, inputs, call, target)]
+    else:
+        fixes = offered(face, inputs, call, refusal, trial)
+        if not advice and crossed(inputs, call):
+            advice = "Their axes of size 1 stand at different places."
+        elif not advice and not refusal.fixes:
+            advice = facts(inputs, call, refusal)
     return refusal.error.about(
         face.name,
-        refusal.rule,
+        rule,
         arguments=table(inputs, call),
-        native="" if nested or refusal.error is ValueRangeError else _native(face, call),
+        native="" if nested else _native(face, call, trial),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
 
 
 def explain_type(
-    loss: str, inputs: tuple[Input, ...], named: Mapping[str, Any], wrong: list[str]
+    loss: str,
+    inputs: tuple[Input, ...],
+    named: Mapping[str, Any],
+    wrong: list[str],
+    face: Face | None = None,
+    call: Call | None = None,
+    trial: Trial | None = None,
 ) -> SafeLossError:
-    """The error for arguments that are no tensors."""
+    """The error for arguments that are no tensors; with a `trial`, of a call, fixes are tried."""
     rows = []
     for entry in inputs:
         value = named[entry.name]
@@ -98,12 +121,79 @@ def explain_type(
             tensor = isinstance(value, Tensor)
             came = describe(value.dtype, value.shape) if tensor else type(value).__name__
             rows.append(Argument(entry.name, came, declared(entry.patterns)))
+    names = " and ".join([f"`{name}`" for name in wrong])
+    tensors = "must be a tensor." if len(wrong) == 1 else "must be tensors."
+    fixes: list[Fix] = []
+    if face is not None and call is not None and trial is not None:
+        fixes = _repairs(inputs, named, wrong, face, call, trial)
+    advice = " ".join(filter(None, [_about_type(entry, named) for entry in inputs]))
     return ArgumentTypeError.about(
         loss,
-        f"{' and '.join([f'`{name}`' for name in wrong])} must be a tensor.",
+        f"{names} {tensors}",
         arguments=tuple(rows),
-        fixes=tuple(filter(None, [as_tensor(name, named[name]) for name in wrong])),
+        advice=advice,
+        fixes=tuple(fixes)[:_MOST_FIXES],
     )
+
+
+def _about_type(entry: Input, named: Mapping[str, Any]) -> str:
+    """What to say of an argument that is no tensor, by what it is."""
+    name, value = entry.name, named[entry.name]
+    if isinstance(value, Mapping):
+        keys = ", ".join([repr(key) for key in value])
+        return f"`{name}` has the keys {keys}: pass the tensor that is meant."
+    if isinstance(value, (tuple, list)) and any(isinstance(each, Tensor) for each in value):
+        kinds = [
+            describe(x.dtype, x.shape) if isinstance(x, Tensor) else "no tensor" for x in value
+        ]
+        return f"`{name}` holds {_listed(kinds)}."
+    if callable(value) and not isinstance(value, Tensor):
+        return f"`{name}` can be called: pass what it returns."
+    if isinstance(value, (int, float)) and not entry.tensor:
+        return f"`{name}` needs one length for each sample."
+    if isinstance(value, (int, float)) and entry.weight:
+        return f"`{name}` needs one number for each class." if _per_class(entry) else ""
+    return ""
+
+
+def _per_class(entry: Input) -> bool:
+    return not any(pattern.broadcast for pattern in entry.patterns)
+
+
+def _listed(kinds: list[str]) -> str:
+    most = 4
+    return ", ".join(kinds[:most]) + (f" and {len(kinds) - most} more" if kinds[most:] else "")
+
+
+def _repairs(
+    inputs: tuple[Input, ...],
+    named: Mapping[str, Any],
+    wrong: list[str],
+    face: Face,
+    call: Call,
+    trial: Trial,
+) -> list[Fix]:
+    """What makes tensors of arguments that are none, each tried."""
+    first = inputs[0]
+    offers = []
+    for entry in inputs:
+        if entry.name in wrong:
+            size = ""
+            if not entry.tensor and isinstance(named[first.name], Tensor):
+                size = f"{first.name}.shape[1]"  # a sequence, of which the time comes first
+            output = entry is first and not entry.weight
+            offers.append(list(repaired(entry.name, named[entry.name], output, size)))
+    if len(wrong) == 1:
+        # An expression that another one makes needless is not offered besides.
+        fixes = tried(offers[0], face, inputs, call, trial, 1)
+        converted = [fix for fix in fixes if fix.startswith("torch.as_tensor")]
+        return [fix for fix in fixes if fix not in converted[1:]]
+    for several in zip(*offers):
+        edits = {name: offer.code for name, offer in zip(wrong, several)}
+        code = whole_call(face, "", inputs, call, edits)
+        if works(code, trial):
+            return [Fix(code, several[0].when)]
+    return []
 
 
 def explain_value(
@@ -112,48 +202,98 @@ def explain_value(
     broken: Broken,
     inputs: tuple[Input, ...],
     call: Call,
-    tensors: Mapping[str, Tensor],
-    mends: Callable[[dict[str, Any]], bool],
+    trial: Trial,
+    seen: Seen,
+    target: str = "",
+    ask: bool = True,
 ) -> SafeLossError:
-    """The error for values that break a rule: the first of them, and what mends all."""
+    """The error for values that break a rule: the first of them, and what fixes all.
+
+    `ask` says whether PyTorch may be asked what it does: it is not where it has run already.
+    """
     name, axis, moved = where
-    values, advice, fixes = tensors[name], "", []
-    for text, meant_for in broken.rule.fixes:
-        if meant_for is None or set(_distinct(values)) <= meant_for:
-            fix = text.format(name, axis=axis)
-            with contextlib.suppress(*REFUSALS):  # it is no fix
-                result = evaluate(fix, tensors)
-                if edited_name(fix, tensors) is None or mends({name: result}):
-                    fixes.append(fix)
-    wrong = values
-    if broken.mask.dim():
-        # A view of size-1 axes keeps the order of the elements: the first one is the first one.
-        mask = (broken.mask.movedim(1, -1) if moved else broken.mask).reshape(values.shape)
-        wrong = values[mask]
-        index = mask.nonzero()[0].tolist()
-        advice = f"First at {index}: {broken.rule.found(values, index, axis)}."
-    for text in broken.rule.options:
-        value = _distinct(wrong)
-        option = text.format(value=value[0] if value else "")
-        key, _, _ = option.partition("=")
-        marker = len(value) == 1 and (value[0] < 0 or value[0] == 255)  # as data sets mark "none"
-        if key not in call.options:
-            continue
-        changed = value[0] if "{value}" in text else ast.literal_eval(option.partition("=")[2])
-        if ("{value}" not in text or marker) and mends({key: changed}):
-            fixes.append(whole_call(face, option, inputs, call))
+    values: Tensor = trial.names[name]
+    advice, fixes = "", []
+    if target and not isinstance(broken.rule, NotNaN) and swapped(inputs, trial, target):
+        rule = SWAPPED.format(inputs[0].name, target)
+        fixes = [swap(face, inputs, call, target)]
+    else:
+        rule = f"`{name}` {broken.rule}."
+        wrong = values
+        if broken.mask.dim():
+            # A view of size-1 axes keeps the order of the elements: the first one is the first one.
+            mask = (broken.mask.movedim(1, -1) if moved else broken.mask).reshape(values.shape)
+            wrong = values[mask]
+            index = mask.nonzero()[0].tolist()
+            advice = f"First at {index}: {broken.rule.found(values, index, axis)}."
+        numbers = broken.rule.numbers(name, values, wrong, seen)
+        advice = " ".join(filter(None, [advice, numbers]))
+        offers = [
+            offer._replace(
+                code=offer.code.replace("{0}", name), when=offer.when.replace("{0}", name)
+            )
+            for offer in broken.rule.offers(values, wrong, seen, axis)
+        ]
+        fixes = tried(offers, face, inputs, call, trial, axis)
     return ValueRangeError.about(
         face.name,
-        f"`{name}` {broken.rule}.",
+        rule,
         arguments=table(inputs, call),
+        native=_native(face, call, trial) if ask else "",
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
 
 
-def _distinct(values: Tensor) -> list[Any]:
-    """The numbers that `values` holds, each once; torch has no `unique` for complex ones."""
-    return list(set(values.flatten().tolist())) if values.is_complex() else values.unique().tolist()
+def explain_construction(
+    name: str, callee: str, signature: Any, data: list[Tensor]
+) -> SafeLossError:
+    """The error for a loss that was given data when it was made; `signature` is its `forward`'s."""
+    inputs = signature.inputs
+    rows = [
+        Argument(each, describe(tensor.dtype, tensor.shape), "")
+        for each, tensor in zip(inputs, data)
+    ]
+    return ArgumentTypeError.about(
+        name,
+        "the data was given to the constructor. Make the loss first, and then call it.",
+        arguments=tuple(rows),
+        fixes=(f"{callee}()({', '.join(inputs)})",),
+    )
+
+
+def explain_order(
+    face: Face, inputs: tuple[Input, ...], call: Call, trial: Trial, target: str
+) -> SafeLossError:
+    """The error for labels and scores that have changed places, though their values are fine."""
+    first = inputs[0].name
+    return ValueRangeError.about(
+        face.name,
+        SWAPPED.format(first, target),
+        arguments=table(inputs, call),
+        native=_native(face, call, trial),
+        advice=f"`{first}` holds {listed(trial.names[first])}, and only `{target}` requires grad.",
+        fixes=(swap(face, inputs, call, target),),
+    )
+
+
+def explain_dtypes(
+    face: Face, arguments: tuple[Argument, ...], tensors: Mapping[str, Tensor], error: Exception
+) -> SafeLossError | None:
+    """Our error for a dtype that PyTorch has refused; None where it complains of something else."""
+    odd = [name for name, tensor in tensors.items() if tensor.is_quantized or tensor.is_complex()]
+    if not odd or not _DTYPES.search(str(error)):
+        return None
+    name = odd[0]
+    dtype = str(tensors[name].dtype).replace("torch.", "")
+    if tensors[name].is_quantized:
+        rule = f"`{name}` is {dtype} (quantized), and PyTorch has no {face.native} for it."
+        fixes: tuple[str, ...] = (f"{name}.dequantize()",) if len(odd) == 1 else ()
+    else:
+        rule = f"`{name}` is {dtype}, and PyTorch has no {face.native} of complex numbers."
+        fixes = ()
+    native = f"{face.native} raises {type(error).__name__}."
+    return DTypeError.about(face.name, rule, arguments=arguments, native=native, fixes=fixes)
 
 
 def is_about_arguments(error: Exception) -> bool:
@@ -179,12 +319,11 @@ def explain_devices(
     rows = tuple(
         row._replace(came=f"{row.came} on {tensors[row.name].device}") for row in arguments
     )
-    first = next(iter(tensors))
-    fixes = tuple(
-        f"{name}.to({first}.device)"
-        for name, tensor in tensors.items()
-        if tensor.device != tensors[first].device
-    )
+    fixes: list[str] = []
+    for name in reversed(list(tensors)):
+        others = [other for other in tensors if other != name]
+        if len({tensors[other].device for other in others}) == 1 and not fixes:
+            fixes.append(f"{name}.to({others[0]}.device)")  # all others are on one device
     rule = "the tensors are on different devices."
     return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
 
@@ -201,7 +340,7 @@ def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
     """The same in one string, for where nothing can be tried: inside a trace."""
     if refusal.error is OptionError:
         return refusal.rule
-    rows = [f"{name} {came}, declared {layout}" for name, came, layout in table(inputs, call)]
+    rows = [f"{name} {came}, expected: {layout}" for name, came, layout in table(inputs, call)]
     return f"{refusal.rule} {refusal.advice} ({'; '.join(rows)})"
 
 
@@ -232,32 +371,48 @@ def describe(dtype: torch.dtype, shape: Iterable[int]) -> str:
 
 
 def declared(patterns: tuple[Pattern, ...]) -> str:
-    """`Integer or Bool [batch, *space] or Float [batch, classes, *space]`."""
-    kinds: dict[str, list[str]] = {}
+    """`integer or bool [batch, *space], or floating [batch, classes, *space]`."""
+    kinds: dict[str, list[Pattern]] = {}
     for pattern in patterns:
-        kinds.setdefault(pattern.text, []).append(pattern.kind)
-    return " or ".join([f"{' or '.join(kinds[text])} {text}" for text in kinds])
+        kinds.setdefault(pattern.text, []).append(pattern)
+    return ", or ".join([f"{dtypes_of(kinds[text])} {text}" for text in kinds])
 
 
-def _native(face: Face, call: Call) -> str:
-    """What PyTorch does with the same arguments, found out by asking it."""
+def _native(face: Face, call: Call, trial: Trial | None) -> str:
+    """What PyTorch does with these arguments, found out by asking it; empty where it is not asked.
+
+    Without their numbers nothing is said but that shapes broadcast.
+    """
     name = face.native
-    if not name:
+    if not name or trial is None or any(callable(value) for value in call.options.values()):
         return ""
     largest = max(math.prod(int(size) for size in shape) for shape in call.shapes.values())
-    small = largest <= _SMALL
     options = {key: value for key, value in call.options.items() if key not in OURS}
     if "reduction" in options:
         options["reduction"] = "none"
-    with warnings.catch_warnings(record=True) as said:
+    arguments: Mapping[str, Any] = stand_ins(call, "meta")
+    if trial.readable:
+        arguments = {
+            key: value.detach().clone() if isinstance(value, Tensor) else value
+            for key, value in trial.names.items()
+            if key in call.shapes or key not in options
+        }
+        tensors = [value for value in arguments.values() if isinstance(value, Tensor)]
+        if largest > _SMALL or not all(tensor.is_cpu for tensor in tensors):
+            return ""
+    with warnings.catch_warnings(record=True) as said, torch.no_grad():
         warnings.simplefilter("always")
         try:
-            result = face.kernel(**stand_ins(call, "cpu" if small else "meta"), **options)
-        except (NotImplementedError, AssertionError):  # only on the stand-ins' device
-            return ""
-        except REFUSALS as error:  # the name is all we say
-            return f"{name} raises {type(error).__name__}."
+            result = face.kernel(**{**options, **arguments})
+        except (*_PLAIN, AssertionError) as error:  # the name is all we say
+            return f"{name} raises {type(error).__name__}." if trial.readable else ""
     if result.numel() > largest:
-        manner = "warns and broadcasts" if said else "says nothing and broadcasts"
-        return f"{name} {manner} to [{', '.join(map(str, result.shape))}]."
-    return f"{name} says nothing and returns a number." if small and not said else ""
+        manner = "and warns" if said else "without a warning"
+        return f"{name} broadcasts to [{', '.join(map(str, result.shape))}], {manner}."
+    if not trial.readable:
+        return ""
+    return (
+        f"{name} computes a loss, and warns."
+        if said
+        else f"{name} computes a loss, without a warning."
+    )

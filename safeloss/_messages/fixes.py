@@ -1,20 +1,26 @@
-"""Fixes: Python source over the names of the arguments, tried before it is promised.
+"""Fixes: Python source over the names of the arguments, tried before it is offered.
 
-Each is evaluated on stand-ins of the arguments, and works only if the loss accepts the result.
+A fix is evaluated on the arguments, and offered only if the loss accepts the result, its numbers
+included. Where the numbers cannot be read, it is tried on shapes and dtypes alone. No loss is run.
 """
 
+import ast
 import contextlib
+import functools
 import inspect
-import re
 import sys
+import types
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from safeloss._contract.model import Call, Input, Refusal
+from safeloss._contract.labels import are_scores, are_whole
+from safeloss._contract.model import Call, Input, Offer, Refusal
+from safeloss._messages.shapes import shape_offers, weight_offers
+from safeloss.errors import Fix
 
 # What a fix may raise that is none: PyTorch's refusals, and options whose `repr` is no expression.
 # Anything else is not about the fix: a signal handler may raise at any line, also here.
@@ -22,20 +28,6 @@ REFUSALS = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(NameError, SyntaxError),
 )
-
-# One step each; `{0}` is the argument and `{1}` the one that it shall fit.
-_STEPS = (
-    "{0}.long()",
-    "{0}.float()",
-    "{0}.squeeze(-1)",
-    "{0}.squeeze(1)",
-    "{0}.squeeze(0)",
-    "{0}.unsqueeze(0)",
-    "{0}.unsqueeze(1)",
-    "{0}.movedim(-1, 1)",
-    "{0}.flatten()",
-)
-_WEIGHT_STEPS = ("{0}.view(-1, 1)", "{0}.flatten()", "{0}.float()")
 
 
 class Face(NamedTuple):
@@ -48,135 +40,290 @@ class Face(NamedTuple):
     native: str  # the function of `torch.nn.functional` that it calls
 
 
-def working(
+class Trial(NamedTuple):
+    """What fixes are tried with."""
+
+    names: Mapping[str, Any]  # the arguments; stand-ins without numbers where those are unknown
+    readable: bool  # whether the numbers are there
+    # Whether the loss accepts the call with some arguments changed.
+    accepts: Callable[[Mapping[str, Any]], bool]
+    # Whether a loss accepts a call: a module or a function, and its arguments.
+    enters: Callable[..., bool] | None = None
+
+
+def by_layout(call: Call, accepts: Callable[[Call], bool]) -> Trial:
+    """A trial by shapes and dtypes alone."""
+
+    def changed(changes: Mapping[str, Any]) -> bool:
+        tensors = {name: value for name, value in changes.items() if isinstance(value, Tensor)}
+        options = {name: value for name, value in changes.items() if name not in tensors}
+        return accepts(
+            call._replace(
+                shapes={**call.shapes, **{name: tuple(x.shape) for name, x in tensors.items()}},
+                dtypes={**call.dtypes, **{name: x.dtype for name, x in tensors.items()}},
+                options={**call.options, **options},
+            )
+        )
+
+    return Trial(stand_ins(call, "meta"), False, changed)
+
+
+def offered(
+    face: Face, inputs: tuple[Input, ...], call: Call, refusal: Refusal, trial: Trial
+) -> list[Fix]:
+    """Those fixes of a refusal, or else those that its shapes suggest, that the loss accepts."""
+    offers: Iterable[Offer | str] = refusal.fixes
+    if not offers:
+        shapes = weight_offers if refusal.weight else shape_offers
+        offers = shapes(inputs, call, refusal)
+    axis = call.options.get("class_dim") or 1
+    return tried(offers, face, inputs, call, trial, axis)
+
+
+def tried(
+    offers: Iterable[Offer | str],
     face: Face,
     inputs: tuple[Input, ...],
     call: Call,
-    refusal: Refusal,
-    accepts: Callable[[Call], bool],
-) -> list[str]:
-    """Those fixes of a refusal, or else those single steps, that the loss accepts."""
-    if refusal.fixes:
-        fixes = [_spelled(fix, face, inputs, call) for fix in refusal.fixes]
-    else:
-        fixes = _candidates(face, inputs, call, refusal)
-    tensors = stand_ins(call, "meta")
-    return [fix for fix in dict.fromkeys(fixes) if _works(fix, tensors, call, accepts)]
+    trial: Trial,
+    axis: int,
+) -> list[Fix]:
+    """The fixes among `offers`, each once: what the loss accepts, spelled with the options of the
+    call."""
+    fixes: dict[str, Fix] = {}
+    for each in offers:
+        offer = each if isinstance(each, Offer) else Offer(each)
+        code = _spelled(offer.code, face, inputs, call, axis)
+        if code is None or code in fixes or not _suits(offer.needs, trial, axis, default=True):
+            continue
+        if works(code, trial):
+            sure = _suits(offer.sure, trial, axis, default=False)
+            fixes[code] = Fix(code, "" if sure else offer.when)
+    return list(fixes.values())
 
 
-def whole_call(face: Face, option: str, inputs: tuple[Input, ...], call: Call) -> str:
-    """The call with `option` added, as a user would write it: its other options are kept."""
-    given = [entry for entry in inputs if entry.name in call.shapes]
-    aligned = ", ".join(entry.name for entry in given if not entry.weight)
+def _suits(check: Any, trial: Trial, axis: int, *, default: bool) -> bool:
+    """Whether the numbers are as `check` asks; `default` where nothing asks, or nothing tells."""
+    if check is None or not trial.readable:
+        return default
+    if any(isinstance(x, Tensor) and not x.numel() for x in trial.names.values()):
+        return default  # no numbers tell nothing
+    try:
+        return bool(check(trial.names, axis))
+    except REFUSALS:  # complex, float8, ...: nothing is known of them
+        return False
+
+
+def swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
+    """Whether a call that is refused certainly has its first argument and its target swapped.
+
+    The loss accepts them in the right order, the input holds labels, and the target scores.
+    """
+    scores, labels = trial.names.get(target), trial.names.get(inputs[0].name)
+    if not (trial.readable and isinstance(scores, Tensor) and isinstance(labels, Tensor)):
+        return False
+    if labels.requires_grad or not scores.is_floating_point():
+        return False
+    try:
+        if not (scores.requires_grad or are_scores(scores, -1)):
+            return False
+        return trial.accepts({inputs[0].name: scores, target: labels})
+    except REFUSALS:
+        return False
+
+
+def swap(face: Face, inputs: tuple[Input, ...], call: Call, target: str) -> Fix:
+    """The call with its first argument and its target in the right order."""
+    first = inputs[0].name
+    return Fix(whole_call(face, "", inputs, call, {first: target, target: first}))
+
+
+def whole_call(
+    face: Face,
+    option: str,
+    inputs: tuple[Input, ...],
+    call: Call,
+    edits: Mapping[str, str] | None = None,
+) -> Fix:
+    """The call with `option` added, as a user would write it: its other options are kept.
+
+    `edits` are the expressions that are given in the place of arguments.
+    """
+    edits = edits or {}
+    given = [entry for entry in inputs if entry.name in call.shapes or entry.name in edits]
+    data = [edits.get(entry.name, entry.name) for entry in given if not entry.weight]
+    aligned = ", ".join(filter(None, data))
     parameters = inspect.signature(face.kernel).parameters
     added = option.partition("=")[0]
+    weights = [
+        f"{entry.name}={edits.get(entry.name, entry.name)}" for entry in given if entry.weight
+    ]
     kept = [
         f"{name}={value!r}"
-        for name, value in call.options.items()
-        if name in parameters
-        and name not in (added, "check_values", "size_average", "reduce")
-        and parameters[name].default is not inspect.Parameter.empty
-        and value != parameters[name].default
+        for name, value in _changed(face, call).items()
+        if name in parameters and name != added
     ]
-    weights = [f"{entry.name}={entry.name}" for entry in given if entry.weight]
     extra = ", ".join([*weights, *kept, *filter(None, [option])])
     if face.module:
-        return f"{face.callee}({extra})({aligned})"
-    return f"{face.callee}({', '.join(filter(None, [aligned, extra]))})"
+        return Fix(f"{face.callee}({extra})({aligned})")
+    return Fix(f"{face.callee}({', '.join(filter(None, [aligned, extra]))})")
 
 
-def as_tensor(name: str, value: Any) -> str:
-    """The line that makes a tensor of `value`; empty if none does."""
-    for fix in ("torch.as_tensor({0})", "torch.stack({0})"):
-        with contextlib.suppress(*REFUSALS):  # it is no fix
-            evaluate(fix.format(name), {name: value})
-            return fix.format(name)
-    return ""
+def _changed(face: Face, call: Call) -> dict[str, Any]:
+    """The options of the call that are not at their default."""
+    parameters = inspect.signature(face.kernel).parameters
+    legacy = ("size_average", "reduce")  # PyTorch's old spelling of `reduction`
+    return {
+        name: value
+        for name, value in call.options.items()
+        if name not in legacy
+        and name in parameters
+        and parameters[name].default is not inspect.Parameter.empty
+        and not _same(value, parameters[name].default)
+    }
 
 
-def evaluate(fix: str, tensors: Mapping[str, Any]) -> Any:
-    """What `fix` gives, read as a user would run it: with `safeloss` and `torch` imported."""
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def works(code: str, trial: Trial) -> bool:
+    """Whether the loss accepts what `code` gives, or the loss that it calls accepts its call."""
+    try:
+        result = evaluate(code, trial.names, trial.enters or _unknown)
+        name = edited_name(code, trial.names)
+        return bool(result) if name is None else trial.accepts({name: result})
+    except REFUSALS:  # it is no fix
+        return False
+
+
+def _unknown(*arguments: Any, **options: Any) -> bool:
+    """A call of another loss, of which nothing is known without the numbers of the arguments."""
+    return True
+
+
+def evaluate(fix: str, names: Mapping[str, Any], enters: Callable[..., Any] | None = None) -> Any:
+    """What `fix` gives, read as a user would run it: with `safeloss` and `torch` imported.
+
+    Where `enters` is given, a loss is not run, but `enters` is called with it and its arguments.
+    """
     safeloss = sys.modules["safeloss"]
     # The text is ours, never the caller's: one of the expressions above or in a table.
     code = compile(fix, "<fix>", "eval")
     public = {name: getattr(safeloss, name) for name in code.co_names if name in safeloss.__all__}
-    with warnings.catch_warnings():
+    package: Any = safeloss
+    if enters is not None:
+        public = {name: _only_tried(loss, enters) for name, loss in public.items()}
+        functions = {
+            name: functools.partial(enters, getattr(safeloss.functional, name))
+            for name in code.co_names
+            if name in safeloss.functional.__all__
+        }
+        package = types.SimpleNamespace(
+            functional=types.SimpleNamespace(**functions), align=safeloss.align
+        )
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # nobody asked for this call; it is not an error either
-        return eval(code, {**public, "safeloss": safeloss, "torch": torch, **tensors})
+        return eval(code, {**public, "safeloss": package, "torch": torch, **names})
+
+
+def _only_tried(loss: Any, enters: Callable[..., Any]) -> Callable[..., Any]:
+    """The constructor of a loss, of which every call is given to `enters`."""
+    return lambda *weights, **options: functools.partial(enters, loss(*weights, **options))
 
 
 def edited_name(fix: str, names: Iterable[str]) -> str | None:
-    """The argument that `fix` edits; None if it is a whole call."""
-    root = re.match(r"\(*(\w+)", fix)
-    return root[1] if root and root[1] in names else None
+    """The argument that `fix` edits, which it names first; None if it is a whole call."""
+    tree = ast.parse(fix, mode="eval").body
+    if isinstance(tree, ast.Call) and _is_loss(tree.func):
+        return None
+    used = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names]
+    used.sort(key=lambda node: (node.lineno, node.col_offset))
+    return used[0].id if used else None
 
 
-def _spelled(fix: str, face: Face, inputs: tuple[Input, ...], call: Call) -> str:
-    if fix.startswith("{loss}"):
-        return whole_call(face, fix[len("{loss}(") : -1], inputs, call)
-    return fix.replace("{axis}", str(call.options.get("class_dim") or 1))
+def _is_loss(callee: ast.expr) -> bool:
+    if isinstance(callee, ast.Call):  # of what a constructor gives
+        callee = callee.func
+    name = ast.unparse(callee)
+    public = name in sys.modules["safeloss"].__all__
+    return public or name.startswith("safeloss.functional.")
 
 
-def _candidates(face: Face, inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> list[str]:
-    first = inputs[0].name
-    callee = f"{face.callee}()" if face.module else face.callee
-    given = [entry for entry in inputs if entry.name in call.shapes]
-    if refusal.weight:
-        return [step.format(refusal.weight, first) for step in _WEIGHT_STEPS]
-    aligned = [entry.name for entry in given if not entry.weight]
-    fixes = [step.format(name) for step in _STEPS for name in reversed(aligned)]
-    if _element_wise(given):
-        if crossed(inputs, call):
-            sizes = [[int(size) for size in call.shapes[name]] for name in aligned]
-            joint = ", ".join(str(max(axis)) for axis in zip(*sizes))
-            return [
-                *(f"{name}.view_as({first})" for name in aligned[1:]),
-                f"{callee}({', '.join(f'{name}.expand({joint})' for name in aligned)})",
-            ]
-        pairs = [(a, b) for a in reversed(aligned) for b in aligned if a != b]
-        return [f"{a}.expand_as({b})" for a, b in pairs] + fixes
-    return fixes
+def _spelled(code: str, face: Face, inputs: tuple[Input, ...], call: Call, axis: int) -> str | None:
+    """`code` with the options of the call; None if another loss has no such options."""
+    code = code.replace("{axis}", str(axis)).replace("{loss}", "_loss_")
+    tree: Any = ast.parse(code, mode="eval").body
+
+    def words(nodes: list[Any]) -> list[str]:
+        return [str(ast.get_source_segment(code, node)) for node in nodes]
+
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func) == "_loss_":
+        aligned = [e.name for e in inputs if e.name in call.shapes and not e.weight]
+        edits = dict(zip(aligned, words(tree.args)))
+        if tree.args and isinstance(tree.args[0], ast.Starred):  # one expression for all of them
+            edits = {**dict.fromkeys(aligned, ""), **edits}
+        return str(whole_call(face, ", ".join(words(tree.keywords)), inputs, call, edits))
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Call) and _is_loss(tree.func):
+        kept = _kept(tree.func, face, inputs, call)
+        if kept is None:
+            return None
+        return f"{words([tree.func.func])[0]}({', '.join(kept)})({', '.join(words(tree.args))})"
+    return code
 
 
-def _element_wise(given: list[Input]) -> bool:
-    """Whether all have one layout, so that expanding one to another makes sense."""
-    texts = {pattern.text for entry in given if not entry.weight for pattern in entry.patterns}
-    return len(texts) == 1
+def _kept(
+    constructor: ast.Call, face: Face, inputs: tuple[Input, ...], call: Call
+) -> list[str] | None:
+    """The options of the call for the constructor of another loss; None if that lacks one, or
+    computes with its weights otherwise."""
+    other = getattr(sys.modules["safeloss"], ast.unparse(constructor.func))
+    parameters = inspect.signature(other).parameters
+    own = {str(keyword.arg): ast.unparse(keyword.value) for keyword in constructor.keywords}
+    weights = [entry.name for entry in inputs if entry.weight and entry.name in call.shapes]
+    same = other.forward.signature.native_name == face.native
+    if weights and not same:
+        return None
+    kept = {name: name for name in weights}
+    for name, value in _changed(face, call).items():
+        if name in parameters:
+            kept[name] = repr(value)
+        elif name not in ("class_dim", "num_classes"):  # which only say how axes are read
+            return None
+    return [f"{name}={value}" for name, value in {**kept, **own}.items()]
 
 
-def _same_order(call: Call, name: str, other: str) -> bool:
-    """Whether they have the same axes but for those of size 1, so the same order of elements."""
-    longer = [[size for size in call.shapes[key] if size != 1] for key in (name, other)]
-    return longer[0] == longer[1]
-
-
-def crossed(inputs: tuple[Input, ...], call: Call) -> bool:
-    given = [entry for entry in inputs if not entry.weight and entry.name in call.shapes]
-    first = given[0].name
-    return _element_wise(given) and any(
-        len(call.shapes[entry.name]) == len(call.shapes[first])
-        and call.shapes[entry.name] != call.shapes[first]
-        and _same_order(call, entry.name, first)
-        for entry in given[1:]
-    )
-
-
-def _works(
-    fix: str, tensors: Mapping[str, Tensor], call: Call, accepts: Callable[[Call], bool]
-) -> bool:
-    try:
-        result = evaluate(fix, tensors)
-    except REFUSALS:  # it is no fix
-        return False
-    name = edited_name(fix, tensors)
-    if name is None:
-        return True
-    shapes = {**call.shapes, name: tuple(result.shape)}
-    return accepts(call._replace(shapes=shapes, dtypes={**call.dtypes, name: result.dtype}))
+def repaired(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
+    """What may make a tensor of `value`, which is none. `tensor` says that it is a model's output;
+    `size` is an expression for the number of samples, if lengths may be given as one number."""
+    if isinstance(value, Mapping):
+        for key in value:
+            yield Offer(f"{name}[{key!r}]", f"the output {key!r} is meant")
+        return
+    if isinstance(value, (tuple, list)) and any(isinstance(each, Tensor) for each in value):
+        fields = getattr(value, "_fields", None)
+        for place, each in enumerate(value):
+            if isinstance(each, Tensor) and each.dim():
+                which = f"{name}.{fields[place]}" if fields else f"{name}[{place}]"
+                yield Offer(which, f"`{which}` is meant")
+        if not tensor:
+            yield Offer(f"torch.stack({name})", f"each element of `{name}` is one sample")
+        return
+    if size and isinstance(value, int):
+        yield Offer(f"[{name}] * {size}", "all samples have this length")
+    for code in ("torch.as_tensor({0})", "torch.as_tensor({0}).float()"):
+        yield Offer(code.format(name))
+    with contextlib.suppress(*REFUSALS):  # it is no tensor
+        if are_whole(torch.as_tensor(value)):
+            yield Offer(f"torch.as_tensor({name}).long()")
 
 
 def stand_ins(call: Call, device: str) -> dict[str, Tensor]:
-    return {
-        name: torch.zeros([int(size) for size in shape], dtype=call.dtypes[name], device=device)
-        for name, shape in call.shapes.items()
-    }
+    """Tensors of the same shapes and dtypes, all zeros."""
+    made = {}
+    for name, shape in call.shapes.items():
+        with contextlib.suppress(*REFUSALS):  # no quantized ones on the meta device
+            made[name] = torch.zeros(
+                [int(size) for size in shape], dtype=call.dtypes[name], device=device
+            )
+    return made

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import warnings
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import NamedTuple
 
 import beartype
@@ -89,6 +89,26 @@ def raised_by_torch(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is None or trace.tb_frame.f_code.co_filename.startswith((*_OURS, _TORCH))
+
+
+def end_at_the_call(error: BaseException) -> None:
+    """Leave our own frames out of the traceback of `error`, so that it ends where we were called.
+
+    For an exception that is handled, and then raised again by a bare `raise`: since Python 3.11
+    that does not add the frame of the handler once more.
+    """
+    error.__traceback__ = _without_ours(error.__traceback__)
+
+
+def _without_ours(trace: TracebackType | None, inside: bool = True) -> TracebackType | None:
+    """`trace` without our frames, nor those of PyTorch through which we call ourselves."""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith((*_OURS, _TORCH) if inside else _OURS):
+            trace.tb_next = _without_ours(trace.tb_next, inside=False)
+            break
+        inside, trace = True, trace.tb_next
+    return trace
 
 
 def warn(

@@ -7,16 +7,18 @@ sizes compare.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from safeloss._contract.contract import LEGACY
-from safeloss._contract.model import Mistake
+from safeloss._contract.model import Call, Mistake
 from safeloss._contract.options import refused_option
 from safeloss._messages.explain import explain_type
+from safeloss._messages.fixes import Trial
+from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime import codegen
 from safeloss._runtime.eager import new_call
 from safeloss._runtime.evidence import UNKNOWN, inherited
@@ -24,7 +26,8 @@ from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
 from safeloss._runtime.signature import Total, signature_of
-from safeloss.errors import OptionError
+from safeloss._runtime.validate import could_be, face_of
+from safeloss.errors import OptionError, SafeLossError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
@@ -32,6 +35,8 @@ _SLOW_PATHS = {
     "new_call": new_call,
     "explain_native_error": explain_native_error,
     "inherited": inherited,
+    "SafeLossError": SafeLossError,
+    "end_at_the_call": end_at_the_call,
     "UNKNOWN": UNKNOWN,
 }
 
@@ -105,9 +110,16 @@ def verify_weights(module: Any, **weights: Any) -> None:
     else:
         return
     wrong = [name for name, value in weights.items() if not isinstance(value, Tensor | None)]
-    inputs = module.forward.signature.reader.inputs
-    declared = tuple(entry for entry in inputs if entry.name in weights)
-    raise explain_type(type(module).__name__, declared, weights, wrong)
+    signature = module.forward.signature
+    declared = {entry.name: entry for entry in signature.reader.inputs if entry.name in weights}
+
+    def accepts(changes: Mapping[str, Any]) -> bool:
+        """Whether a weight may have this shape and dtype; the sizes are known at the call."""
+        return all(could_be(declared[name], value) for name, value in changes.items())
+
+    face, trial = face_of(signature, module), Trial(weights, True, accepts)
+    entries = tuple(declared.values())
+    raise explain_type(face.name, entries, weights, wrong, face, Call({}, {}, {}), trial)
 
 
 def prepare(module: Any, **options: Any) -> None:

@@ -46,13 +46,17 @@ def make({closed_over}):
             plan = {plan}
         except (KeyError, AttributeError, TypeError):
             plan = {first}
-        if plan is not UNKNOWN:
-            try:
-                {native}
-            except Exception as error:
-                explain_native_error(signature, {owner}, {gathered}, error)
-                raise
-        return new_call(signature, attributes, key_of, {owner}, {gathered}, key)
+        try:
+            if plan is not UNKNOWN:
+                try:
+                    {native}
+                except Exception as error:
+                    explain_native_error(signature, {owner}, {gathered}, error)
+                    raise
+            return new_call(signature, attributes, key_of, {owner}, {gathered}, key)
+        except SafeLossError as refusal:
+            end_at_the_call(refusal)
+            raise
 
     return {name}
 """

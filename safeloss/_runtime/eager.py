@@ -100,13 +100,13 @@ def _plan(
     """What the call needs, verified, and what is learnt from it once it has run."""
     name = name_of(signature, owner)
     named = dict(zip(signature.names, arguments))
-    verify_types(signature, name, named)
+    verify_types(signature, owner, named)
     call = signature.call(evidence, named)
     decision = signature.decide(call)
     if isinstance(decision, Refusal) and decision.weak:
         decision = _one_class(signature, name, evidence, call, named, decision, traced)
     if isinstance(decision, Refusal):
-        raise refusal_of(signature, owner, call, decision)
+        raise refusal_of(signature, owner, call, decision, named)
     reading, strategy = decision
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:

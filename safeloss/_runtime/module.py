@@ -1,9 +1,15 @@
 """What every module of ours adds to PyTorch's: options with defaults, and what it has learnt."""
 
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from torch import Tensor
+
 from safeloss._contract.options import OURS, CheckValues, Empty
+from safeloss._messages.explain import explain_construction
+from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime.memory import Memory
+from safeloss.errors import SafeLossError
 
 
 class SafeModule:
@@ -37,6 +43,8 @@ class SafeModule:
             cls._ours = cls
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
+            constructor: Any = cls
+            constructor.__init__ = _explained(cls.__init__)
             forward.__qualname__ = f"{cls.__qualname__}.forward"
             forward.__module__ = cls.__module__
 
@@ -62,6 +70,34 @@ class SafeModule:
         inherited: Any = super()
         inherited.__setstate__(state)
         memory_of(self)
+
+
+def _explained(construct: Any) -> Any:
+    """The constructor `construct`, which says so if it is given outputs and labels.
+
+    PyTorch would take them for a weight and an option.
+    """
+
+    @functools.wraps(construct)
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        try:
+            if arguments or options:
+                _refuse_data(self, arguments, options)
+            construct(self, *arguments, **options)
+        except SafeLossError as refusal:
+            end_at_the_call(refusal)
+            raise
+
+    return init
+
+
+def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    forward = module._ours.forward
+    named = [options[name] for name in forward.inputs if name in options]
+    data = named or [value for value in arguments[:2] if isinstance(value, Tensor)]
+    # No constructor takes a tensor for its second parameter, and a number may be a 0-d tensor.
+    if named or (len(data) == 2 and any(tensor.dim() for tensor in data)):
+        raise explain_construction(type(module).__name__, module._ours.__name__, forward, data)
 
 
 def memory_of(module: Any) -> Memory:

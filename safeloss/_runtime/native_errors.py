@@ -8,6 +8,7 @@ from safeloss._contract.contract import Decision
 from safeloss._messages.explain import (
     add_note,
     explain_devices,
+    explain_dtypes,
     is_about_arguments,
     is_about_values,
     table,
@@ -56,11 +57,13 @@ def _explained(
     rows = table(signature.reader.inputs, call)
     if is_about_values(error) and isinstance(decision, Decision):
         try:
-            verify_values(signature, owner, decision.reading, named, doubts=False)
+            verify_values(signature, owner, decision.reading, named, doubts=False, ask=False)
         except SafeLossError as broken:
+            broken.native = f"{signature.native_name} raises {type(error).__name__}."
             return broken
     face = face_of(signature, owner)
     explained = explain_devices(face, rows, tensors, error)
+    explained = explained or explain_dtypes(face, rows, tensors, error)
     if explained is None:
         add_note(face, rows, error)
     return explained

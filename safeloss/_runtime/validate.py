@@ -1,6 +1,7 @@
 """What is asked of a call of a new signature: its types, its hints and its numbers."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -8,29 +9,44 @@ from jaxtyping import jaxtyped
 from torch import Tensor
 
 from safeloss._contract.contract import MEANS, Decision
-from safeloss._contract.model import Call, Reading, Refusal
+from safeloss._contract.labels import are_whole
+from safeloss._contract.model import Call, Input, Reading, Refusal
 from safeloss._contract.patterns import Pattern, is_bearable
 from safeloss._contract.suspicions import suspicions
-from safeloss._contract.values import NotNaN, Rule, Seen, as_lengths, first_broken
-from safeloss._messages.explain import Where, explain, explain_type, explain_value
-from safeloss._messages.fixes import Face
+from safeloss._contract.values import Broken, NotNaN, Rule, Seen, as_lengths, first_broken
+from safeloss._messages.explain import (
+    Where,
+    explain,
+    explain_order,
+    explain_type,
+    explain_value,
+)
+from safeloss._messages.fixes import Face, Trial
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import readable
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
 
 
-def verify_types(signature: Signature, name: str, named: Named) -> None:
-    """Tensors where tensors are declared."""
-    wrong = [
+def _no_tensors(signature: Signature, named: Named) -> list[str]:
+    """The arguments that are no tensors, nor anything else that is declared."""
+    return [
         entry.name
         for entry in signature.reader.inputs
         if not isinstance(named[entry.name], Tensor)
         and not (entry.weight and named[entry.name] is None)
         and not is_bearable(named[entry.name], entry.hint)
     ]
+
+
+def verify_types(signature: Signature, owner: Any, named: Named) -> None:
+    """Tensors where tensors are declared."""
+    wrong = _no_tensors(signature, named)
     if wrong:
-        raise explain_type(name, signature.reader.inputs, named, wrong)
+        call = signature.call(None, named)
+        face, trial = face_of(signature, owner), trial_of(signature, named)
+        inputs = signature.reader.inputs
+        raise explain_type(face.name, inputs, named, wrong, face, call, trial)
 
 
 def verify_hints(
@@ -48,8 +64,9 @@ def verify_hints(
                 # A cast makes of a bool layout a real one, which the hint declares as well.
                 hint = entry.arrays if entry.name in reading.edits else pattern.hint
                 if not is_bearable(tensor, hint):
-                    refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
-                    raise refusal_of(signature, owner, call, refusal)
+                    rule = f"`{entry.name}` has neither the shape nor the dtype that is expected."
+                    refusal = Refusal(LayoutError, rule)
+                    raise refusal_of(signature, owner, call, refusal, named)
 
 
 class Look(NamedTuple):
@@ -77,9 +94,10 @@ def verify_values(
     named: Named,
     rules: bool = True,
     doubts: bool = True,
+    ask: bool = True,
 ) -> Look:
     """Look at the numbers: with `rules`, what they break is raised; with `doubts`, what is
-    suspicious is said."""
+    suspicious is said. `ask` says whether a message may ask PyTorch what it does."""
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     if not readable(tensors.values()):
         return Look(read=False, conclusive=True)  # it counts as read
@@ -87,20 +105,20 @@ def verify_values(
     lists = _lists(signature, named)
     seen = Seen(signature.edited(reading, {**named, **lists}), call.options, reading.axes)
     tensors |= lists
-    declared = {entry.name: entry.patterns[0] for entry in signature.reader.inputs}
-    patterns = {**reading.patterns, **{name: declared[name] for name in lists}}
+    patterns = _patterns(signature, reading, lists)
     with torch.no_grad():
-        broken = {
-            name: found
-            for name, pattern in (patterns if rules else {}).items()
-            if (found := first_broken(seen.arguments[name], pattern.rules, seen)) is not None
-        }
+        broken = _broken(patterns, seen) if rules else {}
         if broken:
             name = min(broken, key=lambda name: not isinstance(broken[name].rule, NotNaN))
             where = _where(reading, name, patterns[name], tensors[name])
-            mends = _mends(signature, named, name, broken[name].rule)
             face, inputs = face_of(signature, owner), signature.reader.inputs
-            raise explain_value(face, where, broken[name], inputs, call, tensors, mends)
+            trial = trial_of(signature, {**named, **lists})
+            target = _swappable(signature)
+            raise explain_value(
+                face, where, broken[name], inputs, call, trial, seen, target, ask=ask
+            )
+        if rules:
+            _verify_order(signature, owner, call, named)
         conclusive = True
         for name, pattern in (patterns if doubts else {}).items():
             axis = _where(reading, name, pattern, tensors[name]).axis
@@ -147,41 +165,113 @@ def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Na
             return
         counted = signature.total({**edited, "weight": None})
     rule = (
-        f"`{signature.reader.target}` is `ignore_index` throughout: this is a mean over nothing, "
-        "which is NaN."
+        f"every number of `{signature.reader.target}` is `ignore_index`: the mean over nothing "
+        "is NaN."
         if counted is not None and counted == 0
-        else "`weight` is 0 for every target of this batch, and the mean is 0 / 0."
+        else "`weight` is 0 for every target of this batch: the mean is 0 / 0, which is NaN."
     )
     if call.options["empty"] == "raise":
         refusal = Refusal(ValueRangeError, rule, fixes=('{loss}(empty="zero")',))
-        raise refusal_of(signature, owner, call, refusal)
+        raise refusal_of(signature, owner, call, refusal, named)
     warn_once(f"{name_of(signature, owner)}: {rule}")
 
 
-def _mends(
-    signature: Signature, named: Named, argument: str, rule: Rule
-) -> Callable[[Named], bool]:
-    """Whether with some arguments changed the call is accepted and `rule` holds."""
-
-    def mends(changes: Named) -> bool:
-        changed = {**named, **changes}
-        call = signature.call(None, changed)
-        decision = signature.decide(call)
-        if isinstance(decision, Refusal):
-            return False
-        reading = decision.reading
-        seen = Seen(signature.edited(reading, changed), call.options, reading.axes)
-        return first_broken(seen.arguments[argument], (rule,), seen) is None
-
-    return mends
+def _patterns(signature: Signature, reading: Reading, lists: Named) -> dict[str, Pattern]:
+    """The layouts of all arguments, of lengths that came as a list the declared one."""
+    declared = {entry.name: entry.patterns[0] for entry in signature.reader.inputs}
+    return {**reading.patterns, **{name: declared[name] for name in lists}}
 
 
-def refusal_of(signature: Signature, owner: Any, call: Call, refusal: Refusal) -> SafeLossError:
+def _broken(patterns: Mapping[str, Pattern], seen: Seen) -> dict[str, Broken]:
+    """The first rule that each argument breaks."""
+    found = {
+        name: first_broken(seen.arguments[name], pattern.rules, seen)
+        for name, pattern in patterns.items()
+    }
+    return {name: broken for name, broken in found.items() if broken is not None}
+
+
+def _swappable(signature: Signature) -> str:
+    """The target, if its numbers mean something else than those of the first argument."""
+    target = next(x for x in signature.reader.inputs if x.name == signature.reader.target)
+    rules = [rule for pattern in target.patterns for rule in pattern.rules]
+    special = any(isinstance(rule, Rule) and not isinstance(rule, NotNaN) for rule in rules)
+    return target.name if special else ""
+
+
+def _verify_order(signature: Signature, owner: Any, call: Call, named: Named) -> None:
+    """Refuse labels in the place of scores, where they are certain: only the target requires grad,
+    and the first argument holds whole numbers that are labels."""
+    first, target = signature.reader.inputs[0].name, signature.reader.target
+    if named[first].requires_grad or not named[target].requires_grad:
+        return
+    if not _swappable(signature):
+        return
+    trial = trial_of(signature, named)
+    if not (named[first].numel() and are_whole(named[first])):
+        return
+    if trial.accepts({first: named[target], target: named[first]}):
+        face, inputs = face_of(signature, owner), signature.reader.inputs
+        raise explain_order(face, inputs, call, trial, target)
+
+
+def is_accepted(signature: Signature, named: Named) -> bool:
+    """Whether a call would be: by types, layout and, where they can be read, its numbers."""
+    if _no_tensors(signature, named):
+        return False
+    call = signature.call(None, named)
+    decision = signature.decide(call)
+    if isinstance(decision, Refusal):
+        return False
+    if not readable([value for value in named.values() if isinstance(value, Tensor)]):
+        return True
+    lists = _lists(signature, named)
+    reading = decision.reading
+    seen = Seen(signature.edited(reading, {**named, **lists}), call.options, reading.axes)
+    return not _broken(_patterns(signature, reading, lists), seen)
+
+
+def could_be(entry: Input, tensor: Tensor) -> bool:
+    """Whether `tensor` may be this argument of some call."""
+    return any(
+        pattern.takes(tensor.dtype)
+        and (pattern.broadcast or pattern.match(tensor.shape, {}) is not None)
+        for pattern in entry.patterns
+    )
+
+
+def trial_of(signature: Signature, named: Named) -> Trial:
+    """What fixes of a call are tried with."""
+    tensors = [value for value in named.values() if isinstance(value, Tensor)]
+
+    def accepts(changes: Mapping[str, Any]) -> bool:
+        return is_accepted(signature, {**named, **changes})
+
+    return Trial(named, readable(tensors), accepts, _enters)
+
+
+def _enters(loss: Any, *arguments: Any, **options: Any) -> bool:
+    """Whether `loss`, a module or a function of ours, accepts these arguments."""
+    if not isinstance(loss, torch.nn.Module):
+        bound = inspect.signature(loss.signature.kernel).bind(*arguments, **options)
+        bound.apply_defaults()
+        return is_accepted(loss.signature, dict(bound.arguments))
+    forward: Any = loss.forward
+    given = dict(zip(forward.inputs, arguments))
+    held = {p.name: getattr(loss, p.name, p.default) for p in forward.signature.parameters}
+    return is_accepted(forward.signature, {**held, **given})
+
+
+def refusal_of(
+    signature: Signature, owner: Any, call: Call, refusal: Refusal, named: Named
+) -> SafeLossError:
     def accepts(other: Call) -> bool:
         return isinstance(signature.decide(other._replace(evidence=None)), Decision)
 
-    inputs = signature.reader.inputs
-    return explain(face_of(signature, owner), inputs, call, refusal, accepts)
+    tensors = [value for value in named.values() if isinstance(value, Tensor)]
+    trial = trial_of(signature, named) if readable(tensors) else None
+    inputs, target = signature.reader.inputs, _swappable(signature)
+    return explain(face_of(signature, owner), inputs, call, refusal, accepts, trial, target)
 
 
 def face_of(signature: Signature, owner: Any) -> Face:

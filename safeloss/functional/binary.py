@@ -49,7 +49,7 @@ def binary_cross_entropy(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a probability or a label outside [0, 1], where values are read.
     """
     return F.binary_cross_entropy(input, target, weight, size_average, reduce, reduction)
@@ -81,7 +81,7 @@ def binary_cross_entropy_with_logits(
 
     Raises:
         LayoutError: the shapes do not fit (`AmbiguousLayoutError`: or fit twice).
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a label outside [0, 1], where values are read.
 
     >>> binary_cross_entropy_with_logits(torch.zeros(8, 1), torch.ones(8))
@@ -119,7 +119,7 @@ def multilabel_binary_cross_entropy(
 
     Raises:
         LayoutError: class indices, one class, `[batch]`, or shapes that do not fit.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a label outside [0, 1], where values are read.
 
     >>> multilabel_binary_cross_entropy(torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool))
@@ -149,7 +149,7 @@ def multilabel_soft_margin_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a label outside [0, 1], where values are read.
     """
     return F.multilabel_soft_margin_loss(input, target, weight, size_average, reduce, reduction)
@@ -170,7 +170,7 @@ def soft_margin_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.soft_margin_loss(input, target, size_average, reduce, reduction)
@@ -192,7 +192,7 @@ def hinge_embedding_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.hinge_embedding_loss(input, target, margin, size_average, reduce, reduction)

@@ -144,7 +144,7 @@ def multi_margin_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: an index that is no class, where values are read.
     """
     exponent: Any = p
@@ -175,7 +175,7 @@ def multilabel_margin_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: an index that is no class and not -1, where values are read.
     """
     return F.multilabel_margin_loss(input, target, size_average, reduce, reduction)

@@ -49,7 +49,7 @@ def l1_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
@@ -71,7 +71,7 @@ def mse_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.mse_loss(input, target, size_average, reduce, reduction, weight)
@@ -93,7 +93,7 @@ def smooth_l1_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.smooth_l1_loss(input, target, size_average, reduce, reduction, beta)
@@ -114,7 +114,7 @@ def huber_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
     return F.huber_loss(input, target, reduction, delta, weight)
@@ -138,7 +138,7 @@ def poisson_nll_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is negative or NaN, or a
             negative rate without `log_input`, where values are read.
     """
@@ -163,7 +163,7 @@ def kl_div(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: inputs that are
             positive, or targets that are negative without `log_target`, where values are read.
     """
@@ -190,7 +190,7 @@ def gaussian_nll_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a negative variance (always), or a NaN target, where values are read.
     """
     if unread(var):

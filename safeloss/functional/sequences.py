@@ -43,7 +43,7 @@ def ctc_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: positive inputs, lengths that do not fit,
             or labels that are no class or `blank`, where values are read.
     """

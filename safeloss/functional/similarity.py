@@ -36,7 +36,7 @@ def margin_ranking_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.margin_ranking_loss(input1, input2, target, margin, size_average, reduce, reduction)
@@ -59,7 +59,7 @@ def cosine_embedding_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
     return F.cosine_embedding_loss(input1, input2, target, margin, size_average, reduce, reduction)
@@ -85,7 +85,7 @@ def triplet_margin_loss(
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
     """
     return F.triplet_margin_loss(
         anchor, positive, negative, margin, p, eps, swap, size_average, reduce, reduction

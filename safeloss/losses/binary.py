@@ -17,7 +17,7 @@ class SafeBCELoss(SafeModule, nn.BCELoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a probability or a label outside [0, 1], where values are read.
     """
 
@@ -49,7 +49,7 @@ class SafeBCEWithLogitsLoss(SafeModule, nn.BCEWithLogitsLoss):
 
     Raises:
         LayoutError: the shapes do not fit (`AmbiguousLayoutError`: or fit twice).
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a label outside [0, 1], where values are read.
 
     >>> loss = SafeBCEWithLogitsLoss()
@@ -87,7 +87,7 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
 
     Raises:
         LayoutError: class indices, one class, `[batch]`, or shapes that do not fit.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a label outside [0, 1], where values are read.
 
     >>> loss = MultiLabelBCE(num_classes=3)
@@ -132,7 +132,7 @@ class SafeMultiLabelSoftMarginLoss(SafeModule, nn.MultiLabelSoftMarginLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a label outside [0, 1], where values are read.
     """
 
@@ -158,7 +158,7 @@ class SafeSoftMarginLoss(SafeModule, nn.SoftMarginLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
 
@@ -182,7 +182,7 @@ class SafeHingeEmbeddingLoss(SafeModule, nn.HingeEmbeddingLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
 

@@ -62,7 +62,7 @@ class SafeNLLLoss(SafeModule, nn.NLLLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a positive input, an index that is no class, where values are read; with
             `empty="raise"` also a mean of which every target is ignored.
     """
@@ -95,7 +95,7 @@ class SafeMultiMarginLoss(SafeModule, nn.MultiMarginLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: an index that is no class, where values are read.
     """
 
@@ -125,7 +125,7 @@ class SafeMultiLabelMarginLoss(SafeModule, nn.MultiLabelMarginLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: an index that is no class and not -1, where values are read.
     """
 

@@ -18,7 +18,7 @@ class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
 
     Raises:
         LayoutError: the shapes do not fit together, or the features are not `in_features`.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: an index that is no class; native notices those too.
 
     >>> loss = SafeAdaptiveLogSoftmaxWithLoss(16, 20, cutoffs=[5, 10])

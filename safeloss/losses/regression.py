@@ -15,7 +15,7 @@ class SafeL1Loss(SafeModule, nn.L1Loss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
 
@@ -39,7 +39,7 @@ class SafeMSELoss(SafeModule, nn.MSELoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
 
@@ -63,7 +63,7 @@ class SafeSmoothL1Loss(SafeModule, nn.SmoothL1Loss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
 
@@ -88,7 +88,7 @@ class SafeHuberLoss(SafeModule, nn.HuberLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a NaN in the targets, where values are read.
     """
 
@@ -111,7 +111,7 @@ class SafePoissonNLLLoss(SafeModule, nn.PoissonNLLLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a negative target, where values are read.
     """
 
@@ -141,7 +141,7 @@ class SafeGaussianNLLLoss(SafeModule, nn.GaussianNLLLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a negative variance (always), or a NaN target, where values are read.
     """
 
@@ -168,7 +168,7 @@ class SafeKLDivLoss(SafeModule, nn.KLDivLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a positive input, or a negative target without `log_target`, where
             values are read.
     """

@@ -15,7 +15,7 @@ class SafeCTCLoss(SafeModule, nn.CTCLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a positive input, lengths that do not fit, or labels that are no class
             or `blank`, where values are read.
     """

@@ -15,7 +15,7 @@ class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
 
@@ -40,7 +40,7 @@ class SafeCosineEmbeddingLoss(SafeModule, nn.CosineEmbeddingLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
         ValueRangeError: a target that is neither -1 nor 1, where values are read.
     """
 
@@ -65,7 +65,7 @@ class SafeTripletMarginLoss(SafeModule, nn.TripletMarginLoss):
 
     Raises:
         LayoutError: the shapes do not fit together.
-        DTypeError: an element type that is not declared.
+        DTypeError: a dtype that this loss does not take.
     """
 
     def __init__(

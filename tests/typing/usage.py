@@ -19,7 +19,7 @@ from safeloss import (
     layouts,
 )
 from safeloss import functional as SF
-from safeloss.errors import Argument
+from safeloss.errors import Argument, Fix
 
 B, C, T, D = 4, 3, 5, 6
 
@@ -178,7 +178,7 @@ def read_a_refusal() -> list[str]:
         raise AssertionError from error
     except LayoutError as error:
         assert_type(error.arguments, tuple[Argument, ...])
-        assert_type(error.fixes, tuple[str, ...])
+        assert_type(error.fixes, tuple[Fix, ...])
         said += [error.loss, error.rule, error.native, error.advice, *error.fixes]
         for argument in error.arguments:
             said += [argument.name, argument.came, argument.declared]
