@@ -348,7 +348,8 @@ class Reader(NamedTuple):
         for entry in self.inputs:
             if entry.name in readings[0].patterns:
                 pattern = readings[0].patterns[entry.name]
-                same = [p for p in entry.patterns if p.text == pattern.text]
+                declared = entry.patterns_last if last else entry.patterns
+                same = [p for p in declared if p.text == pattern.text]
                 if not any([p.takes(call.dtypes[entry.name]) for p in same]):
                     return self._untyped(entry, call, tuple(same))
         return None

@@ -222,7 +222,7 @@ def evaluate(fix: str, names: Mapping[str, Any], enters: Callable[..., Any] | No
         package = types.SimpleNamespace(
             functional=types.SimpleNamespace(**functions), align=safeloss.align
         )
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), contextlib.nullcontext() if enters is None else torch.no_grad():
         warnings.simplefilter("ignore")  # nobody asked for this call; it is not an error either
         return eval(code, {**public, "safeloss": package, "torch": torch, **names})
 

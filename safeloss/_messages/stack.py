@@ -13,6 +13,7 @@ from typing import NamedTuple
 import beartype
 import jaxtyping
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from safeloss._torch import never_compiled
 from safeloss.errors import SuspiciousInputWarning
@@ -97,7 +98,8 @@ def end_at_the_call(error: BaseException) -> None:
     For an exception that is handled, and then raised again by a bare `raise`: since Python 3.11
     that does not add the frame of the handler once more.
     """
-    error.__traceback__ = _without_ours(error.__traceback__)
+    if not is_dynamo_compiling():  # there it is text
+        error.__traceback__ = _without_ours(error.__traceback__)
 
 
 def _without_ours(trace: TracebackType | None, inside: bool = True) -> TracebackType | None:
