@@ -248,9 +248,10 @@ def refusal() -> str:
 
 
 def run(output: Path, epochs: int | None = None, quick: bool = False) -> int:
-    """Train, print, draw and judge; the exit code is 0 if the swapped-in loss trained as well."""
+    """Train, print, draw and judge; the exit code is 0 if the last loss trained as well."""
     if any(find_spec(package) is None for package in ("rich", "matplotlib", "sklearn")):
-        sys.exit(MISSING)
+        print(MISSING, file=sys.stderr)
+        return 2
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)

@@ -93,11 +93,12 @@ def test_a_quick_run(
     assert "bit for bit, at 3 of 3 batch sizes" in out.splitlines()[-1]
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
-    with pytest.raises(SystemExit, match=r'pip install "safeloss\[demo\]"$') as refused:
-        main(["demo"])
-    assert refused.value.code not in (None, 0)
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err.endswith('pip install "safeloss[demo]"\n')
 
 
 @pytest.mark.slow
@@ -107,28 +108,3 @@ def test_the_extra_is_not_imported_before_it_is_needed() -> None:
         f"import sys, safeloss._demo, safeloss.__main__; assert not {packages} & {{*sys.modules}}"
     )
     subprocess.run([sys.executable, "-c", lines], check=True)
-
-
-REFUSED = [
-    ("demo --epochs 0", "'0' is no whole number of at least 1"),
-    ("demo --output no/such/folder/demo.png", "is no file in a folder that exists"),
-    ("demonstrate", "invalid choice"),
-]
-
-
-@pytest.mark.parametrize(("line", "said"), REFUSED)
-def test_a_command_line_is_refused_before_any_work(
-    line: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as refused:
-        main(line.split())
-    assert refused.value.code == 2
-    assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("line", ["", "--help", "demo --help"])
-def test_help(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(line.split())
-    assert left.value.code == 0
-    assert "usage: safeloss" in capsys.readouterr().out
