@@ -116,8 +116,8 @@ def audit_options(parser: argparse.ArgumentParser) -> None:
         help="a function, a module class or an instance; also package.module:FUNCTION")  # fmt: skip
     add("--input", type=tensor_to_draw, required=True, metavar="SPEC",
         help='what the model gives, such as "float32[8,1]": the batch comes first')  # fmt: skip
-    add("--target", type=tensor_to_draw, required=True, metavar="SPEC",
-        help='what the loader gives, such as "int64[8]"')  # fmt: skip
+    add("--target", type=tensor_to_draw, required=True, metavar="SPEC", action="append",
+        help='what the loader gives, such as "int64[8]"; again for other arguments')  # fmt: skip
     add("--classes", type=positive, metavar="N",
         help="integer targets are below N (default: size of the class axis, or 2)")  # fmt: skip
     add("--class-dim", type=int, metavar="AXIS",
