@@ -140,7 +140,9 @@ def audit(
         "axes": _listed(evidence.class_axes),
         "input": names[0],
         "target": names[samples.place + 1],
+        "targets": f"the `{names[samples.place + 1]}`" if others else "the targets",
     }
+    exchanged = [f"The samples exchanged `{words['target']}`."] if others else []
     independent = not (evidence.mixes or verdict.kind in ("broadcast", *UNDECIDED))
     return Audit(
         loss=name,
@@ -157,7 +159,7 @@ def audit(
         growth=evidence.growth,
         advice=verdict.advice.format(**words),
         fixes=fixes,
-        notes=(*_notes(verdict, evidence, probe, given), *varied, *said),
+        notes=(*exchanged, *_notes(verdict, evidence, probe, given), *varied, *said),
     )
 
 

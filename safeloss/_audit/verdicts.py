@@ -35,10 +35,10 @@ class Verdict(NamedTuple):
     """A row: what is seen in the evidence, what it is called, and what to do about it.
 
     `{n}` is the number of samples, `{read}` the axis along which classes are compared, `{axes}`
-    those that may hold them, and `{input}` and `{target}` the names of the arguments. `edits` are
-    other arguments for the call: an input and a target. `losses` take its place, for two
-    arguments, `{safe}` being our form of a native loss. Of each the first is promised that an
-    audit finds nothing wrong with.
+    those that may hold them, `{targets}` what the samples exchange, and `{input}` and `{target}`
+    the names of the arguments. `edits` are other arguments for the call: an input and a target.
+    `losses` take its place, for two arguments, `{safe}` being our form of a native loss. Of each
+    the first is promised that an audit finds nothing wrong with.
     """
 
     kind: Kind
@@ -141,16 +141,16 @@ VERDICTS = (
     Verdict(
         "broadcast",
         lambda e: e.by_target.mixes and e.by_target.crossed,
-        "The `{target}` of sample j is used for element j of every sample: it lies along another "
-        "axis that happens to have {n} elements too.",
+        "The target of sample j is used for element j of every sample: it lies along another axis "
+        "that happens to have {n} elements too.",
         advice=_WHERE_THEY_MEET,
         edits=(*_ALIGN, ("{input}", "{target}.unsqueeze(-1).expand_as({input})")),
     ),
     Verdict(
         "broadcast",
         lambda e: e.pairs or e.stretches,
-        "Every `{input}` is scored against the `{target}` of all {n} samples, {n} x {n} pairs, as "
-        "when [B, 1] meets [B] and both are stretched to [B, B].",
+        "Every input is scored against {targets} of all {n} samples, {n} x {n} pairs, as when "
+        "[B, 1] meets [B] and both are stretched to [B, B].",
         advice=_WHERE_THEY_MEET,
         edits=(*_ALIGN, *_LAST_AXIS),
         losses=("{safe}({input}, {target})",),
@@ -167,8 +167,8 @@ VERDICTS = (
     Verdict(
         "broadcast",
         lambda e: e.stretches_all,
-        "Every `{input}` is scored against every `{target}`, though there are {n} samples and "
-        "another number of targets: both are stretched.",
+        "Every input is scored against every target, though there are {n} samples and another "
+        "number of targets: both are stretched.",
         advice="Look for where one of the two lost samples: a filter, a last batch, a collate "
         "function.",
     ),
@@ -190,7 +190,7 @@ VERDICTS = (
     Verdict(
         "shared target",
         lambda e: not e.mixes and e.spreads,
-        "The samples do not mix, but one `{target}` serves all {n}: it has no axis of that size.",
+        "The samples do not mix, but one target serves all {n}: it has no axis of that size.",
         advice="If that is meant, say so by `{target}.expand_as({input})`.",
     ),
     Verdict(
@@ -204,8 +204,8 @@ VERDICTS = (
     Verdict(
         "coupled",
         lambda e: e.mixes and e.unpaired,
-        "Which `{target}` goes with which `{input}` makes no difference: the loss compares all of "
-        "the one with all of the other, as distances of distributions do.",
+        "Which target goes with which input makes no difference: the loss compares the inputs as "
+        "a whole with the targets as a whole, as distances of distributions do.",
         bug=False,
         advice=_ON_PURPOSE,
     ),
