@@ -42,6 +42,11 @@ def tracing() -> bool:
     return _C._get_tracing_state() is not None
 
 
+def in_backward() -> bool:
+    """Whether a backward pass is running in this thread."""
+    return _C._current_graph_task_id() >= 0
+
+
 def constant_while_compiling(function: Any) -> Any:
     """Dynamo shall call `function` while it traces, not trace it, and not guard on what it gives.
 

@@ -53,6 +53,24 @@ def triplet_with_kept_axis(anchor: Tensor, positive: Tensor, negative: Tensor) -
     return F.softplus(near - F.pairwise_distance(anchor, negative)).mean()
 
 
+def root_of_siamese(a: Tensor, b: Tensor, label: Tensor) -> Tensor:
+    return siamese(a, b, label, keepdim=True).sqrt()
+
+
+def masked(x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+    return ((x - t) ** 2 * mask).sum() / mask.sum()
+
+
+def policy_gradient(x: Tensor, before: Tensor, advantage: Tensor) -> Tensor:
+    ratio = (x - before).exp()
+    return -torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+
+
+def distill(x: Tensor, teacher: Tensor, t: Tensor) -> Tensor:
+    soft = F.kl_div(x.log_softmax(1), teacher.softmax(1), reduction="batchmean")
+    return soft + F.cross_entropy(x, t)
+
+
 def weighted(x: Tensor, t: Tensor, weight: Tensor) -> Tensor:
     return (weight * F.cross_entropy(x, t, reduction="none")).sum() / weight.sum()
 
@@ -152,6 +170,11 @@ def gaussian(x: Tensor, t: Tensor) -> Tensor:
     return F.gaussian_nll_loss(mean, t, log_var.exp())
 
 
+def gaussian_with_sliced_mean(x: Tensor, t: Tensor) -> Tensor:
+    mean, log_var = x[:, :1], x[:, 1]
+    return (log_var + (mean - t) ** 2 / log_var.exp()).mean()
+
+
 def gaussian_with_variance(x: Tensor, t: Tensor, var: Tensor) -> Tensor:
     return F.gaussian_nll_loss(x, t, var)
 
@@ -203,6 +226,11 @@ HEALTHY: list[tuple[Any, ...]] = [
     (siamese, scores(B, D), scores(B, D, seed=2), yes_no(B)),
     (triplet, scores(B, D), scores(B, D, seed=2), scores(B, D, seed=3)),
     (weighted, scores(B, C), labels(B, of=C), chances(B)),
+    (masked, scores(B, D), scores(B, D, seed=2), yes_no(B, D)),
+    (policy_gradient, scores(B), scores(B, seed=2), scores(B, seed=4)),
+    (distill, scores(B, C), scores(B, C, seed=2), labels(B, of=C)),
+    (F.cosine_embedding_loss, scores(B, D), scores(B, D, seed=2), scores(B).sign()),
+    (F.margin_ranking_loss, scores(B), scores(B, seed=2), scores(B).sign()),
     (weighted_errors, scores(B, 1), scores(B, 1, seed=2), chances(B, 1)),
     (gaussian_with_variance, scores(B, 1), scores(B, 1, seed=2), chances(B, 1) + 0.1),
     (
@@ -304,6 +332,17 @@ def chamfer_by_norms(x: Tensor, t: Tensor) -> Tensor:
     return squares.amin(1).mean()
 
 
+def chamfer_by_addmm(x: Tensor, t: Tensor) -> Tensor:
+    lengths = (x**2).sum(1, keepdim=True) + (t**2).sum(1)
+    return torch.addmm(lengths, x, t.T, alpha=-2).amin(1).mean()
+
+
+def distances_by_norms(x: Tensor, t: Tensor) -> Tensor:
+    lengths = (x**2).sum(1, keepdim=True)
+    near = (lengths + lengths.squeeze(1) - 2 * x @ x.T) * (t[:, None] == t)
+    return near.mean() + F.relu(1 - x.std(0)).mean()
+
+
 def discrepancy(x: Tensor, t: Tensor) -> Tensor:
     def near(a: Tensor, b: Tensor) -> Tensor:
         return (-((a[:, None] - b[None]) ** 2).sum(-1)).exp().mean()
@@ -337,6 +376,8 @@ COUPLED: list[tuple[Any, ...]] = [
     (chamfer, scores(B, C), scores(B, C, seed=2)),
     (chamfer, scores(B, 1), scores(B, 1, seed=2)),
     (chamfer_by_norms, scores(B, C), scores(B, C, seed=2)),
+    (chamfer_by_addmm, scores(B, C), scores(B, C, seed=2)),
+    (distances_by_norms, scores(B, C), torch.arange(B) // 2),
     (discrepancy, scores(B, C), scores(B, C, seed=2) + 1),
     (discrepancy, scores(B, C), scores(B - 1, C, seed=2) + 1),
     (balanced, scores(B, C), labels(B, of=C)),
@@ -386,6 +427,12 @@ BROKEN: list[tuple[Any, ...]] = [
     (dice_and_bce, scores(B, 1, H, H), yes_no(B, H, H)),
     (siamese_with_kept_axis, scores(B, D), scores(B, D, seed=2), yes_no(B)),
     (siamese, scores(B, D), scores(B, D, seed=2), yes_no(B, 1)),
+    (root_of_siamese, scores(B, D), scores(B, D, seed=2), yes_no(B)),
+    (triplet_with_kept_axis, scores(B, D), scores(B, D, seed=2), scores(B, D, seed=3)),
+    (gaussian_with_sliced_mean, scores(B, 2), scores(B, 1, seed=2)),
+    (masked, scores(B, D), scores(B, D, seed=2), yes_no(B, 1, D)),
+    (policy_gradient, scores(B), scores(B, seed=2), scores(B, 1, seed=4)),
+    (policy_gradient, scores(B, 1), scores(B, seed=2), scores(B, seed=4)),
     (pinball, scores(B, 1), scores(B, seed=2)),
     (log_cosh, scores(B, 1), scores(B, seed=2)),
     (root_of_all, scores(B, 1), scores(B, seed=2)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from safeloss._audit.probing import Probe, Samples
 from safeloss._messages.stack import Line, users_line
-from safeloss._torch import TorchDispatchMode
+from safeloss._torch import TorchDispatchMode, in_backward
 
 _PRODUCTS = ("mul", "div")
 _LINEAR = (*_PRODUCTS, "add", "sub", "rsub", "neg", "clone", "_to_copy")
@@ -27,9 +27,10 @@ class Crossing(NamedTuple):
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     result: tuple[int, ...]
     spread: tuple[int, int]  # the sizes to which each of the two is repeated
-    asked: bool  # an axis of size 1 was made by the loss: `x[:, None]`, `keepdim=True`
+    asked: bool  # an axis of size 1 was made for it: `x[:, None]`, `view(-1, 1)`
     learnt: tuple[bool, ...]  # which operands depend on the input
     line: Line | None
+    combined: bool = False  # with other pairs, as squared lengths with products: distances
     averaged: bool = False  # products that are only added up: the product of two sums
 
     @property
@@ -44,8 +45,12 @@ class Crossing(NamedTuple):
 
     @property
     def stumbled(self) -> bool:
-        """Whether predictions meet numbers that are none, and no axis was made for it."""
-        return any(self.learnt) and not all(self.learnt) and not self.asked
+        """Whether predictions are repeated, and nothing in the loss is made for it.
+
+        An axis of size 1 that a `keepdim=True` left is made for something else, unless what comes
+        of it meets other pairs.
+        """
+        return any(self.learnt) and not (self.asked or self.combined)
 
     def __str__(self) -> str:
         first, second = (list(shape) for shape in self.shapes)
@@ -78,7 +83,7 @@ def _seen(probe: Probe, samples: Samples) -> list[Crossing]:
     with contextlib.suppress(Exception), watcher:  # whatever the loss raises on these samples
         probe(samples)
     return [
-        crossing._replace(averaged=number in watcher.averaged)
+        crossing._replace(combined=number in watcher.combined, averaged=number in watcher.averaged)
         for number, crossing in enumerate(watcher.found)
     ]
 
@@ -95,8 +100,10 @@ class _Watcher(TorchDispatchMode):
         self._outside = outside  # the line that asks for the audit, which is no line of the loss
         self.found: list[Crossing] = []
         self.averaged: set[int] = set()  # those found of which a total was taken
+        self.combined: set[int] = set()  # those that met other pairs
         # By `id`, with the tensor itself: kept alive, so that no number is given twice.
         self._asked: dict[int, Tensor] = {}
+        self._pairs: dict[int, tuple[Tensor, frozenset[int]]] = {}  # what came of them
         self._products: dict[int, tuple[Tensor, frozenset[int]]] = {}
 
     def __torch_dispatch__(
@@ -108,16 +115,17 @@ class _Watcher(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor) and not in_backward():
             tensors, name = list(_tensors((*args, *kwargs.values()))), func.overloadpacket.__name__
-            keeps = kwargs.get("keepdim") or any(value is True for value in args)
             found = len(self.found)
             if torch.Tag.pointwise in func.tags or name.endswith("_loss"):
                 for pair in combinations(tensors, 2):
                     if (spread := _spread(*pair)) is not None:
                         self._note(name, pair, spread)
-            self._follow_axes(name, tensors, result, keeps)
-            self._follow_products(name, tensors, result, range(found, len(self.found)))
+            new = range(found, len(self.found))
+            self._follow_axes(name, tensors, result)
+            self._follow_pairs(tensors, result, new)
+            self._follow_products(name, tensors, result, new)
             if name in _TOTALS and tensors[0].requires_grad:
                 self._total(tensors[0], args[1] if len(args) > 1 else None)
         return result
@@ -136,11 +144,21 @@ class _Watcher(TorchDispatchMode):
             )
         )
 
-    def _follow_axes(self, name: str, tensors: list[Tensor], result: Tensor, keeps: object) -> None:
+    def _follow_axes(self, name: str, tensors: list[Tensor], result: Tensor) -> None:
         """Whether an axis of size 1 was asked for, here or before."""
         new = tensors and result.shape.count(1) > max(t.shape.count(1) for t in tensors)
-        if (new and (name in _MAKERS or keeps)) or any(id(t) in self._asked for t in tensors):
+        if (new and name in _MAKERS) or any(id(t) in self._asked for t in tensors):
             self._asked[id(result)] = result
+
+    def _follow_pairs(self, tensors: list[Tensor], result: Tensor, new: range) -> None:
+        """Which crossings a tensor of pairs came of, and whether they meet other pairs."""
+        known = {n for t in tensors for n in self._pairs.get(id(t), (t, ()))[1]}
+        elsewhere = [t for t in tensors if id(t) not in self._pairs]
+        meets = any(t.shape == result.shape for t in elsewhere)
+        if meets or len({*map(id, tensors)}) > 2:  # `addmm`
+            self.combined.update(n for n in known if self.found[n].result == result.shape)
+        if known or new:
+            self._pairs[id(result)] = result, frozenset({*known, *new})
 
     def _follow_products(
         self, name: str, tensors: list[Tensor], result: Tensor, new: range

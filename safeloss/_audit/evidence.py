@@ -98,11 +98,15 @@ class Evidence(NamedTuple):
 
     @property
     def stretches(self) -> bool:
-        """Whether inputs meet the targets of others, but not other inputs, and no axis was made
-        for that; or, for a loss of the whole batch, which target goes with which input makes no
-        difference."""
+        """Whether samples meet those of others, where nothing in the loss is made for that.
+
+        Predictions that meet targets: then inputs meet no other inputs, or, for a loss of the
+        whole batch, which target goes with which input makes no difference. Predictions that meet
+        predictions, as the distances of a triplet, one of which has kept its axis: always.
+        """
+        stumbled = [c for c in self.crossings.of_samples if c.stumbled]
         meets = self.by_target.mixes and (self.unpaired or not self.by_input.bends)
-        return meets and any(c.stumbled for c in self.crossings.of_samples)
+        return self.mixes and any(all(c.learnt) or meets for c in stumbled)
 
     @property
     def stretches_all(self) -> bool:
