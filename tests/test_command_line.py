@@ -64,22 +64,19 @@ PIPED = {
 @pytest.mark.parametrize("line", PIPED.values(), ids=PIPED)
 def test_a_closed_pipe_is_no_traceback(line: list[str], unbuffered: str, tmp_path: Path) -> None:
     (tmp_path / "prints.py").write_text("for line in range(100_000): print(line)\n")
-    run = subprocess.Popen(
-        [sys.executable, "-m", "safeloss", *line],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(safeloss.__file__).parent.parent),
-            "PYTHONUNBUFFERED": unbuffered,
-        },
-    )
-    assert run.stdout is not None
-    run.stdout.close()
-    assert run.stderr is not None
-    assert run.stderr.read() == b""
-    assert run.wait() in (0, CLOSED_PIPE)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(safeloss.__file__).parent.parent),
+        "PYTHONUNBUFFERED": unbuffered,
+    }
+    command = [sys.executable, "-m", "safeloss", *line]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=tmp_path, env=environment) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait() in (0, CLOSED_PIPE)
 
 
 def test_a_pipe_of_the_users_own_is_not_ours(
