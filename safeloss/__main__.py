@@ -1,10 +1,18 @@
 """The command line: `python -m safeloss`, one subcommand a row of `COMMANDS`."""
 
 import argparse
+import io
+import os
+import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
+
+from safeloss._spelling import did_you_mean
+from safeloss._version import __version__
+
+CLOSED_PIPE = 128 + 13  # what a shell says of a program that SIGPIPE has ended
 
 
 class Command(NamedTuple):
@@ -12,6 +20,7 @@ class Command(NamedTuple):
 
     summary: str
     lesson: str
+    exits: Mapping[int, str]  # what its exit codes mean
     add_options: Callable[[argparse.ArgumentParser], object]
     run: Callable[[argparse.Namespace], int]  # the exit code
 
@@ -62,7 +71,9 @@ def loss_name(text: str) -> str:
     for name in (text, f"Safe{text}"):
         if name in LOSSES:
             return name
-    raise argparse.ArgumentTypeError(f"{text!r} is no loss; choose from {', '.join(LOSSES)}")
+    near = did_you_mean(f"Safe{text.removeprefix('Safe')}", LOSSES)
+    choices = ", ".join(LOSSES)
+    raise argparse.ArgumentTypeError(f"{text!r} is no loss.{near} Choose from {choices}")
 
 
 def hazards_options(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +116,8 @@ def audit_options(parser: argparse.ArgumentParser) -> None:
         help="a function, a module class or an instance; also package.module:FUNCTION")  # fmt: skip
     add("--input", type=tensor_to_draw, required=True, metavar="SPEC",
         help='what the model gives, such as "float32[8,1]": the batch comes first')  # fmt: skip
-    add("--target", type=tensor_to_draw, required=True, metavar="SPEC",
-        help='what the loader gives, such as "int64[8]"')  # fmt: skip
+    add("--target", type=tensor_to_draw, required=True, metavar="SPEC", action="append",
+        help='what the loader gives, such as "int64[8]"; again for other arguments')  # fmt: skip
     add("--classes", type=positive, metavar="N",
         help="integer targets are below N (default: size of the class axis, or 2)")  # fmt: skip
     add("--class-dim", type=int, metavar="AXIS",
@@ -158,8 +169,13 @@ COMMANDS = {
         "sample against every label; the bug cannot be seen at B = 1 and grows with B. The demo\n"
         "trains on scikit-learn's breast cancer data with the shapes made equal by hand, with\n"
         "both broken losses, and with SafeBCEWithLogitsLoss on the same shapes. It prints a\n"
-        "table, writes a picture, and exits with 1 if the last trained worse than the first.\n\n"
+        "table and writes a picture.\n\n"
         'It needs the packages of the extra: pip install "safeloss[demo]"',
+        {
+            0: "SafeBCEWithLogitsLoss trained as well as the correct loss",
+            1: "it trained worse",
+            2: "a package is missing, or the command line is wrong",
+        },
         demo_options,
         demo,
     ),
@@ -167,8 +183,12 @@ COMMANDS = {
         "what PyTorch does with loose layouts and numbers, and what the losses here do",
         "Every loss is called with layouts that do not fit, with weights along other axes and\n"
         "with numbers in other conventions, natively and safely, on the installed PyTorch. What\n"
-        "is right is what native gives for the samples one by one, each with its own target.\n"
-        "Exits with 1 if a loss of safeloss computes a wrong number and says nothing.",
+        "is right is what native gives for the samples one by one, each with its own target.",
+        {
+            0: "no loss of safeloss computes a wrong number and says nothing",
+            1: "one does",
+            2: "the command line is wrong",
+        },
         hazards_options,
         hazards,
     ),
@@ -181,8 +201,12 @@ COMMANDS = {
         "    def loss(logits, labels):\n"
         "        return ((logits - labels) ** 2).mean()\n\n"
         'python -m safeloss audit train.py:loss --input "float32[8,1]" --target "float32[8]"\n'
-        "finds the broadcast and names the fix. The file is imported, not run as a script.\n\n"
-        "Exit code: 0 without a bug, 1 with one, 2 if there is no verdict.",
+        "finds the broadcast and names the fix. The file is imported, not run as a script.",
+        {
+            0: "no bug was found",
+            1: "a bug was found",
+            2: "there is no verdict, or the command line is wrong",
+        },
         audit_options,
         audit,
     ),
@@ -194,20 +218,35 @@ COMMANDS = {
         "axis, the line is printed at the end, with the shapes and the fix. --arithmetic also\n"
         "watches losses that are written by hand.\n\n"
         "torch.compile is off in the run, since compiled code is not seen, and so are DataLoader\n"
-        "workers and other threads. It exits with 1 if anything was found, or as the script does.",
+        "workers and other threads.",
+        {
+            0: "nothing was found, and the script ended well",
+            1: "something was found, or the script failed; if it exits with a code, that is taken",
+            2: "the command line is wrong",
+        },
         guard_options,
         guard,
     ),
 }
 
 
+def listed(exits: Mapping[int, str]) -> str:
+    """The exit codes for the end of a help."""
+    rows = "".join(f"\n  {code}  {meaning}" for code, meaning in exits.items())
+    return f"exit code:{rows}"
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
+    plain = argparse.RawDescriptionHelpFormatter
     root = argparse.ArgumentParser(
         prog="safeloss",
         description="Losses that score every prediction against its own target, or say why not.",
-        epilog="`safeloss COMMAND --help` explains a command.",
+        epilog="`safeloss COMMAND --help` explains a command.\n\n"
+        + listed({0: "all is well", 1: "a command found a bug", 2: "it could not tell"}),
+        formatter_class=plain,
     )
+    root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         command.add_options(
@@ -215,17 +254,60 @@ def parser() -> argparse.ArgumentParser:
                 name,
                 help=command.summary,
                 description=command.lesson,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
+                epilog=listed(command.exits),
+                formatter_class=plain,
             )
         )
     return root
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def dispatch(arguments: Sequence[str]) -> int:
     """Run one subcommand and return its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(arguments or ["--help"])  # alone: everything there is
+    root = parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        near = did_you_mean(arguments[0], COMMANDS)
+        root.error(f"{arguments[0]!r} is no command.{near} Choose from {', '.join(COMMANDS)}")
+    options = root.parse_args(arguments or ["--help"])  # alone: everything there is
     return COMMANDS[options.command].run(options)
+
+
+def reader_has_gone() -> bool:
+    """Whether nobody reads what is printed, as after `| head`: then nothing more is."""
+    if sys.stdout is None:
+        return False
+    try:
+        sys.stdout.flush()
+        gone = is_broken(sys.stdout)
+    except BrokenPipeError:
+        gone = True
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+def is_broken(stream: TextIO) -> bool:
+    """Whether it is a pipe without a reader, of which a flush of nothing does not tell."""
+    try:
+        number = stream.fileno()
+    except io.UnsupportedOperation:  # no file, as in a notebook
+        return False
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    pipe = select.poll()
+    pipe.register(number, 0)
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line, which ends quietly where its output is closed."""
+    try:
+        return dispatch(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:
+        if not reader_has_gone():
+            raise  # a pipe of the user's own
+        return CLOSED_PIPE
+    finally:
+        reader_has_gone()  # or Python would say so at its end, in a traceback
 
 
 if __name__ == "__main__":

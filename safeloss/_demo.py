@@ -46,7 +46,19 @@ BROKEN: dict[str, Loss] = {
     "hand-written BCE": handwritten,
 }
 LOSSES: dict[str, Loss] = {CORRECT: squeezed, **BROKEN, SWAPPED_IN: SafeBCEWithLogitsLoss()}
+ROLES = {CORRECT: "correct", **dict.fromkeys(BROKEN, "broken"), SWAPPED_IN: "safeloss"}
+LABELS = {name: f"{role}: {name}" for name, role in ROLES.items()}
 COLORS = dict(zip(LOSSES, ("#8fcfb4", "#b3362c", "#e39a5b", "#1d6b4f"), strict=True))
+WIDTHS = dict(zip(LOSSES, (6, 4, 2, 2), strict=True))  # equal curves show beneath one another
+CAPTION = (
+    "One linear classifier, trained with four losses on the same data, from the same start. The "
+    "head gives logits [B, 1], the loader labels [B].\n"
+    "The two broken losses stretch both to [B, B]: every sample is taught the labels of the whole "
+    "batch, and no error says so.\n"
+    "At B = 1 nothing can be seen; the larger the batch, the less they learn. safeloss compares "
+    "each logit with its own label:\n"
+    "its curve (dashed) lies on that of the correct loss."
+)
 
 
 class Data(NamedTuple):
@@ -176,7 +188,7 @@ def judge(runs: Runs) -> Verdict:
 
 
 def table_of(runs: Runs) -> "Table":
-    """The results, a run in green if it ended where the correct one did, in red if not."""
+    """The results; a run that did not end where the correct one did is red, and has a mark."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -193,48 +205,63 @@ def table_of(runs: Runs) -> "Table":
     for title, form, measure in measures:
         table.add_row(Text(title, style="bold"))
         for name in LOSSES:
-            cells = [
-                Text(
-                    format(measure(by_loss[name]), form),
-                    style="green" if is_healthy(by_loss[name], by_loss[CORRECT]) else "red",
+            cells: list[Text] = []
+            for by_loss in runs.values():
+                healthy = is_healthy(by_loss[name], by_loss[CORRECT])
+                number = format(measure(by_loss[name]), form)
+                cells.append(
+                    Text(f"{number} " if healthy else f"{number}!", "green" if healthy else "red")
                 )
-                for by_loss in runs.values()
-            ]
-            table.add_row(Text(f"  {name}"), *cells)
+            table.add_row(Text(f"  {LABELS[name]}"), *cells)
         table.add_section()
     return table
 
 
-def draw(runs: Runs, output: Path) -> None:
-    """Write the picture: loss curves at one batch size, gradient norms at all of them."""
+def draw(runs: Runs, output: Path, guess: float) -> None:
+    """Write the picture: loss curves at one batch size, accuracy and gradient norm at all of them.
+
+    `guess` is the accuracy of always giving the commoner answer.
+    """
     from matplotlib.figure import Figure  # no pyplot: nothing global, and Agg writes the file
 
     shown = 32 if 32 in runs else max(runs)
     sizes = list(runs)
-    figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
-    curves, norms = figure.subplots(1, 2)
+    figure = Figure(figsize=(13, 5.6), dpi=150, layout="constrained")
+    curves, accuracies, norms = figure.subplots(1, 3)
     for name, color in COLORS.items():
         style = "--" if name == SWAPPED_IN else "-"
-        width = 5 if name == CORRECT else 2  # or the swapped-in curve would hide it
+        width = WIDTHS[name]
         losses = runs[shown][name].losses
-        epochs = range(1, len(losses) + 1)
-        norm = [runs[size][name].gradient_norm for size in sizes]
-        for axes, x, y in ((curves, epochs, losses), (norms, sizes, norm)):
-            axes.plot(x, y, f"{style}o", color=color, lw=width, ms=width + 2, label=name)
-    curves.set(xlabel="epoch", ylabel="training loss", yscale="log")
+        for axes, x, y in (
+            (curves, range(1, len(losses) + 1), losses),
+            (accuracies, sizes, [runs[size][name].accuracy for size in sizes]),
+            (norms, sizes, [runs[size][name].gradient_norm for size in sizes]),
+        ):
+            axes.plot(x, y, f"{style}o", color=color, lw=width, ms=width + 2, label=LABELS[name])
+    accuracies.axhline(guess, color="#888888", lw=1, ls=":")
+    place = {"transform": accuracies.get_yaxis_transform(), "va": "top", "color": "#666666"}
+    accuracies.text(0.02, guess - 0.005, "always the commoner answer", fontsize=8, **place)
+    lowest = min(run.accuracy for by_loss in runs.values() for run in by_loss.values())
+    accuracies.set_ylim(bottom=min(guess, lowest) - 0.05)
+    curves.set(xlabel="epoch", ylabel="training loss (mean of an epoch)", yscale="log")
     curves.xaxis.get_major_locator().set_params(integer=True)
-    curves.set_title(f"Loss while training, B = {shown}", loc="left")
-    norms.set(xlabel="batch size B", ylabel="gradient norm, last epoch", yscale="log")
-    norms.set_xscale("log", base=2)
-    norms.set_xticks(sizes, [str(size) for size in sizes])
-    norms.set_title("Gradient norm against batch size", loc="left")
-    for axes in (curves, norms):
+    curves.set_title(f"Loss while training, B = {shown}: lower is better", loc="left", fontsize=11)
+    accuracies.set(ylabel="held-out accuracy")
+    accuracies.set_title("Accuracy against B: higher is better", loc="left", fontsize=11)
+    norms.set(ylabel="gradient norm, last epoch", yscale="log")
+    norms.set_title("Gradient norm against B", loc="left", fontsize=11)
+    for axes in (accuracies, norms):
+        axes.set(xlabel="batch size B")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+    for axes in (curves, accuracies, norms):
         axes.yaxis.set_major_formatter("{x:g}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e6e6e6", lw=0.8)
         axes.set_axisbelow(True)
     handles, labels = curves.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(CAPTION, x=0.01, ha="left", fontsize=10, linespacing=1.5)
     figure.savefig(output, format="png")
 
 
@@ -248,9 +275,10 @@ def refusal() -> str:
 
 
 def run(output: Path, epochs: int | None = None, quick: bool = False) -> int:
-    """Train, print, draw and judge; the exit code is 0 if the swapped-in loss trained as well."""
+    """Train, print, draw and judge; the exit code is 0 if the last loss trained as well."""
     if any(find_spec(package) is None for package in ("rich", "matplotlib", "sklearn")):
-        sys.exit(MISSING)
+        print(MISSING, file=sys.stderr)
+        return 2
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
@@ -266,12 +294,15 @@ def run(output: Path, epochs: int | None = None, quick: bool = False) -> int:
     console.print(table_of(runs))
     warned = sum(by_loss[name].warnings for by_loss in runs.values() for name in BROKEN)
     majority = float(data.held_out_labels.mean())
+    guess = max(majority, 1 - majority)
+    colored = console.color_system is not None and not console.no_color
+    marked = "What is red, with a `!`," if colored else "What has a `!`"
     console.print(
-        f"Green ended where `{CORRECT}` did; red did not.\n"
-        f"Always giving the commoner answer scores {max(majority, 1 - majority):.3f}.\n"
+        f"{marked} did not end where `{CORRECT}` did.\n"
+        f"Always giving the commoner answer scores {guess:.3f}.\n"
         f"PyTorch {torch.__version__} let the broken losses train: {warned} warnings, no error.\n"
     )
-    draw(runs, output)
+    draw(runs, output, guess)
     console.print(f"Picture: {output}\n\nAnd labels of shape [1, 8] for logits [8, 1]:\n")
     console.print(refusal(), style="dim", soft_wrap=True)
     verdict = judge(runs)

@@ -13,7 +13,13 @@ from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import (
+    TorchDispatchMode as TorchDispatchMode,
+)
+from torch.utils._python_dispatch import (
+    _disable_current_modes,
+    is_traceable_wrapper_subclass,
+)
 
 _C: Any = torch._C  # whose stubs leave most of it out
 _PROXY = _C._TorchDispatchModeKey.PROXY
@@ -34,6 +40,11 @@ def exporting() -> bool:
 def tracing() -> bool:
     """Whether `torch.jit.trace` is active, under which sizes are tensors."""
     return _C._get_tracing_state() is not None
+
+
+def in_backward() -> bool:
+    """Whether a backward pass is running in this thread."""
+    return _C._current_graph_task_id() >= 0
 
 
 def constant_while_compiling(function: Any) -> Any:

@@ -1,6 +1,7 @@
 """An audit tells what a loss does to the samples of a batch, and leaves no trace."""
 
 import importlib.util
+import itertools
 import random
 import re
 import subprocess
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 import safeloss
 from safeloss import SafeCrossEntropyLoss, SafeLossError, audit
 from safeloss.__main__ import main
+from safeloss._audit import pictures
 from safeloss._messages.fixes import evaluate
 
 B, C, T = 8, 3, 5
@@ -180,10 +182,7 @@ BUGS = {
     ],
     "flat": [
         (F.cross_entropy,              scores(B, 1), torch.zeros(B).long()),
-        (lambda x, t: F.relu(x) * t,   -chances(B),  chances(B)),
-    ],
-    "not finite": [
-        (F.cross_entropy,              scores(B, C), torch.full((B,), -100)),
+        (lambda x, t: (0 * x * t).sum(), scores(B),  chances(B)),
     ],
     "shared target": [
         (alike, scores(B, C), scores(1, C)),
@@ -242,7 +241,7 @@ def test_healthy(loss: Callable[..., Tensor], x: Tensor, target: Tensor, reducti
 def test_bugs(kind: str, loss: Callable[..., Tensor], x: Tensor, target: Tensor) -> None:
     report = audit(loss, x, target)
     assert (report.kind, report.bug) == (kind, True)
-    mixing = kind in ("broadcast", "softmax over the batch", "not finite")
+    mixing = kind in ("broadcast", "softmax over the batch")
     assert report.independent is not mixing
     for fix in report.fixes:
         mended = audit(partial(run, fix, loss), x, target)
@@ -277,7 +276,8 @@ FIXES = [
     (squared, scores(B, B), chances(B), ("loss(input, target.unsqueeze(-1).expand_as(input))",)),
     (F.cross_entropy, scores(B), chances(B), ("SafeBCEWithLogitsLoss()(input, target)",)),
     (F.cross_entropy, scores(B, T, T), classes(B, T), ("loss(input.movedim(-1, 1), target)",)),
-    (lambda x, t: squared(x.squeeze(-1), t), scores(B, 1), chances(B, 1), ()),
+    (lambda x, t: squared(x.squeeze(-1), t), scores(B, 1), chances(B, 1),
+     ("loss(input, target.squeeze(-1))",)),
 ]  # fmt: skip
 
 
@@ -378,6 +378,74 @@ def test_nothing_of_the_callers_changes(context: Callable[[], object]) -> None:
     assert module.scale.grad is None
 
 
+class Center:
+    """Not a layer: it has a tensor that calls move, and a list that grows."""
+
+    def __init__(self) -> None:
+        self.center, self.seen = torch.zeros(C), [0.0]
+
+    def update(self, x: Tensor) -> Tensor:
+        self.center.mul_(0.9).add_(x.detach().mean(0) / 10)
+        self.seen.append(float(self.center.sum()))
+        return self.center
+
+
+STATE = {
+    "layers": nn.Sequential(nn.Linear(C, C), nn.BatchNorm1d(C), nn.Dropout()),
+    "calls": 0,
+}
+
+
+def test_what_a_function_reaches_is_as_before() -> None:
+    layers = STATE["layers"]
+    assert isinstance(layers, nn.Sequential)
+    frozen, center, generator = nn.BatchNorm1d(C).eval(), Center(), torch.Generator()
+    numbers, calls, twister = np.random.default_rng(0), [0], random.Random(0)
+    layers[0].weight.grad = torch.ones(C, C)
+    total = 0
+
+    own = nn.BatchNorm1d(C)
+
+    def loss(x: Tensor, t: Tensor, own: nn.Module = own) -> Tensor:
+        nonlocal total
+        total += 1
+        calls[0] += 1
+        STATE["calls"] += 1
+        frozen.train()
+        y = frozen(own(layers(x))) - center.update(x)
+        noise = torch.rand((), generator=generator) + numbers.random() + twister.random()
+        for parameter in layers.parameters():
+            parameter.grad = None
+            parameter.requires_grad_(False)
+        return squared(y, t) * noise
+
+    kept = [
+        {name: value.clone() for name, value in module.state_dict().items()}
+        for module in (layers, frozen, own)
+    ]
+    states = generator.get_state(), numbers.bit_generator.state, twister.getstate()
+    report = audit(loss, scores(B, C), chances(B, C))
+    assert report.kind == "coupled", "each call begins from the same state: it is steady"
+    for module, before in zip((layers, frozen, own), kept):
+        after = module.state_dict()
+        assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert layers.training
+    assert not frozen.training
+    assert (total, calls, STATE["calls"], center.seen) == (0, [0], 0, [0.0])
+    assert not center.center.any()
+    assert torch.equal(generator.get_state(), states[0])
+    assert (numbers.bit_generator.state, twister.getstate()) == states[1:]
+    assert torch.equal(layers[0].weight.grad, torch.ones(C, C))
+    assert all(parameter.requires_grad for parameter in layers.parameters())
+
+
+def test_a_graph_that_saved_a_buffer_goes_on() -> None:
+    norm = nn.BatchNorm1d(C).eval()
+    waiting = norm(scores(B, C).requires_grad_()).sum()
+    audit(lambda x, t: squared(norm.eval()(x), t), scores(B, C), chances(B, C))
+    waiting.backward()
+
+
 def test_a_module_is_audited_on_copies() -> None:
     module = Stateful()
     assert audit(module, scores(B, 1), chances(B, 1)).kind == "independent"
@@ -401,8 +469,6 @@ NOTES = [
     # loss, input, target, kind, note
     (lambda x, t: squared(F.dropout(x), t), scores(B, T), chances(B, T), "independent",
      "It draws random numbers"),
-    (lambda x, t: squared(x + torch.randn(x.shape, generator=GENERATOR), t), scores(B), chances(B),
-     "unsteady", ""),
     (F.mse_loss, scores(B, 1), chances(B), "broadcast", "It warns: UserWarning: Using"),
     (squared, scores(100, 1), chances(100, 1), "independent", "64 of the 100 samples were looked"),
     (squared, scores(2, 1), chances(2), "broadcast", "2 samples show little"),
@@ -413,7 +479,6 @@ NOTES = [
     (F.l1_loss, chances(B) + 9, chances(B), "independent", "No change of a target changed a grad"),
     (lambda x, t: F.mse_loss(x @ torch.eye(C), t), scores(B, C), chances(B, C), "independent", ""),
 ]  # fmt: skip
-GENERATOR = torch.Generator()
 
 
 @pytest.mark.parametrize(("loss", "x", "target", "kind", "note"), NOTES)
@@ -446,8 +511,11 @@ REFUSED = [
     (squared,                 scores(),        chances(),      "at least 2 samples"),
     (squared,                 classes(B),      chances(B),     "only a floating `input`"),
     (squared,                 scores(B).to("meta"), chances(B), "no numbers to look at"),
-    (squared,                 [1.0, 2.0],      chances(2),     "takes two tensors"),
-    (lambda x, t: 0.0,        scores(B),       chances(B),     "not a tensor"),
+    (squared,                 [1.0, 2.0],      chances(2),     "takes two tensors or more"),
+    (lambda x, t: 0.0,        scores(B),       chances(B),     "it returned a float"),
+    (lambda x, t: None,       scores(B),       chances(B),     "it returned None"),
+    (lambda x, t: {"bce": x}, scores(B),       chances(B),     "it returned None"),
+    (lambda x, t: (),         scores(B),       chances(B),     "it returned a tuple"),
     (lambda x, t: t.mean(),   scores(B),       chances(B),     "no gradient"),
     (lambda x, t: (x > t).float().mean(), scores(B), chances(B), "no gradient"),
 ]  # fmt: skip
@@ -472,7 +540,7 @@ def test_a_page_is_self_contained(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == page.count("</svg>") == 4
     assert not re.search(r"https?:|src=|href=|@import|url\(|<script", page)
-    assert "&lt;script&gt;: broadcast, a bug" in page
+    assert "<code>&lt;script&gt;</code>: <span>broadcast, a bug</span>" in page
     assert "color-scheme" in page
 
 
@@ -491,10 +559,48 @@ def test_every_report_can_be_drawn(
     assert str(report).startswith(f"{report.loss}: {report.kind}")
 
 
-def test_a_report_without_a_verdict_can_be_shown(tmp_path: Path) -> None:
-    report = audit(F.cross_entropy, scores(B, C), torch.full((B,), -100))
-    assert "? ? ? ?" in str(report)
+def only_legal(x: Tensor, t: Tensor) -> Tensor:
+    if not torch.equal(t, torch.arange(float(len(t)))):
+        raise ValueError("these are other targets")
+    return squared(x, t)
+
+
+UNDECIDED = {
+    # kind: loss, input, target
+    "not finite": (F.cross_entropy, scores(B, C), torch.full((B,), -100)),
+    "no gradient": (lambda x, t: F.relu(x) * t, -chances(B), chances(B)),
+    "untested": (only_legal, scores(B), torch.arange(float(B))),
+    "unsteady": (lambda x, t: squared(x, t) + next(CALLS), scores(B), chances(B)),
+}
+CALLS = itertools.count()
+
+
+@pytest.mark.parametrize("kind", UNDECIDED)
+def test_no_verdict_is_said_to_be_none(kind: str, tmp_path: Path) -> None:
+    report = audit(*UNDECIDED[kind])
+    assert (report.kind, report.bug, report.independent) == (kind, False, False)
+    assert report.verdict.startswith("No verdict: ")
+    assert f": no verdict, {kind}\n" in str(report)
+    assert ("? ? ? ?" in str(report)) is (kind in ("not finite", "unsteady"))
     report.save(tmp_path / "report.html")
+
+
+REFERENCE = pictures._REFERENCE
+
+
+def test_the_colour_is_that_of_the_verdict() -> None:
+    x, t = scores(B, 1), scores(B, 1) / 2
+    pages = [
+        audit(loss, x, target)._repr_html_()
+        for loss, target in ((squared, t), (squared, t[:, 0]), (info_nce, t))
+    ]
+    hues = [re.findall(r"--hue: (#\w+)", page)[0] for page in pages]
+    assert len({*hues, REFERENCE}) == 4
+    for page in pages:
+        assert REFERENCE in page
+        assert page.count(">sample j</text>") == page.count(">gradient of input i</text>") == 2
+        assert page.count(">batch size B</text>") == 2
+    assert "Fix: <code>loss(input, safeloss.align(target, like=input))</code>" in pages[1]
 
 
 def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,6 +615,7 @@ def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 TRAIN = '''
 """A training script."""
 import dataclasses
+import itertools
 import torch
 from torch import nn
 from neighbour import power
@@ -534,9 +641,19 @@ def contrastive(a, b):
     return torch.nn.functional.cross_entropy(a @ b.T, torch.arange(len(a)))
 
 def noisy(a, b):
-    return ((a - b) ** 2).mean() + torch.rand((), generator=generator)
+    return ((a - b) ** 2).mean() + next(calls)
 
-generator = torch.Generator()
+calls = itertools.count()
+
+def logarithm(p, t):
+    return -(t * p.log()).mean()
+
+def margin(p, t):
+    return (p - t - 5).relu().mean()
+
+def siamese(a, b, label):
+    distance = torch.nn.functional.pairwise_distance(a, b, keepdim=True)
+    return ((1 - label) * distance ** 2 + label * (2 - distance).relu() ** 2).mean()
 
 if __name__ == "__main__":
     raise SystemExit("trained")
@@ -559,6 +676,7 @@ LINES = {
     # By exit code: the loss, its tensors, and what is said.
     0: [
         ("train.py:loss", "float32[8,1] float32[8,1]", "loss: independent"),
+        ("train.py:siamese", "float32[8,4] float32[8,4] int64[8,1]", "siamese: independent"),
         ("train.py:instance", "float32[8] float64[8]", "MSELoss: independent"),
         ("train.py:contrastive", "float32[8,4] float32[8,4]", "coupled, which may be meant"),
         ("torch.nn:CrossEntropyLoss", "float32[8,3,7] int64[8,7]", "independent"),
@@ -569,14 +687,17 @@ LINES = {
     1: [
         ("train.py:loss", "float32[8,1] int64[8]", "loss: broadcast, a bug"),
         ("train.py:Loss", "float32[8,1] float32[8]", "Loss: broadcast, a bug"),
+        ("train.py:siamese", "float32[8,4] float32[8,4] int64[8]", "against the `label` of all 8"),
         ("torch.nn:CrossEntropyLoss", "float32[8,5,5] int64[8,5]", "wrong class axis, a bug"),
         ("torch.nn:CrossEntropyLoss", "float32[8,1] int64[8] --classes 1", "flat, a bug"),
     ],
     2: [
-        ("train.py:noisy", "float32[8] float32[8]", "noisy: unsteady"),
+        ("train.py:noisy", "float32[8] float32[8]", "noisy: no verdict, unsteady"),
+        ("train.py:logarithm", "float32[8] float32[8]", "logarithm: no verdict, not finite"),
+        ("train.py:margin", "float32[8] float32[8]", "margin: no verdict, no gradient"),
         ("train.py:loss", "float32[8,3] float32[8]", "loss: it cannot be audited"),
         ("torch.nn:BCELoss", "float32[8] bool[8] --activation sigmoid", "it cannot be audited"),
-        ("train.py:lost", "float32[8] float32[8]", "train.py has no 'lost', only"),
+        ("train.py:lost", "float32[8] float32[8]", "Did you mean 'loss'?"),
         ("train.py:Needs", "float32[8] float32[8]", "cannot be made without arguments"),
         ("train.py:number", "float32[8] float32[8]", "cannot be called: it is of type int"),
         ("train.py", "float32[8] float32[8]", "is no PATH.py:FUNCTION"),
@@ -593,11 +714,13 @@ LINES = {
 def test_the_command_line(
     code: int, loss: str, tensors: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    x, target, *options = tensors.split()
-    assert main(["audit", loss, "--input", x, "--target", target, *options]) == code
+    x, *rest = tensors.split()
+    targets = [word for each in rest if "[" in each for word in ("--target", each)]
+    options = [each for each in rest if "[" not in each]
+    assert main(["audit", loss, "--input", x, *targets, *options]) == code
     shown = capsys.readouterr()
     assert said in shown.out + shown.err
-    assert bool(shown.err) is (code == 2 and "unsteady" not in said)
+    assert bool(shown.err) is (code == 2 and "no verdict" not in said)
 
 
 WRONG = [

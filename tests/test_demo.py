@@ -77,7 +77,7 @@ def test_a_quick_run(
     out = capsys.readouterr().out
     accuracy = out[out.index("held-out accuracy") : out.index("final loss")].splitlines()
     cells = {
-        name: [float(cell) for cell in line.split()[-len(_demo.QUICK_BATCH_SIZES) :]]
+        name: [float(cell.rstrip("!")) for cell in line.split()[-len(_demo.QUICK_BATCH_SIZES) :]]
         for line in accuracy
         for name in _demo.LOSSES
         if name in line
@@ -88,16 +88,20 @@ def test_a_quick_run(
     for name in _demo.BROKEN:
         assert cells[name][0] == cells[_demo.CORRECT][0]  # nothing to see at B = 1
         assert cells[name][0] > cells[name][1] > cells[name][2]
+        assert f"broken: {name}" in out
+    assert "correct: squeeze(-1), then BCE" in out
+    assert "safeloss: SafeBCEWithLogitsLoss" in out
     assert "0 warnings, no error" in out
     assert "LayoutError: SafeBCEWithLogitsLoss: `input` and `target` do not fit together." in out
     assert "bit for bit, at 3 of 3 batch sizes" in out.splitlines()[-1]
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
-    with pytest.raises(SystemExit, match=r'pip install "safeloss\[demo\]"$') as refused:
-        main(["demo"])
-    assert refused.value.code not in (None, 0)
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err.endswith('pip install "safeloss[demo]"\n')
 
 
 @pytest.mark.slow
@@ -109,26 +113,61 @@ def test_the_extra_is_not_imported_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", lines], check=True)
 
 
-REFUSED = [
-    ("demo --epochs 0", "'0' is no whole number of at least 1"),
-    ("demo --output no/such/folder/demo.png", "is no file in a folder that exists"),
-    ("demonstrate", "invalid choice"),
+COLOURED = [
+    # environment,                           the colours, and the words for them
+    ({"FORCE_COLOR": "1", "TERM": "xterm"}, True),
+    ({"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}, False),
+    ({}, False),  # a pipe
 ]
 
 
-@pytest.mark.parametrize(("line", "said"), REFUSED)
-def test_a_command_line_is_refused_before_any_work(
-    line: str, said: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+@pytest.mark.usefixtures("extra")
+@pytest.mark.parametrize(("environment", "coloured"), COLOURED)
+def test_colours_are_named_where_there_are_some(
+    environment: dict[str, str],
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as refused:
-        main(line.split())
-    assert refused.value.code == 2
-    assert said in capsys.readouterr().err
+    for name in ("FORCE_COLOR", "NO_COLOR", "TERM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_demo, "train_all", lambda *_: runs(GOOD))
+    assert main(["demo", "--output", str(tmp_path / "demo.png")]) == 0
+    out = capsys.readouterr().out
+    assert ("\x1b[31m" in out) is coloured
+    assert ("is red" in out) is coloured
+    assert "0.630!" in out
+    assert "0.960!" not in out
 
 
-@pytest.mark.parametrize("line", ["", "--help", "demo --help"])
-def test_help(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(line.split())
-    assert left.value.code == 0
-    assert "usage: safeloss" in capsys.readouterr().out
+@pytest.mark.slow
+@pytest.mark.usefixtures("extra")
+def test_the_picture_shows_accuracy_and_says_who_is_who(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    _demo.draw(runs(GOOD), tmp_path / "demo.png", 0.6)
+    (figure,) = drawn
+    _, accuracies, _ = figure.axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in accuracies.get_lines()}
+    for name, label in _demo.LABELS.items():
+        assert lines[label] == [run[name].accuracy for run in runs(GOOD).values()]
+    assert (accuracies.get_ylabel(), accuracies.get_xlabel()) == (
+        "held-out accuracy",
+        "batch size B",
+    )
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [label.partition(":")[0] for label in said] == [
+        "correct",
+        "broken",
+        "broken",
+        "safeloss",
+    ]
+    assert figure.get_suptitle() == _demo.CAPTION

@@ -10,18 +10,20 @@ from torch import Tensor
 
 from safeloss._audit import pictures
 from safeloss._audit.evidence import Evidence, Point
-from safeloss._audit.experiments import another
+from safeloss._audit.experiments import another, calls
 from safeloss._audit.probing import (
     AnyLoss,
     Generators,
     Probe,
     Samples,
     name_of,
+    names_of,
     refused,
     table,
     unnoticed,
 )
-from safeloss._audit.verdicts import Kind, fixes_for, verdict_on
+from safeloss._audit.verdicts import UNDECIDED, Kind, Verdict, fixes_for, verdict_on
+from safeloss._progress import Progress
 from safeloss._torch import readable
 from safeloss.errors import Argument
 
@@ -77,14 +79,18 @@ class Audit:
         pictures.writer(Path(path))(self, Path(path))
 
 
-def audit(loss: AnyLoss, input: Tensor, target: Tensor, *, class_dim: int | None = None) -> Audit:
+def audit(
+    loss: AnyLoss, input: Tensor, target: Tensor, *others: Tensor, class_dim: int | None = None
+) -> Audit:
     """Find out by trying whether `loss(input, target)` mixes the samples of a batch.
 
     Any callable will do; axis 0 of `input` counts the samples. Each sample in turn gets the target
     of another, and then another input, and what that does to the gradients of the rest tells an
     accidental broadcast, a softmax over the batch and a wrong class axis from a loss that couples
-    samples on purpose. Nothing of the caller's changes. `class_dim` says which axis of `input`
-    holds the classes, where its sizes leave that open.
+    samples on purpose. A loss of more arguments (a siamese or a triplet loss, weights) gets
+    `others` too, and each of them in turn is what the samples exchange. Nothing of the caller's
+    changes. `class_dim` says which axis of `input` holds the classes, where its sizes leave that
+    open.
 
     Raises:
         SafeLossError: the loss fails on these tensors (its own error is the cause), or there
@@ -99,59 +105,71 @@ def audit(loss: AnyLoss, input: Tensor, target: Tensor, *, class_dim: int | None
     >>> audit(F.cross_entropy, torch.randn(8, 3), torch.arange(8) % 3).independent
     True
     """
-    name = name_of(loss)
-    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
-        raise refused(name, "an audit takes two tensors.", input, target)
-    if not readable((input, target)):
-        raise refused(name, "there are no numbers to look at.", input, target)
+    name, names = name_of(loss), names_of(loss, 2 + len(others))
+    arguments = dict(zip(names, (input, target, *others)))
+    if not all(isinstance(argument, Tensor) for argument in arguments.values()):
+        raise refused(name, "an audit takes two tensors or more.", arguments)
+    if not readable(arguments.values()):
+        raise refused(name, "there are no numbers to look at.", arguments)
     if not input.is_floating_point():
-        raise refused(name, "only a floating `input` has gradients to look at.", input, target)
+        raise refused(name, f"only a floating `{names[0]}` has gradients to look at.", arguments)
     if not input.dim() or len(input) < 2:
-        raise refused(name, "an audit takes at least 2 samples, on axis 0.", input, target)
+        raise refused(name, "an audit takes at least 2 samples, on axis 0.", arguments)
     if class_dim is not None and not -input.dim() <= class_dim < input.dim():
         raise ValueError(f"`class_dim` is {class_dim}, and `input` has {input.dim()} axes")
     generators = Generators(input.device)
-    with unnoticed(generators) as warned:
-        given = _as_given(input.detach(), target.detach())
-        few = _few(given)
+    given = _as_given(*(argument.detach() for argument in arguments.values()))
+    few = _few(given)
+    with unnoticed(loss, generators) as warned, Progress("audit", calls(few)) as progress:
         try:
-            probe = Probe(loss, few, generators)
+            probe = Probe(loss, few, generators, progress)
         except Exception as error:  # whatever a loss raises
             part = f" on {few.size} of the {given.size} samples" if few.size < given.size else ""
             rule = f"it cannot be audited{part}, since it fails: {_first_line(error)}"
-            raise refused(name, rule, input, target) from error
+            raise refused(name, rule, arguments) from error
         said = dict.fromkeys(f"It warns: {_first_line(warning.message)}" for warning in warned)
         varied = tuple(_varied(probe))
-        verdict, evidence = verdict_on(probe, class_dim)
-        fixes = fixes_for(verdict, loss, probe, class_dim)
-        per_sample = probe.unreduced()
+        found = verdict_on(probe, class_dim)
+        fixes = fixes_for(found, names, loss, probe, class_dim)
+    verdict, evidence, samples = found
     by_target, by_input = _shares(evidence.by_target.full), _shares(evidence.by_input.full)
     alone = evidence.alone
+    words = {
+        "n": few.size,
+        "read": _listed(evidence.read - {0}),
+        "axes": _listed(evidence.class_axes),
+        "input": names[0],
+        "target": names[samples.place + 1],
+        "targets": f"the `{names[samples.place + 1]}`" if others else "the targets",
+    }
+    exchanged = [f"The samples exchanged `{words['target']}`."] if others else []
+    independent = not (evidence.mixes or verdict.kind in ("broadcast", *UNDECIDED))
     return Audit(
         loss=name,
-        arguments=table(input, target),
+        arguments=table(arguments),
         kind=verdict.kind,
-        verdict=verdict.words.format(
-            n=few.size, read=_listed(evidence.read - {0}), axes=_listed(evidence.class_axes)
-        ),
+        verdict=verdict.words.format(**words),
         bug=verdict.bug,
-        independent=not evidence.mixes,
+        independent=independent,
         influence=by_target if evidence.by_target.matters else by_input,
         input_influence=by_input,
-        per_sample_shape=per_sample,
-        reduction=None if alone is None or evidence.mixes else alone.reduction,
+        per_sample_shape=evidence.unreduced,
+        reduction=alone.reduction if alone is not None and independent else None,
         curve=evidence.curve,
         growth=evidence.growth,
-        advice=verdict.advice,
+        advice=verdict.advice.format(**words),
         fixes=fixes,
-        notes=(*_notes(evidence, probe, given), *varied, *said),
+        notes=(*exchanged, *_notes(verdict, evidence, probe, given), *varied, *said),
     )
 
 
-def _as_given(input: Tensor, target: Tensor) -> Samples:
-    """The batch, with the first axis of the target that may count its samples."""
-    axes = [axis for axis, size in enumerate(target.shape) if size == len(input)]
-    return Samples(input, target, axes[0] if axes else None)
+def _as_given(input: Tensor, *others: Tensor) -> Samples:
+    """The batch, with the first axis of every argument that may count its samples."""
+    axes = [
+        next((axis for axis, size in enumerate(other.shape) if size == len(input)), None)
+        for other in others
+    ]
+    return Samples(input, others[0], axes[0], tuple(zip(others[1:], axes[1:])))
 
 
 def _few(samples: Samples) -> Samples:
@@ -171,12 +189,14 @@ def _varied(probe: Probe) -> Iterator[str]:
         noisy = samples.input + (noise / 5 - 0.1).to(samples.input)
         if probe.takes(samples._replace(input=noisy)):
             yield "All inputs were alike: noise was added to them."
-    samples = probe.samples
-    if samples.axis is not None and _all_alike(samples.targets()):
-        targets, others = samples.targets().clone(), another(samples).movedim(samples.axis, 0)
-        targets[1::2] = others[1::2]
-        if probe.takes(samples._replace(target=targets.movedim(0, samples.axis))):
-            yield "All targets were alike: every other one was changed."
+    for turn in range(len(samples.turns())):
+        samples = probe.samples.turns()[turn]
+        if samples.axis is not None and _all_alike(samples.targets()):
+            targets, others = samples.targets().clone(), another(samples).movedim(samples.axis, 0)
+            targets[1::2] = others[1::2]
+            changed = samples._replace(target=targets.movedim(0, samples.axis))
+            if probe.takes(changed.in_order()):
+                yield "All targets were alike: every other one was changed."
 
 
 def _all_alike(rows: Tensor) -> bool:
@@ -188,8 +208,13 @@ def _shares(influence: Tensor) -> Tensor:
     return influence / largest if largest > 0 else influence
 
 
-def _notes(evidence: Evidence, probe: Probe, given: Samples) -> Iterator[str]:
+def _notes(verdict: Verdict, evidence: Evidence, probe: Probe, given: Samples) -> Iterator[str]:
     """What a reader must know beside the verdict."""
+    if evidence.mixes or verdict.kind == "broadcast":
+        crossed = evidence.crossings.of_samples or evidence.crossings.all
+        yield from [str(crossing) for crossing in crossed if crossing.counts][:1]
+    if probe.returned:
+        yield f"It gives {probe.returned}, of which the loss was looked at."
     n, by_target, growth = probe.samples.size, evidence.by_target, evidence.growth
     if n < given.size:
         yield f"{n} of the {given.size} samples were looked at."

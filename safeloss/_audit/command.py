@@ -5,7 +5,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from safeloss._audit import audit
 from safeloss._audit.pictures import MISSING, writer
+from safeloss._audit.verdicts import UNDECIDED
+from safeloss._spelling import did_you_mean
 from safeloss.errors import SafeLossError
 
 NO_VERDICT = 2  # the exit code, as for a command line that is wrong
@@ -56,8 +58,9 @@ def loss_at(place: str) -> Callable[..., Any]:
     try:
         found = reduce(getattr, name.split("."), module)
     except AttributeError:
-        public = ", ".join(key for key in vars(module) if not key.startswith("_"))
-        raise ValueError(f"{where} has no {name!r}, only {public}") from None
+        public = [key for key in vars(module) if not key.startswith("_")]
+        near, known = did_you_mean(name, public), ", ".join(public)
+        raise ValueError(f"{where} has no {name!r}, only {known}.{near}") from None
     if isinstance(found, type):
         try:
             found = found()
@@ -95,23 +98,30 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def drawn(
-    input: Spec, target: Spec, classes: int | None, class_dim: int | None, activation: str
-) -> tuple[Tensor, Tensor]:
+    input: Spec,
+    targets: Sequence[Spec],
+    classes: int | None,
+    class_dim: int | None,
+    activation: str,
+) -> list[Tensor]:
     """Scores of a normal distribution; targets of [0, 1), or of the classes that there are."""
     axis = class_dim if class_dim is not None else min(1, len(input.shape) - 1)
-    scores = ACTIVATIONS[activation](torch.randn(input.shape).to(input.dtype), axis)
-    if target.dtype.is_floating_point:
-        return scores, torch.rand(target.shape).to(target.dtype)
-    if classes is None:
-        indices = len(target.shape) < len(input.shape)  # else, a yes or no for every score
-        classes = max(2, input.shape[axis]) if indices else 2
-    return scores, torch.randint(classes, target.shape).to(target.dtype)
+    tensors = [ACTIVATIONS[activation](torch.randn(input.shape).to(input.dtype), axis)]
+    for target in targets:
+        if target.dtype.is_floating_point:
+            tensors.append(torch.rand(target.shape).to(target.dtype))
+        else:
+            # Indices; or, of two embeddings or for every score, a yes or a no.
+            indices = len(target.shape) < len(input.shape) and len(targets) == 1
+            end = classes or (max(2, input.shape[axis]) if indices else 2)
+            tensors.append(torch.randint(end, target.shape).to(target.dtype))
+    return tensors
 
 
 def run(
     place: str,
     input: Spec,
-    target: Spec,
+    targets: Sequence[Spec],
     *,
     classes: int | None = None,
     class_dim: int | None = None,
@@ -130,7 +140,7 @@ def run(
     try:
         loss = loss_at(place)
         torch.manual_seed(seed)
-        tensors = drawn(input, target, classes, class_dim, activation)
+        tensors = drawn(input, targets, classes, class_dim, activation)
         report = audit(loss, *tensors, class_dim=class_dim)
     except (SafeLossError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -142,6 +152,6 @@ def run(
     if output is not None:
         writer(output)(report, output)
         print(f"\nReport: {output}")
-    if report.kind == "unsteady":
+    if report.kind in UNDECIDED:
         return NO_VERDICT
     return int(report.bug)

@@ -1,9 +1,12 @@
 """What a loss does to the samples of a batch, as data: the verdicts are read off from it."""
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from safeloss._audit.crossings import Crossings
 
 
 class Point(NamedTuple):
@@ -24,7 +27,8 @@ class Influence(NamedTuple):
     matters: bool  # the value or a gradient moved
     crossed: bool = False  # sample j moves nothing but index j of an axis of every sample
     softmax: bool = False  # every other sample moves by its share of a softmax over the batch
-    refused: int = 0  # changed batches that the loss did not take
+    tried: int = 0  # changed batches
+    refused: int = 0  # ... that the loss did not take
 
     @property
     def mixes(self) -> bool:
@@ -70,6 +74,52 @@ class Evidence(NamedTuple):
     read: frozenset[int] = frozenset()  # axes along which the loss compares scores
     class_axes: frozenset[int] = frozenset()  # axes that may hold the classes, by the target
     curve: tuple[Point, ...] = ()
+    wakes: bool = False  # flat, but other inputs get a gradient
+    crossings: Crossings = Crossings()
+    unreduced: tuple[int, ...] | None = None
+
+    @property
+    def untested(self) -> bool:
+        """Whether there were targets to exchange, and the loss took no such batch."""
+        return 0 < self.by_target.tried == self.by_target.refused
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether the numbers of each sample are multiplied by those of all, and added up.
+
+        The gradients show nothing but a factor common to all: the mean of what should have been
+        one weight for each. Where nothing is shared but such a factor, any operation counts.
+        """
+        crossed, changes = self.crossings.of_samples, self.by_target.bends or self.by_input.bends
+        return any(c.averaged for c in crossed) or (
+            not changes
+            and any(c.counts and (self.rescales or c.result == self.unreduced) for c in crossed)
+        )
+
+    @property
+    def stretches(self) -> bool:
+        """Whether samples meet those of others, where nothing in the loss is made for that.
+
+        Predictions that meet targets: then inputs meet no other inputs, or, for a loss of the
+        whole batch, which target goes with which input makes no difference. Predictions that meet
+        predictions, as the distances of a triplet, one of which has kept its axis: always.
+        """
+        stumbled = [c for c in self.crossings.of_samples if c.stumbled]
+        meets = self.by_target.mixes and (self.unpaired or not self.by_input.bends)
+        return self.mixes and any(all(c.learnt) or meets for c in stumbled)
+
+    @property
+    def stretches_all(self) -> bool:
+        """Whether inputs meet targets that are not as many as they are."""
+        pairs = list(zip_longest(self.input[::-1], self.target[::-1], fillvalue=1))
+        crossed = any(a == 1 < b for a, b in pairs) and any(b == 1 < a for a, b in pairs)
+        return self.shared and crossed and bool(self.crossings.all)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether one target, which is more than a number, is repeated for all samples."""
+        pairs = zip_longest(self.input[::-1], self.target[::-1], fillvalue=1)
+        return self.shared and bool(self.target) and all(b in (1, a) for a, b in pairs)
 
     @property
     def mixes(self) -> bool:

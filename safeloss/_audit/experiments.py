@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._audit.crossings import crossings
 from safeloss._audit.evidence import Alone, Evidence, Influence, Point
 from safeloss._audit.probing import Outcome, Probe, Samples, tolerance
 
@@ -41,23 +42,38 @@ class _Trial(NamedTuple):
         )
 
 
-def measure(probe: Probe) -> Evidence:
+def calls(samples: Samples) -> int:
+    """About how many calls of the loss it takes to measure it."""
+    return len(samples.turns()) * (3 * samples.size + 20)
+
+
+def measure(probe: Probe, samples: Samples) -> Evidence:
     """Try the loss on the batch, on batches with one sample changed, and on parts of it."""
-    trial = _begun(probe)
+    trial = _begun(probe, samples)
     samples, base = trial.samples, trial.base
     shapes = (tuple(samples.input.shape), tuple(samples.target.shape))
     if not (probe.steady and base.finite):
         nothing = torch.full((samples.size, samples.size), torch.nan)
         unknown = Influence(nothing, nothing, False)
-        return Evidence(*shapes, unknown, unknown, steady=probe.steady, finite=base.finite)
+        return Evidence(
+            *shapes,
+            unknown,
+            unknown,
+            steady=probe.steady,
+            finite=base.finite,
+            crossings=crossings(probe, samples),
+            unreduced=probe.unreduced(),
+        )
     by_target = _influence(trial, _with_other_targets(samples))
     by_input = _influence(trial, _with_moved_inputs(samples))
     alone = _alone(trial)
+    flat = not (base.gradient.any() or by_target.full.any() or by_input.full.any())
     return Evidence(
         *shapes,
         by_target,
         by_input,
-        flat=not (base.gradient.any() or by_target.full.any() or by_input.full.any()),
+        flat=flat,
+        wakes=flat and _wakes(trial),
         shared=samples.axis is None and _is_shared(trial),
         alone=alone,
         pairs=by_target.mixes and _scores_all_pairs(trial),
@@ -65,12 +81,21 @@ def measure(probe: Probe) -> Evidence:
         read=frozenset(_read_axes(trial)),
         class_axes=class_axes(samples),
         curve=tuple(_curve(trial, alone)),
+        crossings=crossings(probe, samples),
+        unreduced=probe.unreduced(),
     )
 
 
-def _begun(probe: Probe) -> _Trial:
+def _wakes(trial: _Trial) -> bool:
+    """Whether other inputs get a gradient, as those that a margin does not keep apart."""
+    x, samples = trial.samples.input, trial.samples
+    others = (-x, x.roll(1, 0), x.flip(0) - x, x - x.mean(), torch.zeros_like(x), 10 * x)
+    outcomes = [trial.on(samples._replace(input=other)) for other in others]
+    return any(o is not None and o.finite and bool(o.gradient.any()) for o in outcomes)
+
+
+def _begun(probe: Probe, samples: Samples) -> _Trial:
     """The batch as given; or, if no gradient is left there, with its targets moved on by one."""
-    samples = probe.samples
     trial = _Trial(probe, samples, probe(samples))
     if not trial.base.gradient.any():  # say, of targets that equal their inputs
         rolled = _rolled(samples)
@@ -134,9 +159,9 @@ def _influence(trial: _Trial, changes: Iterator[tuple[int, Samples]]) -> Influen
     full, bent = (base.new_zeros(n, n, dtype=torch.float64) for _ in range(2))
     share = trial.samples.input.to(base.dtype).softmax(0)
     crossed = {axis for axis in range(1, base.dim()) if base.shape[axis] == n}
-    matters, proportional, refused, limit = False, n > 2, 0, trial.limit()
+    matters, proportional, tried, refused, limit = False, n > 2, 0, 0, trial.limit()
     for j, changed in changes:
-        outcome = trial.on(changed)
+        outcome, tried = trial.on(changed), tried + 1
         if outcome is None or not outcome.finite:
             refused += 1
             continue
@@ -151,7 +176,7 @@ def _influence(trial: _Trial, changes: Iterator[tuple[int, Samples]]) -> Influen
         proportional = proportional and _is_share(moved[others], share[others], limit)
     for matrix in (full, bent):
         matrix[matrix <= limit] = 0
-    return Influence(full.cpu(), bent.cpu(), matters, bool(crossed), proportional, refused)
+    return Influence(full.cpu(), bent.cpu(), matters, bool(crossed), proportional, tried, refused)
 
 
 def _factor(base: Tensor, changed: Tensor, rows: Tensor) -> Tensor:
@@ -224,8 +249,15 @@ def _scores_all_pairs(trial: _Trial) -> bool:
 
 def _is_shared(trial: _Trial) -> bool:
     """Whether a target that is not one per sample makes a difference."""
-    other = trial.on(trial.samples._replace(target=another(trial.samples)))
-    return other is not None and not trial.same(other)
+    samples = trial.samples
+    others = (another(samples), _doubled(samples.target))
+    outcomes = [trial.on(samples._replace(target=other)) for other in others]
+    return any(outcome is not None and not trial.same(outcome) for outcome in outcomes)
+
+
+def _doubled(target: Tensor) -> Tensor:
+    """The target with its first number in place of all that follow: a mean moves, too."""
+    return target.flatten()[:1].expand(target.numel()).view_as(target).clone()
 
 
 def _is_unpaired(trial: _Trial) -> bool:

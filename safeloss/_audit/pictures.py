@@ -1,6 +1,7 @@
 """An audit to look at: in a terminal, on a page, and as a picture."""
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from safeloss._audit.verdicts import UNDECIDED
+
 if TYPE_CHECKING:
     from safeloss._audit import Audit
 
@@ -19,19 +22,33 @@ _WIDTH = 88
 _MOST_CELLS = 16  # of the matrix in a terminal, a side
 _SHADES = ((0.5, "#"), (0.1, "+"), (0.0, "-"))  # for more than this share of the largest
 _LEVELS = 10  # of shade, on a page
-_HUE = "#e8590c"  # to be seen on white and on black
+# To be seen on white and on black.
+_HUES = {"bug": "#e03131", "coupled": "#e8890c", "none": "#868e96", "healthy": "#2f9e44"}
+_REFERENCE = "#4c8df5"  # what a loss would do that mixes nothing
 _STYLE = f"""
-.safeloss-audit {{ font: 14px/1.5 system-ui, sans-serif; max-width: 60em }}
-.safeloss-audit h1 {{ font-size: 1.25em }}
-.safeloss-audit figure {{ display: inline-block; width: 14em; margin: 1em 1em 0 0 }}
-.safeloss-audit figure {{ vertical-align: bottom }}
-.safeloss-audit svg {{ width: 13em; height: 13em; overflow: visible }}
-.safeloss-audit text {{ font-size: 8px; fill: currentColor }}
+.safeloss-audit {{ font: 15px/1.5 system-ui, sans-serif; max-width: 64em; margin: 0 auto }}
+.safeloss-audit h1 {{ font-size: 1.35em; line-height: 1.3; margin: .5em 0 }}
+.safeloss-audit h1 span {{ color: var(--hue); white-space: nowrap }}
+.safeloss-audit .verdict {{ border-left: .3em solid var(--hue); padding-left: .8em }}
+.safeloss-audit dl {{ display: grid; grid-template-columns: auto 1fr; gap: 0 1.5em }}
+.safeloss-audit dt {{ opacity: .7 }}
+.safeloss-audit dd {{ margin: 0; font-family: ui-monospace, monospace }}
+.safeloss-audit .figures {{ display: grid; gap: 1.5em;
+  grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)) }}
+.safeloss-audit figure {{ margin: 0; display: flex; flex-direction: column;
+  justify-content: space-between }}
+.safeloss-audit figcaption {{ font-size: .9em; margin-bottom: .3em }}
+.safeloss-audit svg {{ width: 100%; max-width: 18em; height: auto }}
+.safeloss-audit text {{ font-size: 7px; fill: currentColor; text-anchor: middle }}
 .safeloss-audit .frame {{ fill: none; stroke: currentColor; stroke-opacity: .4 }}
-.safeloss-audit .cells {{ fill: {_HUE} }}
-.safeloss-audit .loss {{ fill: none; stroke: {_HUE}; stroke-width: 2 }}
-.safeloss-audit .healthy {{ fill: none; stroke: currentColor; stroke-dasharray: 4 3 }}
-.safeloss-audit dt {{ float: left; clear: left; width: 9em; opacity: .7 }}
+.safeloss-audit .cells {{ fill: var(--hue) }}
+.safeloss-audit .loss {{ fill: none; stroke: var(--hue); stroke-width: 2 }}
+.safeloss-audit .healthy {{ fill: none; stroke: {_REFERENCE}; stroke-width: 5;
+  stroke-opacity: .5 }}
+.safeloss-audit .healthy.cells {{ fill: {_REFERENCE}; stroke: none }}
+.safeloss-audit code {{ font-family: ui-monospace, monospace; font-size: .93em;
+  background: #8883; border-radius: .2em; padding: .1em .3em; overflow-wrap: anywhere }}
+.safeloss-audit .key {{ font-weight: bold }}
 """
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -109,28 +126,50 @@ def remarks(report: "Audit") -> list[str]:
 
 def fragment(report: "Audit") -> str:
     """The report for a notebook, or the body of a page."""
-    n = len(report.influence)
-    healthy = torch.eye(n)
     listed = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in facts(report))
     figures = [
-        (_caption(report), _heat(report.influence)),
-        ("if healthy", _heat(healthy)),
+        ("What this loss does", _heat(report.influence, "")),
+        ("What a healthy loss does", _heat(torch.eye(len(report.influence)), "healthy ")),
         *(
-            (f"{curve.title} against B{', dashed if healthy' * bool(curve.healthy)}", _chart(curve))
+            (f"{curve.title.capitalize()} against B", _chart(curve))
             for curve in curves(report)
             if curve.sizes
         ),
     ]
     drawn = "".join(
-        f"<figure><figcaption>{escape(title)}</figcaption>{picture}</figure>\n"
+        f"<figure><figcaption>{title}</figcaption>{picture}</figure>\n"
         for title, picture in figures
     )
-    said = "".join(f"<p>{escape(remark)}</p>\n" for remark in remarks(report))
+    keys = [("var(--hue)", "this loss"), (_REFERENCE, "a healthy one")]
+    key = ", ".join(f'<span class="key" style="color: {hue}">{what}</span>' for hue, what in keys)
+    said = "".join(f"<p>{_with_code(remark)}</p>\n" for remark in remarks(report))
+    headline = escape(_headline(report))
     return (
-        f'<div class="safeloss-audit">\n<style>{_STYLE}</style>\n'
-        f"<h1>{escape(f'{report.loss}: {_headline(report)}')}</h1>\n"
-        f"<p>{escape(report.verdict)}</p>\n<dl>{listed}</dl>\n{drawn}{said}</div>"
+        f'<div class="safeloss-audit" style="--hue: {_HUES[_mood(report)]}">\n'
+        f"<style>{_STYLE}</style>\n"
+        f"<h1><code>{escape(report.loss)}</code>: <span>{headline}</span></h1>\n"
+        f'<p class="verdict">{_with_code(report.verdict)}</p>\n<dl>{listed}</dl>\n{said}'
+        f"<p>A cell says how far the gradient of input i (row) moves when something of sample j "
+        f"(column) changes: a healthy loss has a diagonal. Colours: {key}.</p>\n"
+        f'<div class="figures">\n{drawn}</div>\n</div>'
     )
+
+
+def _with_code(text: str) -> str:
+    """Prose as HTML, with a fix, and what stands in backticks, as code."""
+    fix, colon, code = text.partition("Fix: ")
+    if colon and not fix:
+        return f"Fix: <code>{escape(code)}</code>"
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text, quote=False))
+
+
+def _mood(report: "Audit") -> str:
+    """Which of the hues is that of the verdict."""
+    if report.bug:
+        return "bug"
+    if report.kind in UNDECIDED:
+        return "none"
+    return "healthy" if report.independent else "coupled"
 
 
 def writer(path: Path) -> Writer:
@@ -147,21 +186,25 @@ def _write_page(report: "Audit", path: Path) -> None:
 
 def _write_picture(report: "Audit", path: Path) -> None:
     try:
+        from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure  # no pyplot: nothing global, and Agg writes the file
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(MISSING) from error
     figure = Figure(figsize=(13, 4), dpi=120, layout="constrained")
     heat, healthy, *charts = figure.subplots(1, 4)
-    for axes, matrix, title in (
-        (heat, report.influence, "influence of sample j on gradient i"),
-        (healthy, torch.eye(len(report.influence)), "if healthy"),
+    hue = _HUES[_mood(report)]
+    for axes, matrix, title, color in (
+        (heat, report.influence, "influence of sample j on gradient i", hue),
+        (healthy, torch.eye(len(report.influence)), "if healthy", _REFERENCE),
     ):
-        axes.imshow(matrix.tolist(), cmap="Oranges", vmin=0, vmax=1)
+        shades = LinearSegmentedColormap.from_list("shades", ["white", color])
+        axes.imshow(matrix.tolist(), cmap=shades, vmin=0, vmax=1)
         axes.set(title=title, xlabel="sample j", ylabel="gradient of input i")
     for axes, curve in zip(charts, curves(report)):
-        axes.plot(curve.sizes, curve.values, "o-", color=_HUE, label=report.loss)
-        if curve.healthy:
-            axes.plot(curve.sizes, curve.healthy, "k--", label="if healthy")
+        if curve.healthy:  # wide and beneath, to be seen where the two are the same
+            beneath = {"color": _REFERENCE, "alpha": 0.5, "linewidth": 6}
+            axes.plot(curve.sizes, curve.healthy, label="if healthy", **beneath)
+        axes.plot(curve.sizes, curve.values, "o-", color=hue, label=report.loss)
         if curve.sizes:
             axes.set_xscale("log", base=2)
             axes.set_xticks(curve.sizes, [str(size) for size in curve.sizes])
@@ -179,6 +222,8 @@ WRITERS: dict[str, Writer] = {".html": _write_page, ".png": _write_picture}
 
 def _headline(report: "Audit") -> str:
     kind = report.kind
+    if kind in UNDECIDED:
+        return f"no verdict, {kind}"
     if kind == "coupled":
         return "coupled, which may be meant"
     return f"{kind}, a bug" if report.bug else kind
@@ -207,7 +252,7 @@ def _row(title: str, values: Iterable[float]) -> str:
     return f"    {title:<14}" + "".join(f"{value:>10.3g}" for value in values)
 
 
-def _heat(matrix: Tensor) -> str:
+def _heat(matrix: Tensor, names: str) -> str:
     """The matrix as SVG, one path for each level of shade."""
     n = len(matrix)
     levels: list[list[str]] = [[] for _ in range(_LEVELS + 1)]
@@ -219,8 +264,14 @@ def _heat(matrix: Tensor) -> str:
         for level, cells in enumerate(levels)
         if level and cells
     )
-    frame = f'<path class="frame" vector-effect="non-scaling-stroke" d="M0 0H{n}V{n}H0z"/>'
-    return f'<svg viewBox="0 0 {n} {n}"><g class="cells">{paths}</g>{frame}</svg>'
+    cells = f'<g class="{names}cells" transform="scale({100 / n:.4f})">{paths}</g>'
+    half, last = 50 / n, 100 - 50 / n  # the middle of the first cell, and of the last
+    ends = [(half, "1"), (last, str(n))]
+    marks = [
+        *(_text(place, 108, number) for place, number in ends),
+        *(_text(-5, place + 2.5, number) for place, number in ends),
+    ]
+    return _framed(cells + "".join(marks), "sample j", "gradient of input i")
 
 
 def _chart(curve: Curve) -> str:
@@ -231,7 +282,7 @@ def _chart(curve: Curve) -> str:
 
     def line(name: str, heights: Sequence[float]) -> str:
         places = " ".join(
-            f"{100 * across(size):.1f},{100 - 100 * up(height):.1f}"
+            f"{5 + 90 * across(size):.1f},{95 - 90 * up(height):.1f}"
             for size, height in zip(curve.sizes, heights)
             if math.isfinite(height)
         )
@@ -239,16 +290,24 @@ def _chart(curve: Curve) -> str:
 
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     marks = [
-        *(f'<text x="{100 * across(b):.1f}" y="112" text-anchor="middle">{b}</text>'
-          for b in curve.sizes),
-        *(f'<text x="-4" y="{103 - 100 * up(v):.1f}" text-anchor="end">{v:.2g}</text>'
-          for v in sorted({min(finite), max(finite)})),
-    ]  # fmt: skip
+        *(_text(5 + 90 * across(size), 108, str(size)) for size in curve.sizes),
+        *(_text(-9, 97.5 - 90 * up(v), f"{v:.2g}") for v in sorted({min(finite), max(finite)})),
+    ]
     lines = line("healthy", curve.healthy) + line("loss", curve.values)
+    return _framed(lines + "".join(marks), "batch size B", curve.title)
+
+
+def _framed(content: str, across: str, up: str) -> str:
+    """A square of 100 with names of its axes."""
     return (
-        '<svg viewBox="-28 -8 136 124"><path class="frame" d="M0 0H100V100H0z"/>'
-        f"{lines}{''.join(marks)}</svg>"
+        f'<svg viewBox="-30 -4 138 126" role="img" aria-label="{up} against {across}">'
+        f'<path class="frame" d="M0 0H100V100H0z"/>{content}{_text(50, 118, across)}'
+        f'<text transform="translate(-22 50) rotate(-90)">{up}</text></svg>'
     )
+
+
+def _text(x: float, y: float, said: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}">{said}</text>'
 
 
 def _is_positive(curve: Curve) -> bool:

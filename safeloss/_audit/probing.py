@@ -6,13 +6,15 @@ import inspect
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from safeloss._audit.snapshot import Snapshot
 from safeloss._messages.explain import describe
+from safeloss._progress import Progress
 from safeloss.errors import Argument, ArgumentTypeError, SafeLossError
 
 AnyLoss: TypeAlias = Callable[..., Any]
@@ -22,35 +24,72 @@ _ON_SCALARS = ("Neg", "Mul", "Div", "Add", "Sub", "Sqrt", "Log", "Pow", "Squeeze
 
 
 class Samples(NamedTuple):
-    """A batch: the input counts its samples along axis 0, the target along `axis`."""
+    """A batch: the input counts its samples along axis 0, every other argument along its `axis`.
+
+    `target` is the argument that samples exchange; what else a loss takes goes with the input.
+    """
 
     input: Tensor
     target: Tensor
     axis: int | None  # None: one target for all
+    others: tuple[tuple[Tensor, int | None], ...] = ()
+    place: int = 0  # of the target, among all arguments after the input
 
     @property
     def size(self) -> int:
         """The number of samples."""
         return len(self.input)
 
+    @property
+    def arguments(self) -> list[Tensor]:
+        """Those of the loss, in their order."""
+        others = [tensor for tensor, _ in self.others]
+        return [self.input, *others[: self.place], self.target, *others[self.place :]]
+
+    def turns(self) -> list["Samples"]:
+        """Each argument as the target: the first, and the others that have one for each sample."""
+        first = self.in_order()
+        rest = [(first.target, first.axis), *first.others]
+        return [
+            Samples(self.input, *rest[place], (*rest[:place], *rest[place + 1 :]), place)
+            for place, (_, axis) in enumerate(rest)
+            if not place or axis is not None
+        ]
+
+    def in_order(self) -> "Samples":
+        """The same, with the first argument after the input as the target."""
+        rest = list(self.others)
+        rest.insert(self.place, (self.target, self.axis))
+        return Samples(self.input, *rest[0], tuple(rest[1:]))
+
     def take(self, inputs: list[int], targets: list[int] | None = None) -> "Samples":
         """Those samples; or those inputs, each with the target of another sample."""
-        target = self.target
-        if self.axis is not None:
-            index = torch.tensor(inputs if targets is None else targets, device=target.device)
-            target = target.index_select(self.axis, index)
-        index = torch.tensor(inputs, device=self.input.device)
-        return Samples(self.input.index_select(0, index), target, self.axis)
+        return Samples(
+            _taken(self.input, 0, inputs),
+            _taken(self.target, self.axis, inputs if targets is None else targets),
+            self.axis,
+            tuple((_taken(tensor, axis, inputs), axis) for tensor, axis in self.others),
+            self.place,
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Samples":
         """The same elsewhere and in another precision; indices remain what they are."""
-        target = self.target.to(device)
-        target = target.to(dtype) if target.is_floating_point() else target
-        return Samples(self.input.to(device, dtype), target, self.axis)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+        others = tuple((moved(tensor), axis) for tensor, axis in self.others)
+        return self._replace(input=moved(self.input), target=moved(self.target), others=others)
 
     def targets(self) -> Tensor:
         """The targets, one row per sample."""
         return self.target.unsqueeze(0) if self.axis is None else self.target.movedim(self.axis, 0)
+
+
+def _taken(tensor: Tensor, axis: int | None, rows: list[int]) -> Tensor:
+    if axis is None:
+        return tensor
+    return tensor.index_select(axis, torch.tensor(rows, device=tensor.device))
 
 
 class Outcome(NamedTuple):
@@ -109,21 +148,24 @@ class Probe:
     numbers, and `steady` whether it gives the same twice from the same state of the generators.
     """
 
-    def __init__(self, loss: AnyLoss, samples: Samples, generators: Generators) -> None:
-        self._generators = generators
-        self._stateful = False
+    def __init__(
+        self,
+        loss: AnyLoss,
+        samples: Samples,
+        generators: Generators,
+        progress: Progress,
+    ) -> None:
+        self._generators, self._progress = generators, progress
+        self.returned = ""  # what, if not a tensor
         first = self._first(loss, samples)
         self.draws = generators.moved()
         self.steady = _same(first, self(self.samples))
-        if not self.steady:  # a state of its own that calls change: begin each from the first
-            self._stateful = True
-            self.steady = _same(self(self.samples), self(self.samples))
 
     def __call__(self, samples: Samples) -> Outcome:
         """The value, and its gradient of the input alone: no other tensor gets one."""
         result, leaf = self._run(self.fresh(), samples)
         if not isinstance(result, Tensor):
-            raise ArgumentTypeError(f"it returned a {type(result).__name__}, not a tensor")
+            raise ArgumentTypeError(f"it returned {_named(result)}, and no tensor that is the loss")
         value = result.mean() if result.dim() else result
         if not value.requires_grad:
             raise ArgumentTypeError("what it returned has no gradient")
@@ -148,13 +190,17 @@ class Probe:
     ) -> Outcome:
         self.samples = samples.to(device, dtype)
         same = (device, dtype) == (samples.input.device, samples.input.dtype)
-        self._pristine = _copied(loss, *(() if same else (device, dtype)))
-        self._loss = _copied(self._pristine)
+        self._loss = _copied(loss, *(() if same else (device, dtype)))
+        self._state = Snapshot(self._loss)
         return self(self.samples)
 
     def of(self, loss: AnyLoss) -> "Probe":
         """Another loss on the same samples."""
-        return Probe(loss, self.samples, self._generators)
+        return Probe(loss, self.samples, self._generators, self._progress)
+
+    def expect(self, calls: int) -> None:
+        """So many more calls are to come."""
+        self._progress.expect(calls)
 
     def takes(self, samples: Samples) -> bool:
         """Go on with other samples, if the loss takes them."""
@@ -179,21 +225,39 @@ class Probe:
         return tuple(result.shape) or _reduced(result)
 
     def fresh(self) -> AnyLoss:
-        """The loss as it was before any call, if calls change it."""
-        return _copied(self._pristine) if self._stateful else self._loss
+        """The loss as it was before any call."""
+        self._state.restore()
+        return self._loss
 
     def _run(self, loss: AnyLoss, samples: Samples, **options: str) -> tuple[Any, Tensor]:
+        self._progress.step()
         self._generators.restore()
         leaf = samples.input.clone().requires_grad_()
-        target = samples.target.clone(memory_format=torch.contiguous_format)
-        result: Any = loss(leaf.clone(), target, **options)  # clones may be changed in place
-        return getattr(result, "loss", result), leaf  # torch's adaptive softmax gives two tensors
+        _, *others = samples.arguments
+        copies = [other.clone(memory_format=torch.contiguous_format) for other in others]
+        result: Any = loss(leaf.clone(), *copies, **options)  # copies may be changed in place
+        chosen = _loss_of(result)
+        self.returned = "" if chosen is result else _named(result)
+        return chosen, leaf
+
+
+def _loss_of(result: Any) -> Any:
+    """The loss in what a call gave: alone, with a name, or before other values."""
+    if isinstance(result, Mapping):
+        return result.get("loss")
+    if hasattr(result, "loss"):  # torch's adaptive softmax gives two tensors
+        return result.loss
+    return result[0] if isinstance(result, (tuple, list)) and result else result
+
+
+def _named(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 @contextlib.contextmanager
-def unnoticed(generators: Generators) -> Iterator[list[warnings.WarningMessage]]:
+def unnoticed(loss: AnyLoss, generators: Generators) -> Iterator[list[warnings.WarningMessage]]:
     """Whatever the caller has switched off or on; gives what PyTorch and the loss warn of."""
-    device = generators.device.type
+    device, state = generators.device.type, Snapshot(loss)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -205,6 +269,7 @@ def unnoticed(generators: Generators) -> Iterator[list[warnings.WarningMessage]]
         try:
             yield caught
         finally:
+            state.restore()
             generators.restore()
 
 
@@ -215,14 +280,24 @@ def name_of(loss: AnyLoss) -> str:
     return name
 
 
-def refused(name: str, rule: str, input: Any, target: Any) -> SafeLossError:
+def names_of(loss: AnyLoss, number: int) -> tuple[str, ...]:
+    """What its arguments are called: as those of `audit`, or, if there are more, by the loss."""
+    if number > 2:
+        with contextlib.suppress(TypeError, ValueError):  # of a callable without a signature
+            names = list(inspect.signature(loss).parameters.values())[:number]
+            if len(names) == number and all(p.kind is p.POSITIONAL_OR_KEYWORD for p in names):
+                return tuple(p.name for p in names)
+    return ("input", "target", *(f"argument_{place}" for place in range(3, number + 1)))
+
+
+def refused(name: str, rule: str, arguments: Mapping[str, Any]) -> SafeLossError:
     """The error for a loss or inputs that cannot be audited."""
-    wrong_type = not (isinstance(input, Tensor) and isinstance(target, Tensor))
+    wrong_type = not all(isinstance(value, Tensor) for value in arguments.values())
     kind: type[SafeLossError] = ArgumentTypeError if wrong_type else SafeLossError
-    return kind.about(name, rule, arguments=table(input, target))
+    return kind.about(name, rule, arguments=table(arguments))
 
 
-def table(input: Any, target: Any) -> tuple[Argument, ...]:
+def table(arguments: Mapping[str, Any]) -> tuple[Argument, ...]:
     """What came."""
     return tuple(
         Argument(
@@ -232,7 +307,7 @@ def table(input: Any, target: Any) -> tuple[Argument, ...]:
             else type(value).__name__,
             "",
         )
-        for name, value in (("input", input), ("target", target))
+        for name, value in arguments.items()
     )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch.nn.functional as F
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._audit.evidence import Evidence
-from safeloss._audit.experiments import measure
-from safeloss._audit.probing import AnyLoss, Probe
+from safeloss._audit.experiments import calls, measure
+from safeloss._audit.probing import AnyLoss, Probe, Samples
 from safeloss._messages.fixes import evaluate
 from safeloss.losses import SAFE
 
@@ -23,18 +23,22 @@ Kind: TypeAlias = Literal[
     "shared target",
     "coupled",
     "flat",
+    "no gradient",
     "not finite",
+    "untested",
     "unsteady",
 ]
+UNDECIDED: tuple[Kind, ...] = ("no gradient", "not finite", "untested", "unsteady")
 
 
 class Verdict(NamedTuple):
     """A row: what is seen in the evidence, what it is called, and what to do about it.
 
-    `{n}` is the number of samples, `{read}` the axis along which classes are compared and `{axes}`
-    those that may hold them. `edits` of the call, and `losses` to take in its place, are
-    expressions over `loss`, `input` and `target`, `{safe}` being our form of a native loss; of
-    each the first is promised that an audit finds nothing wrong with.
+    `{n}` is the number of samples, `{read}` the axis along which classes are compared, `{axes}`
+    those that may hold them, `{targets}` what the samples exchange, and `{input}` and `{target}`
+    the names of the arguments. `edits` are other arguments for the call: an input and a target.
+    `losses` take its place, for two arguments, `{safe}` being our form of a native loss. Of each
+    the first is promised that an audit finds nothing wrong with.
     """
 
     kind: Kind
@@ -42,32 +46,25 @@ class Verdict(NamedTuple):
     words: str
     bug: bool = True
     advice: str = ""
-    edits: tuple[str, ...] = ()
+    edits: tuple[tuple[str, str], ...] = ()
     losses: tuple[str, ...] = ()
 
 
-_ALIGN = ("loss(input, safeloss.align(target, like=input))", "loss(input, target.view_as(input))")
-_CLASSES_SECOND = (
-    "loss(input.movedim(-1, 1), target)",
-    "loss(input.movedim(-1, 1), target.movedim(-1, 1))",
+_ALIGN = (
+    ("{input}", "safeloss.align({target}, like={input})"),
+    ("{input}", "{target}.view_as({input})"),
 )
-_SIGMOID = ("SafeBCEWithLogitsLoss()(input, target)",)
-_WHERE_THEY_MEET = "In the loss, where the two meet: `safeloss.align(target, like=input)`."
+_LAST_AXIS = (("{input}", "{target}.unsqueeze(-1)"), ("{input}", "{target}.squeeze(-1)"))
+_CLASSES_SECOND = (
+    ("{input}.movedim(-1, 1)", "{target}"),
+    ("{input}.movedim(-1, 1)", "{target}.movedim(-1, 1)"),
+)
+_SIGMOID = ("SafeBCEWithLogitsLoss()({input}, {target})",)
+_WHERE_THEY_MEET = "In the loss, where the two meet: `safeloss.align({target}, like={input})`."
 _ON_PURPOSE = (
     "If that is meant, the batch size is part of the loss: a smaller last batch, or gradient "
     "accumulation, changes what is learnt. If not, look for an operation along axis 0."
 )
-
-
-def _is_stretched(evidence: Evidence) -> bool:
-    """Whether inputs meet every target but not one another, and the target stretches the input.
-
-    For what is more than a mean, such as its root; the shapes tell it from a distance of sets.
-    """
-    reversed_shapes = (evidence.input[::-1], evidence.target[::-1])
-    sizes = list(itertools.zip_longest(*reversed_shapes, fillvalue=1))
-    fit = all(a == b or 1 in (a, b) for a, b in sizes) and any(a < b for a, b in sizes)
-    return fit and evidence.unpaired and not evidence.by_input.bends
 
 
 def _competes(evidence: Evidence) -> bool:
@@ -97,9 +94,18 @@ VERDICTS = (
     ),
     Verdict(
         "not finite",
-        lambda e: not e.finite,
-        "The loss or its gradient is NaN or infinite on these tensors.",
-        advice="A mean over nothing (every target ignored), a logarithm of 0, or NaN in the data.",
+        lambda e: not (e.finite or e.multiplies),
+        "No verdict: the loss or its gradient is NaN or infinite on these tensors.",
+        bug=False,
+        advice="A mean over nothing (every target ignored), a logarithm of 0 or of raw scores, or "
+        "NaN in the data.",
+    ),
+    Verdict(
+        "untested",
+        lambda e: e.untested,
+        "No verdict: the loss fails wherever one sample has the target of another.",
+        bug=False,
+        advice="Give tensors of which any target is legal for any sample.",
     ),
     Verdict(
         "flat",
@@ -110,10 +116,18 @@ VERDICTS = (
         losses=_SIGMOID,
     ),
     Verdict(
+        "no gradient",
+        lambda e: e.wakes,
+        "No verdict: none of these inputs gets a gradient, though others would, as where all "
+        "samples keep a margin.",
+        bug=False,
+        advice="Give tensors that the loss has something to say of.",
+    ),
+    Verdict(
         "flat",
         lambda e: e.flat,
-        "No input gets a gradient, whatever its target: on tensors like these nothing is learnt.",
-        advice="A constant, an input that is not used, or a margin that all samples keep.",
+        "No input gets a gradient, whatever its target and whatever it is: nothing is learnt.",
+        advice="A constant, or an input that is not used.",
     ),
     Verdict(
         "softmax over the batch",
@@ -121,7 +135,7 @@ VERDICTS = (
         "The softmax runs over the batch (axis 0): the samples compete with one another.",
         advice="A softmax belongs on the axis of the classes, and one score per sample takes a "
         "sigmoid. Items of a list that are meant to compete need a batch axis before theirs.",
-        edits=("loss(input.movedim(0, 1), target)",),
+        edits=(("{input}.movedim(0, 1)", "{target}"),),
         losses=_SIGMOID,
     ),
     Verdict(
@@ -130,16 +144,33 @@ VERDICTS = (
         "The target of sample j is used for element j of every sample: it lies along another axis "
         "that happens to have {n} elements too.",
         advice=_WHERE_THEY_MEET,
-        edits=(*_ALIGN, "loss(input, target.unsqueeze(-1).expand_as(input))"),
+        edits=(*_ALIGN, ("{input}", "{target}.unsqueeze(-1).expand_as({input})")),
     ),
     Verdict(
         "broadcast",
-        lambda e: e.pairs or _is_stretched(e),
-        "Every input is scored against the targets of all {n} samples, {n} x {n} pairs, as when "
+        lambda e: e.pairs or e.stretches,
+        "Every input is scored against {targets} of all {n} samples, {n} x {n} pairs, as when "
         "[B, 1] meets [B] and both are stretched to [B, B].",
         advice=_WHERE_THEY_MEET,
-        edits=_ALIGN,
-        losses=("{safe}(input, target)",),
+        edits=(*_ALIGN, *_LAST_AXIS),
+        losses=("{safe}({input}, {target})",),
+    ),
+    Verdict(
+        "broadcast",
+        lambda e: e.multiplies,
+        "What belongs to one sample, such as its weight, is multiplied by the losses of all {n}, "
+        "{n} x {n} products: every sample gets the mean of it.",
+        advice="Where the two meet, give one the shape of the other: `safeloss.align(a, like=b)`.",
+        edits=(*_ALIGN, *_LAST_AXIS),
+        losses=("{safe}({input}, {target})",),
+    ),
+    Verdict(
+        "broadcast",
+        lambda e: e.stretches_all,
+        "Every input is scored against every target, though there are {n} samples and another "
+        "number of targets: both are stretched.",
+        advice="Look for where one of the two lost samples: a filter, a last batch, a collate "
+        "function.",
     ),
     Verdict(
         "wrong class axis",
@@ -158,9 +189,9 @@ VERDICTS = (
     ),
     Verdict(
         "shared target",
-        lambda e: not e.mixes and e.shared,
+        lambda e: not e.mixes and e.spreads,
         "The samples do not mix, but one target serves all {n}: it has no axis of that size.",
-        advice="If that is meant, say so by `target.expand_as(input)`.",
+        advice="If that is meant, say so by `{target}.expand_as({input})`.",
     ),
     Verdict(
         "coupled",
@@ -193,37 +224,82 @@ VERDICTS = (
         "a weighted mean or of the root of a mean.",
         bug=False,
     ),
-    Verdict("independent", lambda e: True, "Each sample meets its own target only.", bug=False),
+    Verdict(
+        "independent",
+        lambda e: e.by_target.matters,
+        "Each sample meets its own target only.",
+        bug=False,
+    ),
+    Verdict("independent", lambda e: True, "No sample does anything to another.", bug=False),
 )
 
 
-def verdict_on(probe: Probe, class_dim: int | None) -> tuple[Verdict, Evidence]:
-    """The first row that applies, and what it was read off from."""
-    evidence = measure(probe)
-    if class_dim is not None:
-        evidence = evidence._replace(class_axes=frozenset({class_dim % len(evidence.input)}))
-    return next(verdict for verdict in VERDICTS if verdict.applies(evidence)), evidence
+class Found(NamedTuple):
+    """A verdict, what it was read off from, and with which argument in the target's place."""
+
+    verdict: Verdict
+    evidence: Evidence
+    samples: Samples
+
+    @property
+    def severity(self) -> tuple[bool, int]:
+        """Verdicts in the order of `VERDICTS`; with a target that does nothing, only if alone."""
+        silent = self.verdict.kind == "independent" and not self.evidence.by_target.matters
+        return silent, VERDICTS.index(self.verdict)
+
+
+def verdict_on(probe: Probe, class_dim: int | None) -> Found:
+    """The first row that applies, of all arguments that can be the target."""
+    return min(_verdicts(probe, class_dim), key=lambda found: found.severity)
+
+
+def _verdicts(probe: Probe, class_dim: int | None) -> Iterator[Found]:
+    for samples in probe.samples.turns():
+        evidence = measure(probe, samples)
+        if class_dim is not None:
+            evidence = evidence._replace(class_axes=frozenset({class_dim % len(evidence.input)}))
+        verdict = next(verdict for verdict in VERDICTS if verdict.applies(evidence))
+        yield Found(verdict, evidence, samples)
 
 
 def fixes_for(
-    verdict: Verdict, loss: AnyLoss, probe: Probe, class_dim: int | None
+    found: Found, names: Sequence[str], loss: AnyLoss, probe: Probe, class_dim: int | None
 ) -> tuple[str, ...]:
     """Of the edits, and of the losses, the first with which an audit finds nothing wrong."""
+    roles = {"input": names[0], "target": names[found.samples.place + 1]}
+    edits = [
+        f"loss({', '.join(_edited(names, found.samples.place, edit, roles))})"
+        for edit in found.verdict.edits
+    ]
     safe = _safe_form(loss)
+    losses = [
+        each.format(safe=safe, **roles)
+        for each in found.verdict.losses
+        if len(names) == 2 and (safe or "{safe}" not in each)
+    ]
     fixes: list[str] = []
-    for choices in (verdict.edits, verdict.losses):
-        spelled = (choice.format(safe=safe) for choice in choices)
-        fixes += itertools.islice((fix for fix in spelled if _mends(fix, probe, class_dim)), 1)
+    for choices in (edits, losses):
+        works = (fix for fix in choices if _mends(fix, names, probe, class_dim))
+        fixes += itertools.islice(works, 1)
     return tuple(fixes)
 
 
-def _mends(fix: str, probe: Probe, class_dim: int | None) -> bool:
-    def fixed(input: Tensor, target: Tensor) -> object:
-        return evaluate(fix, {"loss": probe.fresh(), "input": input, "target": target})
+def _edited(
+    names: Sequence[str], place: int, edit: tuple[str, str], roles: Mapping[str, str]
+) -> list[str]:
+    """The arguments of the call, two of them changed."""
+    first, target = (each.format(**roles) for each in edit)
+    return [first, *names[1 : place + 1], target, *names[place + 2 :]]
 
+
+def _mends(fix: str, names: Sequence[str], probe: Probe, class_dim: int | None) -> bool:
+    def fixed(*arguments: Tensor) -> object:
+        return evaluate(fix, {"loss": probe.fresh(), **dict(zip(names, arguments))})
+
+    probe.expect(calls(probe.samples))
     with contextlib.suppress(Exception):  # whatever it raises, it is no fix
-        verdict, _ = verdict_on(probe.of(fixed), class_dim)
-        return verdict.kind == "independent"
+        found = verdict_on(probe.of(fixed), class_dim)
+        return found.verdict.kind == "independent" and not found.verdict.bug
     return False
 
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from safeloss._hazards.cases import cases
 from safeloss._hazards.outcomes import Row, outcomes
 from safeloss._hazards.report import as_json, as_markdown, as_text
+from safeloss._progress import Progress
 from safeloss.losses import SAFE, MultiLabelBCE
 
 LOSSES: dict[str, type[nn.Module]] = {
@@ -21,7 +23,9 @@ FORMS = {"text": as_text, "json": as_json, "markdown": as_markdown}
 
 def rows(names: Sequence[str] = ()) -> list[Row]:
     """What becomes of every call of these losses, or of all."""
-    return [row for name in names or LOSSES for row in outcomes(LOSSES[name])]
+    losses = [LOSSES[name] for name in names or LOSSES]
+    with Progress("hazards", sum(len(cases(loss)) for loss in losses)) as progress:
+        return [row for loss in losses for row in outcomes(loss, progress)]
 
 
 def run(names: Sequence[str], form: str) -> int:

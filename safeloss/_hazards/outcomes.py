@@ -18,6 +18,7 @@ from safeloss._hazards.oracle import (
     meaning,
     sample_by_sample,
 )
+from safeloss._progress import Progress
 from safeloss.errors import SafeLossError
 
 # What may become of a call, the worst first.
@@ -66,13 +67,18 @@ def native_of(safe: type[nn.Module]) -> type[nn.Module]:
     return next(kind for kind in safe.__mro__ if kind.__module__.startswith("torch."))
 
 
-def outcomes(safe: type[nn.Module]) -> list[Row]:
-    """What becomes of every call of one loss."""
+def outcomes(safe: type[nn.Module], progress: Progress | None = None) -> list[Row]:
+    """What becomes of every call of one loss, each a step of `progress`."""
     native, calls = native_of(safe), cases(safe)
     usual = frozenset[str]()  # what native says of a plain call too, and so says nothing
     if calls:
         usual = answer(asked(native, calls[0]), calls[0].drawn()).warnings
-    return _unseen([_row(case, native, usual) for case in calls])
+    rows: list[Row] = []
+    for case in calls:
+        rows.append(_row(case, native, usual))
+        if progress is not None:
+            progress.step()
+    return _unseen(rows)
 
 
 def _row(case: Case, native: type[nn.Module], usual: frozenset[str]) -> Row:
