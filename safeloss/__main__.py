@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from safeloss._lint import command as lint
+from safeloss._migrate import command as migrate
+
 
 class Command(NamedTuple):
     """A subcommand: a line for the list, a lesson for its own help, its options and its body."""
@@ -198,6 +201,8 @@ COMMANDS = {
         guard_options,
         guard,
     ),
+    "lint": Command(lint.SUMMARY, lint.LESSON, lint.add_options, lint.run),
+    "migrate": Command(migrate.SUMMARY, migrate.LESSON, migrate.add_options, migrate.run),
 }
 
 

@@ -1,0 +1,3 @@
+SUMMARY=LESSON=""
+def add_options(p): pass
+def run(o): pass
