@@ -2,13 +2,16 @@
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import libcst as cst
 
 from safeloss._source.files import Positions
-from safeloss._source.names import Import, Names
+from safeloss._source.names import Import, Names, Scope
+
+T = TypeVar("T")
+Comma: TypeAlias = cst.Comma | cst.MaybeSentinel
 
 _WIDTH = 88  # of a line, as most formatters have it
 
@@ -69,9 +72,10 @@ def insertion(
         # It shares its line with other statements, and so do the new ones.
         return Edit(end, end, "".join(f"; {one}" for one in added(paths, 1 << 30)))
     block = _block(source, anchor)
-    newline = "\r\n" if source.text[:after].endswith("\r\n") else "\n"
-    written = newline.join(added(paths, _WIDTH - len(indent))).replace("\n", f"\n{indent}")
-    written = indent + written.replace("\r\n", "\n").replace("\n", newline)
+    ended = re.search(r"\r\n|\r|\n", source.text[line:])  # by the first line of the statement
+    newline = ended[0] if ended else "\n"
+    written = "\n".join(added(paths, _WIDTH - len(indent)))
+    written = indent + written.replace("\n", newline + indent)
     for statement in block:
         if isinstance(statement, ast.ImportFrom):
             module = (statement.module or "").partition(".")[0]
@@ -108,12 +112,15 @@ def _block(source: Positions, anchor: Import) -> list[ast.stmt]:
 def unused(names: Names, rewritten: Sequence[ast.AST], kept: frozenset[str]) -> list[Import]:
     """The imports of torch that only rewritten places have used. `kept` are used by other files."""
     roots = {_root(node) for node in rewritten}
-    candidates = {root.id for root in roots} - kept
-    still = {name.id for name in names.reads if name not in roots}
     gone = []
-    for name in sorted(candidates - still):
-        bound = [one for scope in _scopes(names) for one in scope.imports.get(name, [])]
-        if len(bound) == 1 and not _is_in_strings(names, name):
+    for name in sorted({root.id for root in roots} - kept):
+        scopes = [scope for scope in _scopes(names) if name in scope.imports]
+        bound = [one for scope in scopes for one in scope.imports[name]]
+        still = any(
+            read.id == name and read not in roots and names.scopes[read].find(name) in scopes
+            for read in names.reads
+        )
+        if len(bound) == 1 and not still and not _is_in_strings(names, name):
             gone += bound
     return gone
 
@@ -125,7 +132,7 @@ def _root(node: ast.AST) -> ast.Name:
     return node
 
 
-def _scopes(names: Names) -> set:  # type: ignore[type-arg]
+def _scopes(names: Names) -> set[Scope]:
     return {names.module, *names.scopes.values()}
 
 
@@ -159,11 +166,33 @@ def removals(source: Positions, gone: Sequence[Import]) -> list[Edit]:
             continue
         if len(dropped) < len(statement.names):
             places = [statement.names.index(alias) for alias in dropped]
-            text = _without(source.text[start:end], places)
+            text = with_line_feeds(_without, source.text[start:end], places)
             edits += [Edit(start, end, text)] if text is not None else []
         elif not source.text[line:start].strip() and (not rest or rest.startswith("#")):
             edits.append(Edit(line, after, ""))
     return edits
+
+
+def with_line_feeds(
+    edit: Callable[[str, Sequence[T]], str | None], text: str, more: Sequence[T]
+) -> str | None:
+    """What an edit by LibCST makes of a text, whose own line ends are kept."""
+    if "\r\n" not in text:
+        return edit(text, more)
+    edited = edit(text.replace("\r\n", "\n"), more)
+    return None if edited is None else edited.replace("\n", "\r\n")
+
+
+def _closing(own: Comma, last: Comma) -> Comma:
+    """The comma of a name that becomes the last one: its comment stays, and the bracket's place."""
+    if isinstance(own, cst.Comma) and isinstance(last, cst.Comma):
+        before, after = own.whitespace_after, last.whitespace_after
+        if isinstance(before, cst.ParenthesizedWhitespace) and isinstance(
+            after, cst.ParenthesizedWhitespace
+        ):
+            space = before.with_changes(last_line=after.last_line, indent=after.indent)
+            return own.with_changes(whitespace_after=space)
+    return last
 
 
 def _without(text: str, places: Sequence[int]) -> str | None:
@@ -179,5 +208,5 @@ def _without(text: str, places: Sequence[int]) -> str | None:
     if isinstance(statement.names, cst.ImportStar) or module.code_for_node(statement) != text:
         return None
     left = [alias for place, alias in enumerate(statement.names) if place not in places]
-    left[-1] = left[-1].with_changes(comma=statement.names[-1].comma)
+    left[-1] = left[-1].with_changes(comma=_closing(left[-1].comma, statement.names[-1].comma))
     return module.code_for_node(statement.with_changes(names=left))

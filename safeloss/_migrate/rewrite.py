@@ -126,8 +126,8 @@ class _Rewrite:
         for start, end, parameters in sorted(calls, key=lambda call: call[1] - call[0]):
             inside = [edit for edit in edits if start <= edit.start and edit.end <= end]
             moved = [Edit(one.start - start, one.end - start, one.text) for one in inside]
-            text = arguments.modern(
-                imports.apply(self.source.text[start:end], moved), parameters
+            text = imports.with_line_feeds(
+                arguments.modern, imports.apply(self.source.text[start:end], moved), parameters
             )
             if text is not None:
                 edits = [edit for edit in edits if edit not in inside]
