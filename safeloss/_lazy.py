@@ -34,7 +34,7 @@ def read(package: str) -> tuple[dict[str, str], list[str]]:
 def later(
     package: str, missing: Callable[[], Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` (which knows `__all__` too) and `__dir__` of a package with a stub (PEP 562).
+    """The `__getattr__` (also of `__all__`) and `__dir__` of a package that has a stub (PEP 562).
 
     `missing` gives the names that this torch has nothing for. It is asked late, since it imports
     torch, and what only reads source code does without.

@@ -1,14 +1,10 @@
 """What `safeloss lint` finds in the scripts of `beginners/`, and nothing else; its command line."""
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from safeloss.__main__ import main
 from safeloss._lint.command import lint
 from safeloss._lint.rules import RULES
 

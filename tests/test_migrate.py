@@ -54,7 +54,7 @@ def test_the_table_has_the_parameters_of_torch_and_of_what_replaces_it(name: str
     for loss in (native, replacement):
         parameters = inspect.signature(loss).parameters.values()
         positional = tuple(one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD)
-        assert listed == positional or loss is native and listed == positional[: len(listed)]
+        assert listed == positional or (loss is native and listed == positional[: len(listed)])
 
 
 @pytest.mark.parametrize("name", table.CLASSES)
@@ -247,8 +247,9 @@ REWRITTEN = {
         """,
     ),
     "one line": (
-        "import torch; import torch.nn as nn; print(nn.MSELoss())",
-        "import torch; import torch.nn as nn; from safeloss import SafeMSELoss; print(SafeMSELoss())",
+        "import torch as t; import torch.nn as nn; print(nn.MSELoss())",
+        "import torch as t; import torch.nn as nn; from safeloss import SafeMSELoss;"
+        " print(SafeMSELoss())",
     ),
     "star": (
         """
@@ -366,7 +367,9 @@ def test_what_is_left_is_said(source: str, why: str) -> None:
     assert site.line == 4 + source[: source.rfind("\n") + 1].count("\n")
 
 
-@pytest.mark.parametrize("source", ["act = getattr(nn, name)()", "getattr(nn, 'ReLU')", "nn.Linear"])
+@pytest.mark.parametrize(
+    "source", ["act = getattr(nn, name)()", "getattr(nn, 'ReLU')", "nn.Linear"]
+)
 def test_what_is_no_loss_is_not_said(source: str) -> None:
     assert not rewrite(f"from torch import nn\n{source}\n").sites
 
@@ -654,7 +657,16 @@ def test_torch_is_not_imported(command: str, tmp_path: Path) -> None:
 
 
 # What is not a loss, in all kinds of blanks, line ends and letters.
-PIECES = ["x = 1", "# é", "s = '''\n a'''", "", "  # c", "s = 'ü\f'; f(LOSS())", "f(LOSS)", "if 1:\n\tLOSS"]
+PIECES = [
+    "x = 1",
+    "# é",
+    "s = '''\n a'''",
+    "",
+    "  # c",
+    "s = 'ü\f'; f(LOSS())",
+    "f(LOSS)",
+    "if 1:\n\tLOSS",
+]
 
 
 @given(

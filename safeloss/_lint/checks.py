@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from safeloss._lint.flow import Flow, Loss
+from safeloss._source.table import words
 
 
 class Found(NamedTuple):
@@ -24,7 +25,13 @@ _ACTIVATIONS = {
     "log_softmax": "log-softmax", "LogSoftmax": "log-softmax",
     "logsigmoid": "log-sigmoid", "LogSigmoid": "log-sigmoid",
 }  # fmt: skip
-_MODULES = ("torch", "torch.nn", "torch.nn.functional", "torch.special", "torch.nn.modules.activation")
+_MODULES = (
+    "torch",
+    "torch.nn",
+    "torch.nn.functional",
+    "torch.special",
+    "torch.nn.modules.activation",
+)
 _METHODS = ("softmax", "sigmoid", "sigmoid_", "log_softmax")
 _OF_LOGITS = ("softmax", "sigmoid", "log-sigmoid")
 _WRONG = {
@@ -68,8 +75,8 @@ def activations(flow: Flow) -> Iterator[Found]:
             yield Found(
                 found[0],
                 "SL201",
-                f"this {found[1]} goes into {loss.name} (line {loss.call.lineno}), which has its own"
-                f" {inside} inside: give it the logits",
+                f"this {found[1]} goes into {loss.name} (line {loss.call.lineno}), which has its"
+                f" own {inside} inside: give it the logits",
             )
         elif loss.name in ("nll_loss", "kl_div"):
             what = None
@@ -93,16 +100,20 @@ def _linear(flow: Flow, node: ast.expr | None) -> ast.Call | None:
     """The application of a linear layer that a value comes out of, or its constructor."""
     for one in flow.trace(node):
         layer = flow.layer(one) if isinstance(one, ast.Call) else None
-        if layer and layer[0] in ("torch.nn.Linear", "torch.nn.LazyLinear") and isinstance(one, ast.Call):
+        if (
+            layer
+            and layer[0] in ("torch.nn.Linear", "torch.nn.LazyLinear")
+            and isinstance(one, ast.Call)
+        ):
             return one
     return None
 
 
 # Losses of one score and one target each: squeezed alike, both keep the same shape.
-_ELEMENTWISE = frozenset(
-    "binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss"
-    " poisson_nll_loss gaussian_nll_loss kl_div soft_margin_loss hinge_embedding_loss".split()
-)
+_ELEMENTWISE = words("""
+    binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss
+    huber_loss poisson_nll_loss gaussian_nll_loss kl_div soft_margin_loss hinge_embedding_loss
+""")
 
 
 def squeezes(flow: Flow) -> Iterator[Found]:
@@ -116,8 +127,8 @@ def squeezes(flow: Flow) -> Iterator[Found]:
             yield Found(
                 node,
                 "SL203",
-                f"squeeze() without an axis also drops the batch axis of a batch of one, and this is"
-                f" the {word} of {loss.name} (line {loss.call.lineno}): name the axis",
+                f"squeeze() without an axis also drops the batch axis of a batch of one, and this"
+                f" is the {word} of {loss.name} (line {loss.call.lineno}): name the axis",
             )
 
 
@@ -136,14 +147,14 @@ def _squeeze(flow: Flow, node: ast.expr | None) -> ast.Call | None:
     return None
 
 
-_RESHAPING = frozenset(
-    "view reshape flatten unsqueeze expand squeeze view_as reshape_as expand_as permute transpose"
-    " movedim t T".split()
-)
+_RESHAPING = words("""
+    view reshape flatten unsqueeze expand squeeze view_as reshape_as expand_as permute
+    transpose movedim t T
+""")
 
 
 def _has_method(node: ast.expr, methods: frozenset[str]) -> bool:
-    """Whether an expression is a call of one of these methods, or of torch's functions of the name."""
+    """Whether an expression is a call of one of these methods, or of a function of the name."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -163,8 +174,8 @@ def one_output(flow: Flow) -> Iterator[Found]:
             yield Found(
                 layer[1],
                 "SL204",
-                f"this layer has one output, and cross_entropy (line {loss.call.lineno}) of one class"
-                " is always 0: use binary_cross_entropy_with_logits",
+                f"this layer has one output, and cross_entropy (line {loss.call.lineno}) of one"
+                " class is always 0: use binary_cross_entropy_with_logits",
             )
 
 
@@ -176,7 +187,9 @@ def _layer_option(call: ast.Call, index: int, name: str) -> ast.expr | None:
 
 
 def _is_constant(node: ast.expr | None, value: object) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) is type(value) and node.value == value
+    return (
+        isinstance(node, ast.Constant) and type(node.value) is type(value) and node.value == value
+    )
 
 
 def kl_means(flow: Flow) -> Iterator[Found]:
@@ -204,7 +217,11 @@ def softmax_axes(flow: Flow) -> Iterator[Found]:
         named = [keyword.arg for keyword in call.keywords]
         starred = None in named or any(isinstance(one, ast.Starred) for one in call.args)
         given = _layer_option(call, 0 if is_layer else 1, "dim")
-        if (is_layer or is_function) and not starred and (given is None or _is_constant(given, None)):
+        if (
+            (is_layer or is_function)
+            and not starred
+            and (given is None or _is_constant(given, None))
+        ):
             yield Found(call, "SL206", f"{name} without dim guesses its axis: say dim=1 or dim=-1")
 
 
@@ -223,7 +240,7 @@ def weight_devices(flow: Flow) -> Iterator[Found]:
     for loss in flow.options:
         for option in ("weight", "pos_weight"):
             made = _cpu_tensor(flow, loss.option(option))
-            if made is None or loss.constructor in moved and loss.constructor is not None:
+            if made is None or (loss.constructor in moved and loss.constructor is not None):
                 continue
             if loss.constructor and _is_part_of_a_module(flow, loss.constructor):
                 continue
@@ -267,16 +284,19 @@ def _is_part_of_a_module(flow: Flow, constructor: ast.Call) -> bool:
 
 
 # Words that names of predictions and of targets are made of.
-_PREDICTION = frozenset("logit logits output outputs out pred preds prediction predictions predicted"
-                        " score scores hat yhat ypred probs".split())  # fmt: skip
-_TARGET = frozenset("target targets label labels gt truth groundtruth ytrue tgt".split())
-# The same both ways round.
-_SYMMETRIC = frozenset("mse_loss l1_loss smooth_l1_loss huber_loss cosine_embedding_loss".split())
-_ORDERED = frozenset(
-    "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy nll_loss poisson_nll_loss"
-    " gaussian_nll_loss multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss"
-    " soft_margin_loss".split()
-)
+_PREDICTION = words("""
+    logit logits output outputs out pred preds prediction predictions predicted score scores
+    hat yhat ypred probs
+""")  # fmt: skip
+_TARGET = words("""
+    target targets label labels gt truth groundtruth ytrue tgt
+""")
+# Losses that are not the same the other way round.
+_ORDERED = words("""
+    binary_cross_entropy binary_cross_entropy_with_logits cross_entropy nll_loss
+    poisson_nll_loss gaussian_nll_loss multi_margin_loss multilabel_margin_loss
+    multilabel_soft_margin_loss soft_margin_loss
+""")
 
 
 def role(node: ast.expr | None) -> str:
@@ -293,19 +313,21 @@ def role(node: ast.expr | None) -> str:
         name = node.slice.value
     else:
         return ""
-    words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
-    prediction, target = bool(words & _PREDICTION), bool(words & _TARGET or name == "y_true")
+    parts = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
+    prediction, target = bool(parts & _PREDICTION), bool(parts & _TARGET or name == "y_true")
     if prediction == target:
         return ""
     return "prediction" if prediction else "target"
 
 
 def orders(flow: Flow) -> Iterator[Found]:
-    """SL208."""
+    """SL208: but not where both are parameters, since those are called what the caller thinks."""
     for loss in flow.losses:
         if loss.name not in _ORDERED or not loss.is_plain:
             continue
         first, second = loss.argument(0), loss.argument(1)
+        if flow.is_parameter(first) and flow.is_parameter(second):
+            continue
         if role(first) == "target" and role(second) == "prediction":
             assert first is not None
             assert second is not None
@@ -422,10 +444,10 @@ def _reduced(flow: Flow, call: ast.Call) -> ast.expr | None:
     """What a mean or a sum is over, if it is over everything."""
     if flow.names.path(call.func) in ("torch.mean", "torch.sum"):
         return call.args[0] if len(call.args) == 1 and not call.keywords else None
-    if isinstance(call.func, ast.Attribute) and call.func.attr in ("mean", "sum"):
-        if flow.names.path(call.func) is None and not call.args and not call.keywords:
-            return call.func.value
-    return None
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ("mean", "sum"):
+        return None
+    is_plain = flow.names.path(call.func) is None and not call.args and not call.keywords
+    return call.func.value if is_plain else None
 
 
 def _difference(flow: Flow, node: ast.expr) -> ast.BinOp | None:

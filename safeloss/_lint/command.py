@@ -14,6 +14,9 @@ from safeloss._source import files, table, work
 from safeloss._source.files import Skipped
 
 SUMMARY = "find mistakes with losses in source code, without running it"
+_LISTED = "\n".join(
+    f"    {rule.code}  {rule.title}{'' if rule.default else ' (off)'}" for rule in RULES.values()
+)
 LESSON = f"""\
 Looks for mistakes with losses that the source alone shows, such as a softmax before cross entropy.
 Nothing is imported or run, torch neither. What is not certain is not reported.
@@ -26,7 +29,7 @@ Nothing is imported or run, torch neither. What is not certain is not reported.
 
 Rules:
 
-{chr(10).join(f"    {rule.code}  {rule.title}{'' if rule.default else ' (off)'}" for rule in RULES.values())}
+{_LISTED}
 
 Those that are off are wrong too often to be on: name them with --select. The precision of each,
 as measured on public code, is in docs/migrate.md.
@@ -35,8 +38,7 @@ Exit code: 0 without a finding, 1 with one, 2 if a path cannot be used.
 """
 # What a file with a finding mentions; most files do not, and are not parsed.
 _LOSSES = re.compile(
-    rb"\b(?:%s)\b|[sS]oftm" % "|".join([*table.FUNCTIONS, *table.CLASSES]).encode()
-    + rb"|safeloss"
+    rb"\b(?:%s)\b|[sS]oftm" % "|".join([*table.FUNCTIONS, *table.CLASSES]).encode() + rb"|safeloss"
 )
 _ERRORS = re.compile(rb"\*\* ?2|\b(?:square|pow|abs)\(")
 _IGNORE = re.compile(r"#\s*safeloss:\s*ignore(?:\[([^\]]*)\])?")
@@ -77,7 +79,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `lint`."""
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="a folder or a .py file")
-    add("--select", type=codes, metavar="CODES", help="only these rules, such as SL201,SL203; or all",
+    add("--select", type=codes, metavar="CODES",
+        help="only these rules, such as SL201,SL203; or all (default: those that are on)",
         default=frozenset(code for code, rule in RULES.items() if rule.default))  # fmt: skip
     add("--format", choices=FORMATS, default="text", help="of the findings (default: %(default)s)")
 
@@ -125,7 +128,9 @@ def answer_of(path: Path, select: frozenset[str], named: frozenset[Path]) -> Ans
 def _is_worth_it(data: bytes) -> bool:
     if b"torch" not in data and b"safeloss" not in data:
         return False
-    return bool(_LOSSES.search(data) or _ERRORS.search(data) and re.search(rb"target|label", data))
+    return bool(
+        _LOSSES.search(data) or (_ERRORS.search(data) and re.search(rb"target|label", data))
+    )
 
 
 def lint(text: str, path: str, select: frozenset[str]) -> list[Finding]:

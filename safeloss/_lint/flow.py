@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 from safeloss._source import table
 from safeloss._source.names import Names, Scope
+from safeloss._source.table import words
 
 # Methods, and functions of torch, that leave numbers as they are.
-VIEWS = frozenset(
-    "view reshape flatten squeeze unsqueeze permute transpose t T movedim contiguous clone detach"
-    " float double half bfloat16 long int to cpu cuda type type_as clamp clamp_min clamp_max view_as"
-    " reshape_as expand expand_as requires_grad_".split()
-)
+VIEWS = words("""
+    view reshape flatten squeeze unsqueeze permute transpose t T movedim contiguous clone
+    detach float double half bfloat16 long int to cpu cuda type type_as clamp clamp_min
+    clamp_max view_as reshape_as expand expand_as requires_grad_
+""")
 # Layers that leave numbers as they are, and what wraps a module without changing it.
 _VIEW_LAYERS = ("torch.nn.Flatten", "torch.nn.Unflatten", "torch.nn.Identity")
 _WRAPPERS = ("torch.compile", "torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel")
-_CONFIGURING = frozenset("to cuda cpu float double half bfloat16 eval train".split())
+_CONFIGURING = words("""
+    to cuda cpu float double half bfloat16 eval train
+""")
 _DEEPEST = 16  # steps: a mutual recursion of names ends
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -149,7 +152,7 @@ class Flow:
         return self._set_to(last)
 
     def _block_of(self, statement: ast.stmt) -> set[int]:
-        """The block that a statement stands in, and those around it if it is sure to run in them."""
+        """The block of a statement, and those around it in which it is sure to run."""
         found = {id(self.names.body_of(statement)[0])}
         while isinstance(outer := self.names.parents[statement], (ast.With, ast.AsyncWith)):
             found.add(id(self.names.body_of(outer)[0]))
@@ -161,6 +164,14 @@ class Flow:
 
     def _set_to(self, name: ast.Name) -> ast.expr | None:
         return _assigned(self.names.parents[name], name) if name in self.names.parents else None
+
+    def is_parameter(self, node: ast.expr | None) -> bool:
+        """Whether an expression is a parameter of the function that it stands in, as it came."""
+        if not isinstance(node, ast.Name):
+            return False
+        scope = self.names.scopes[node]
+        stored = (scope, node.id) in self.names.stores
+        return _is_parameter(scope, node.id) and not stored
 
     def attribute(self, node: ast.Attribute) -> ast.expr | None:
         """What `self.x` was set to, if it is set in one place."""
@@ -187,9 +198,9 @@ class Flow:
         path = self.names.path(node.func)
         if path in _WRAPPERS and node.args:
             return self.constructor(node.args[0], depth + 1)
-        if isinstance(node.func, ast.Attribute) and path is None:
-            if node.func.attr in _CONFIGURING:
-                return self.constructor(node.func.value, depth + 1)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if path is None and method in _CONFIGURING and isinstance(node.func, ast.Attribute):
+            return self.constructor(node.func.value, depth + 1)
         return node
 
     # ---- what a call is

@@ -1,7 +1,8 @@
 """The rules: what each looks for, why it matters and what to do, as data.
 
-`precision` is what was measured on the repositories of `docs/migrate.md`, as (right, judged); a rule
-that was never seen there has (0, 0): no data. Off by default is what was wrong more than once in twenty.
+`precision` is what was measured on the packages of `docs/migrate.md`, as (right, judged); a rule
+that was never seen there has (0, 0): no data. Off by default is what was wrong more than once in
+twenty.
 """
 
 from typing import NamedTuple
@@ -78,8 +79,8 @@ _RULES = (
     Rule(
         "SL206",
         "softmax without dim",
-        "PyTorch then guesses the axis from the number of axes (0 for one or three), warns once, and"
-        " the softmax may run over the batch.",
+        "PyTorch then guesses the axis from the number of axes (0 for one or three), warns once,"
+        " and the softmax may run over the batch.",
         "probabilities = nn.Softmax()(logits)",
         "Say dim=1, or dim=-1 where the classes are the last axis.",
         (0, 0),

@@ -70,7 +70,10 @@ def modern(text: str, parameters: Sequence[str]) -> str | None:
                 kept.append(_keyword(argument, "reduction", cst.SimpleString(f'"{wanted}"')))
                 wanted = "mean"  # which is the default, and written once
             after = True
-        elif name != "reduction" or reduction(**{"size_average": None, "reduce": None} | values) is None:
+        elif (
+            name != "reduction"
+            or reduction(**{"size_average": None, "reduce": None} | values) is None
+        ):
             if after and argument.keyword is None:
                 argument = _keyword(argument, name, argument.value)
             kept.append(argument)

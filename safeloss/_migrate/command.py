@@ -5,7 +5,7 @@ import difflib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -113,7 +113,9 @@ class Total:
 
     def text(self, written: bool) -> str:
         done = "rewritten" if written else "to rewrite"
-        return f"{self.rewritten} places in {self.files} files {done}; {self.left} left as they are."
+        return (
+            f"{self.rewritten} places in {self.files} files {done}; {self.left} left as they are."
+        )
 
 
 def answers(paths: Iterable[Path], skipped: list[tuple[Path, str]]) -> Iterator[Answer]:
@@ -201,7 +203,11 @@ def diff(answer: Answer) -> bytes:
     name = files.relative(answer.path).lstrip("/").encode()
     parts = []
     for line in difflib.diff_bytes(
-        difflib.unified_diff, _lines(answer.before), _lines(answer.after), b"a/" + name, b"b/" + name
+        difflib.unified_diff,
+        _lines(answer.before),
+        _lines(answer.after),
+        b"a/" + name,
+        b"b/" + name,
     ):
         parts.append(line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n")
     return b"".join(parts)

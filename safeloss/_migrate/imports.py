@@ -59,16 +59,14 @@ def added(paths: Iterable[tuple[str, str]], width: int) -> list[str]:
     return [line, *renamed]
 
 
-def insertion(
-    source: Positions, anchor: Import, paths: Iterable[tuple[str, str]]
-) -> Edit:
+def insertion(source: Positions, anchor: Import, paths: Iterable[tuple[str, str]]) -> Edit:
     """The imports of safeloss, in the block of imports that a name of torch is imported in."""
     start, end = source.span(anchor.statement)
     line = source.line(anchor.statement.lineno)[0]
     _, after = source.line(anchor.statement.end_lineno or 0)
     indent = source.text[line:start]
     rest = source.text[end:after].strip()
-    if indent.strip() or rest and not rest.startswith("#"):
+    if indent.strip() or (rest and not rest.startswith("#")):
         # It shares its line with other statements, and so do the new ones.
         return Edit(end, end, "".join(f"; {one}" for one in added(paths, 1 << 30)))
     block = _block(source, anchor)
@@ -106,7 +104,11 @@ def _block(source: Positions, anchor: Import) -> list[ast.stmt]:
         last += 1
     block = body[first : last + 1]
     # A statement that shares its line with what is no import ends the block.
-    return [one for one in block if not source.text[slice(source.line(one.lineno)[0], source.span(one)[0])].strip()]
+    return [
+        one
+        for one in block
+        if not source.text[slice(source.line(one.lineno)[0], source.span(one)[0])].strip()
+    ]
 
 
 def unused(names: Names, rewritten: Sequence[ast.AST], kept: frozenset[str]) -> list[Import]:

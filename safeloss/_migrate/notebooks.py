@@ -112,7 +112,11 @@ def _json(text: str, cell: Cell, source: str) -> str:
     items = [raw[start:end] for _, start, end in _members(raw, 0)]
     spelled = {json.loads(item): item for item in items}
     first = raw.index(items[0])
-    between = raw[first + len(items[0]) : raw.index(items[1], first + len(items[0]))] if items[1:] else "," + raw[1:first]
+    between = (
+        raw[first + len(items[0]) : raw.index(items[1], first + len(items[0]))]
+        if items[1:]
+        else "," + raw[1:first]
+    )
     new = [spelled.get(line) or json.dumps(line, ensure_ascii=ascii_only) for line in lines(source)]
     last = raw.rindex(items[-1]) + len(items[-1])
     return raw[:first] + between.join(new) + raw[last:]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from safeloss._source import table
 from safeloss._source.names import Import, Names
 
+# What torch.nn and torch.nn.functional are called, also where another file imports them.
+_USUAL = ("nn", "F")
 _CHECKS = ("isinstance", "issubclass")
 _TYPES = ("cast", "TypeVar", "NewType", "ForwardRef")
 _SCRIPTS = ("torch.jit.script", "torch.jit.script_method", "torch.jit.script_if_tracing")
@@ -77,7 +79,7 @@ def _left_by(names: Names, node: ast.AST) -> str:
     """Why an expression is not rewritten for what it is part of, call and class aside."""
     for child, parent in names.ancestors(node):
         if isinstance(parent, ast.Call):
-            if child is parent.func or child is node and _kind(names, node) == "call":
+            if child is parent.func or (child is node and _kind(names, node) == "call"):
                 return ""
             called = getattr(parent.func, "attr", getattr(parent.func, "id", ""))
             if called in _CHECKS and child in parent.args[1:]:
@@ -101,14 +103,22 @@ def _left_by(names: Names, node: ast.AST) -> str:
 def unknown(names: Names) -> Iterator[Site]:
     """Losses that are named by a string: they are left, and said."""
     for call in names.calls:
-        if isinstance(call.func, ast.Name) and call.func.id == "getattr" and len(call.args) >= 2:
-            if _of_losses(names, call):
-                left = f"the name is known at run time only: {ast.unparse(call)}"
-                yield Site(call.lineno, "", "getattr", left)
+        is_asked = isinstance(call.func, ast.Name) and call.func.id == "getattr"
+        if is_asked and len(call.args) >= 2 and _of_losses(names, call):
+            left = f"the name is known at run time only: {ast.unparse(call)}"
+            yield Site(call.lineno, "", "getattr", left)
     for string in names.strings:
-        found = table.native(str(string.value))
+        path = str(string.value)
+        found = table.native(path)
         if found and not found[1]:
-            yield Site(string.lineno, found[0], "string", f'the string "{string.value}"')
+            yield Site(string.lineno, found[0], "string", f"named by a string: {path!r}")
+    for read in names.reads:
+        if read.id in _USUAL and not names.imports_of(read):
+            parent = names.parents[read]
+            name = parent.attr if isinstance(parent, ast.Attribute) else ""
+            if name in table.CLASSES or name in table.FUNCTIONS:
+                left = f"where the name comes from is not known: {read.id}"
+                yield Site(read.lineno, name, "reference", left)
 
 
 def _of_losses(names: Names, node: ast.Call) -> bool:

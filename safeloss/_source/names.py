@@ -99,9 +99,9 @@ class Names:
             self._bind(node, scope)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
             scope.outside.update(node.names)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            scope.others.add(node.name)
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+        elif (isinstance(node, ast.ExceptHandler) and node.name) or (
+            isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name
+        ):
             scope.others.add(node.name)
         elif isinstance(node, ast.MatchMapping) and node.rest:
             scope.others.add(node.rest)
@@ -172,7 +172,7 @@ class Names:
         return bound if len({one.path for one in bound}) == 1 else []
 
     def path(self, node: ast.AST) -> str | None:
-        """The dotted path that an expression stands for, by imports; None if it is another thing."""
+        """The dotted path that an expression stands for by imports; None if by none."""
         attributes = []
         while isinstance(node, ast.Attribute):
             attributes.append(node.attr)
@@ -196,9 +196,6 @@ def _evaluated_outside(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, _COMPREHENSIONS):
         yield node.generators[0].iter
     elif isinstance(node, _FUNCTIONS):
-        # Defaults and annotations hang below `ast.arguments`, which holds the parameters too: a name
-        # that is both a default and a parameter is so rare that it may count as the parameter.
-        if not isinstance(node, ast.Lambda):
-            yield from node.decorator_list
-            if node.returns:
-                yield node.returns
+        # Defaults hang below `ast.arguments`, which holds the parameters too: a name that is both
+        # is so rare that it may count as the parameter.
+        yield from getattr(node, "decorator_list", ())

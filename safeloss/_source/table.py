@@ -12,9 +12,7 @@ _FUNCTIONS = {
     "cross_entropy": (
         "input target weight size_average ignore_index reduce reduction label_smoothing"
     ),
-    "ctc_loss": (
-        "log_probs targets input_lengths target_lengths blank reduction zero_infinity"
-    ),
+    "ctc_loss": ("log_probs targets input_lengths target_lengths blank reduction zero_infinity"),
     "gaussian_nll_loss": "input target var full eps reduction",
     "hinge_embedding_loss": "input target margin size_average reduce reduction",
     "huber_loss": "input target reduction delta weight",
@@ -63,8 +61,14 @@ _CLASSES = {
     "TripletMarginWithDistanceLoss": "",
 }
 
-FUNCTIONS = {name: tuple(words.split()) for name, words in _FUNCTIONS.items()}
-CLASSES = {name: tuple(words.split()) for name, words in _CLASSES.items()}
+FUNCTIONS = {name: tuple(names.split()) for name, names in _FUNCTIONS.items()}
+CLASSES = {name: tuple(names.split()) for name, names in _CLASSES.items()}
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text: a long set that reads well."""
+    return frozenset(text.split())
+
 
 # The function that computes what a class does: the one loss under one name for `lint`.
 FUNCTION_OF = {

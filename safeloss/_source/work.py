@@ -57,7 +57,7 @@ def _parallel(
                     done += 1
                     bar.step()
             except BrokenProcessPool:
-                # One of the next files ended its process: ask for each alone, in a process of its own.
+                # One of the next files ended its process: each gets a process of its own.
                 for file in files[done : done + cores * _CHUNK]:
                     yield _alone(file, ask, lost, context)
                     done += 1
