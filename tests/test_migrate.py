@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import crashing
 import pytest
 import torch
 from hypothesis import given
@@ -354,6 +355,8 @@ LEFT = [
     ("by_class = {nn.MSELoss: 1}", "a key"),
     ("kind = nn.MSELoss | None", "a type"),
     ("Loss = Union[nn.MSELoss, None]", "a type"),
+    ("loss = nn.MSELoss()  # safeloss: ignore  (TorchScript)", "comment"),
+    ("def f(F): return F.mse_loss(1, 2)", "not known"),
 ]
 
 
@@ -626,23 +629,12 @@ def test_many_files_are_read_in_processes(tmp_path: Path) -> None:
     assert all(path.read_bytes() == SAFE for path in tmp_path.iterdir())
 
 
-def ask(path: Path) -> str:
-    """A file that ends the process that reads it."""
-    if path.name == "50":
-        os._exit(1)
-    return path.name
-
-
-def lost(path: Path) -> str:
-    return f"lost {path.name}"
-
-
 @pytest.mark.slow
 def test_a_file_that_ends_its_process_loses_no_other() -> None:
     paths = [Path(str(number)) for number in range(100)]
     names = [path.name for path in paths]
     names[50] = "lost 50"
-    assert list(work.over(paths, ask, lost)) == names
+    assert list(work.over(paths, crashing.ask, crashing.lost)) == names
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ _RULES = (
         "probabilities = F.softmax(model(x), dim=1)\nloss = F.cross_entropy(probabilities, labels)",
         "Give the loss the logits, and take the softmax or sigmoid only where probabilities are"
         " shown.",
-        (0, 0),
+        (1, 1),
     ),
     Rule(
         "SL202",
@@ -48,7 +48,7 @@ _RULES = (
         " from raw scores, they compute a number that falls for the wrong reasons.",
         "loss = F.nll_loss(F.softmax(logits, dim=1), labels)",
         "Use log_softmax, or cross_entropy on the logits instead of nll_loss.",
-        (0, 0),
+        (2, 2),
     ),
     Rule(
         "SL203",
@@ -57,7 +57,7 @@ _RULES = (
         " shapes then broadcast or do not fit, on that batch only.",
         "loss = F.binary_cross_entropy_with_logits(model(x).squeeze(), labels)",
         "Name the axis: squeeze(-1) or squeeze(1).",
-        (0, 0),
+        (3, 3),
     ),
     Rule(
         "SL204",
@@ -83,7 +83,7 @@ _RULES = (
         " and the softmax may run over the batch.",
         "probabilities = nn.Softmax()(logits)",
         "Say dim=1, or dim=-1 where the classes are the last axis.",
-        (0, 0),
+        (15, 15),
     ),
     Rule(
         "SL207",
@@ -120,7 +120,7 @@ _RULES = (
         " loss shrinks with the padding. An infinity or NaN under the mask stays NaN.",
         'each = F.mse_loss(predictions, targets, reduction="none")\nloss = (each * mask).mean()',
         "Divide by what counts: (each * mask).sum() / mask.sum(), or each[mask].mean().",
-        (0, 0),
+        (2, 2),
     ),
     Rule(
         "SL211",
@@ -130,7 +130,8 @@ _RULES = (
         "loss = ((predictions - targets) ** 2).mean()",
         "Use safeloss.functional.mse_loss(predictions, targets), which checks the shapes, or"
         " safeloss.align(targets, like=predictions).",
-        (0, 0),
+        (7, 8),
+        default=False,
     ),
 )
 RULES = {rule.code: rule for rule in _RULES}

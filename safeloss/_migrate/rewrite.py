@@ -13,6 +13,7 @@ from safeloss._source.names import Import, Names
 
 # What `safeloss.functional` is imported as: the first of these that the file does not use.
 _FUNCTIONAL = ("SF", "safe_F", "safeloss_functional")
+_IGNORE = re.compile(r"#\s*safeloss:\s*ignore(?!\[)")  # with codes it is meant for `lint`
 MULTI_LABEL = "MultiLabelBCE computes the same mean on [batch, classes], in one fused operation"
 
 
@@ -50,6 +51,8 @@ class _Rewrite:
         edits: list[Edit] = []
         done: list[Use] = []
         for use in sites.uses(self.names):
+            if _IGNORE.search(text[slice(*self.source.line(use.site.line))]):
+                use = use._replace(site=use.site._replace(left="its comment says so"))
             edit = None if use.site.left else self._edit(use)
             if edit is None:
                 self._say(use)
