@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from safeloss._migrate import arguments, imports, sites
@@ -83,13 +84,13 @@ class _Rewrite:
         if name in table.CLASSES:
             found = self._bind(use, path, [f"Safe{name}"])
         else:
-            wanted = [self.functional] if self.functional else list(_FUNCTIONAL)
+            wanted = (self.functional,) if self.functional else _FUNCTIONAL
             found = self._bind(use, "safeloss.functional", wanted)
             self.functional = found or ""
             found = found and f"{found}.{name}"
         return Edit(*self.source.span(use.node), found) if found else None
 
-    def _bind(self, use: Use, path: str, wanted: list[str]) -> str | None:
+    def _bind(self, use: Use, path: str, wanted: Sequence[str]) -> str | None:
         """A name that stands for `path` where the loss is used, imported if it is not yet."""
         for name, bound in self.names.module.imports.items():
             if {one.path for one in bound} == {path} and name not in self.names.module.others:

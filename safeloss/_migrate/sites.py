@@ -128,7 +128,7 @@ def _of_losses(names: Names, node: ast.Call) -> bool:
         return False
     name = node.args[1]
     if isinstance(name, ast.Constant):
-        return table.native(f"{path}.{name.value}") is not None
+        return isinstance(name.value, str) and table.native(f"{path}.{name.value}") is not None
     statement: ast.AST = node
     while not isinstance(statement, ast.stmt):
         statement = names.parents[statement]
