@@ -14,6 +14,9 @@ from safeloss._version import __version__
 
 CLOSED_PIPE = 128 + 13  # what a shell says of a program that SIGPIPE has ended
 
+from safeloss._lint import command as lint
+from safeloss._migrate import command as migrate
+
 
 class Command(NamedTuple):
     """A subcommand: a line for the list, a lesson for its own help, its options and its body."""
@@ -227,6 +230,8 @@ COMMANDS = {
         guard_options,
         guard,
     ),
+    "lint": Command(lint.SUMMARY, lint.LESSON, lint.add_options, lint.run),
+    "migrate": Command(migrate.SUMMARY, migrate.LESSON, migrate.add_options, migrate.run),
 }
 
 

@@ -32,26 +32,29 @@ def read(package: str) -> tuple[dict[str, str], list[str]]:
 
 
 def later(
-    package: str, missing: Sequence[str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The `__getattr__`, `__dir__` and `__all__` of a package that has a stub (PEP 562).
+    package: str, missing: Callable[[], Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` (also of `__all__`) and `__dir__` of a package that has a stub (PEP 562).
 
-    `missing` are names that this torch has nothing for.
+    `missing` gives the names that this torch has nothing for. It is asked late, since it imports
+    torch, and what only reads source code does without.
     """
     module = sys.modules[package]
     places, listed = read(package)
-    public = [name for name in listed if name not in missing]
 
     def get(name: str) -> Any:
-        if name not in places or name in missing:
+        if name == "__all__":
+            found: Any = [name for name in listed if name not in missing()]
+        elif name not in places or name in missing():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if places[name] == package:
+        elif places[name] == package:
             return importlib.import_module(f"{package}.{name}")
-        found = getattr(importlib.import_module(places[name]), name)
+        else:
+            found = getattr(importlib.import_module(places[name]), name)
         setattr(module, name, found)
         return found
 
     def names() -> list[str]:
-        return sorted({*vars(module), *places}.difference(missing))
+        return sorted({*vars(module), *places}.difference(missing()))
 
-    return get, names, public
+    return get, names

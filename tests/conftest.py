@@ -16,6 +16,7 @@ for profile, examples in (("quick", 25), ("thorough", 500)):
         suppress_health_check=[HealthCheck.too_slow],
         max_examples=examples,
     )
+collect_ignore = ["beginners"]  # scripts that are read and never run
 torch.set_num_threads(1)  # a worker of pytest's has a core
 settings.load_profile(os.environ.get("SAFELOSS_EXAMPLES", "quick"))
 

@@ -17,6 +17,9 @@ ALLOWED = {
     "_messages": {"_messages", "_contract", "_torch", "errors"},
     "_runtime": {"_runtime", "_messages", "_contract", "_trace", "_torch", "errors"},
     "functional": {"functional", "layouts", "_runtime", "_contract", "_torch", "_lazy"},
+    "_source": {"_source"},  # and so not torch, which a command that reads source code does without
+    "_lint": {"_lint", "_source"},
+    "_migrate": {"_migrate", "_source"},
     "losses": {"losses", "functional", "_runtime", "_contract", "_lazy"},
 }
 

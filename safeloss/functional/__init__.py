@@ -16,4 +16,4 @@ import torch.nn.functional as _F
 from safeloss._lazy import later as _public
 
 _missing = [] if hasattr(_F, "linear_cross_entropy") else ["linear_cross_entropy"]
-__getattr__, __dir__, __all__ = _public(__name__, _missing)
+__getattr__, __dir__ = _public(__name__, lambda: _missing)

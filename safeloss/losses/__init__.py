@@ -16,4 +16,4 @@ from torch import nn as _nn
 from safeloss._lazy import later as _public
 
 _missing = [] if hasattr(_nn, "LinearCrossEntropyLoss") else ["SafeLinearCrossEntropyLoss"]
-__getattr__, __dir__, __all__ = _public(__name__, _missing)
+__getattr__, __dir__ = _public(__name__, lambda: _missing)

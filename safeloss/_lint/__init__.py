@@ -1,0 +1,1 @@
+"""`safeloss lint`: mistakes with losses that the source alone shows."""
