@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from safeloss._lint import command as lint
+from safeloss._migrate import command as migrate
 from safeloss._spelling import did_you_mean
 from safeloss._version import __version__
 
 CLOSED_PIPE = 128 + 13  # what a shell says of a program that SIGPIPE has ended
-
-from safeloss._lint import command as lint
-from safeloss._migrate import command as migrate
 
 
 class Command(NamedTuple):
@@ -230,8 +229,10 @@ COMMANDS = {
         guard_options,
         guard,
     ),
-    "lint": Command(lint.SUMMARY, lint.LESSON, lint.add_options, lint.run),
-    "migrate": Command(migrate.SUMMARY, migrate.LESSON, migrate.add_options, migrate.run),
+    "lint": Command(lint.SUMMARY, lint.LESSON, lint.EXITS, lint.add_options, lint.run),
+    "migrate": Command(
+        migrate.SUMMARY, migrate.LESSON, migrate.EXITS, migrate.add_options, migrate.run
+    ),
 }
 
 

@@ -33,9 +33,12 @@ Rules:
 
 Those that are off are wrong too often to be on: name them with --select. The precision of each,
 as measured on public code, is in docs/migrate.md.
-
-Exit code: 0 without a finding, 1 with one, 2 if a path cannot be used.
 """
+EXITS = {
+    0: "nothing was found",
+    1: "something was found",
+    2: "a path cannot be used, or the command line is wrong",
+}
 # What a file with a finding mentions; most files do not, and are not parsed.
 _LOSSES = re.compile(
     rb"\b(?:%s)\b|[sS]oftm" % "|".join([*table.FUNCTIONS, *table.CLASSES]).encode() + rb"|safeloss"

@@ -33,10 +33,13 @@ isinstance() stay, since a safe loss is an instance of PyTorch's class. size_ave
 become reduction. Reads .py, .ipynb, .yaml and .yml; hidden folders, other people's (vendored)
 and generated code are left out unless they are named.
 
-Exit code: 0; 1 with --check if something would change; 2 if a path or a file cannot be used.
-
 It needs the packages of the extra: pip install "safeloss[migrate]"
 """
+EXITS = {
+    0: "all is well",
+    1: "with --check: something would change",
+    2: "a path or a file cannot be used, or the command line is wrong",
+}
 _SUFFIXES = (".py", ".ipynb", ".yaml", ".yml")
 # What a file with a loss in it mentions; most files have none, and are not parsed.
 _WORTH = re.compile(
