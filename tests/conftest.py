@@ -1,10 +1,12 @@
 """Settings for all tests."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from torch.nn.modules import module
 
 from safeloss import functional
 from safeloss._messages import stack as _frames
@@ -38,6 +40,14 @@ def _forgetful() -> None:
         signature.memory.__init__(unread=False)
         signature.sites.clear()
         signature.module_sites.clear()
+
+
+@pytest.fixture(autouse=True)
+def _unhooked() -> Iterator[None]:
+    """An export that fails leaves a hook on buffers behind in torch 2.6, which fails in all code
+    that is compiled later and registers one, as the making of PyTorch's own losses does."""
+    yield
+    module._global_buffer_registration_hooks.clear()
 
 
 @pytest.fixture(autouse=True)
