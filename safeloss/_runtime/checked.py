@@ -124,6 +124,8 @@ def verify_weights(module: Any, **weights: Any) -> None:
 
 def prepare(module: Any, **options: Any) -> None:
     """Give a module its own options, which torch's constructor does not take, and a memory."""
+    if type(module) is not module._ours:
+        options = module._chosen(options)
     if is_dynamo_compiling():  # there the call itself looks at the options
         for option, value in options.items():
             setattr(module, option, value)

@@ -17,10 +17,12 @@ class SafeModule:
 
     Options are class attributes too, so that an instance that never ran our constructor has them:
     one of a subclass that skips it, one whose `__class__` was assigned, one from an older pickle.
+    A subclass may set them as well, and then they are its defaults.
     """
 
     _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
     _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
+    _unsaid: ClassVar[dict[str, Any]]  # the very defaults of its constructor, known by identity
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
         check_values: CheckValues
@@ -41,12 +43,30 @@ class SafeModule:
             # Written before its class had a name. TorchScript compiles what is wrapped, and
             # torch.fx reads its annotations.
             cls._ours = cls
+            init: Any = cls.__init__
+            cls._unsaid = {
+                # A copy: who says "warn" gives another object than who says nothing.
+                name: default.encode().decode() if isinstance(default, str) else default
+                for name, default in init.__kwdefaults__.items()
+                if name in OURS
+            }
+            init.__kwdefaults__.update(cls._unsaid)
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
             constructor: Any = cls
             constructor.__init__ = _explained(cls.__init__)
             forward.__qualname__ = f"{cls.__qualname__}.forward"
             forward.__module__ = cls.__module__
+
+    @classmethod
+    def _chosen(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a constructor, with those of the class in the place of defaults."""
+        return {
+            name: getattr(cls, name)
+            if value is cls._unsaid[name] and name in cls._own_options
+            else value
+            for name, value in options.items()
+        }
 
     def extra_repr(self) -> str:
         """PyTorch's own, and those of our options that are not at their default."""
