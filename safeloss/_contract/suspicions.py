@@ -228,11 +228,13 @@ class NormalisedAsTarget(_NormalisedElsewhere):
         )
 
     def classes(self, values: Tensor, seen: Seen) -> int | None:
-        target = seen.arguments["target"]
-        if target.shape != values.shape or not is_legible(target) or not target.numel():
+        target = seen.arguments.get("target")
+        if target is None or target.shape != values.shape or not values.numel():
+            return None
+        if not is_legible(target):
             return None
         try:
-            chances = target.exp() if seen.options["log_target"] else target
+            chances = target.exp() if seen.options.get("log_target") else target
             axes = [axis for axis in range(target.dim()) if _are_chances(chances, axis)]
         except RuntimeError:
             return None  # float8, complex, ...
