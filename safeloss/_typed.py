@@ -15,7 +15,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.fx import Proxy
 
 from safeloss._contract.patterns import Axes, Pattern, is_bearable, parse
-from safeloss._messages.explain import declared, describe
+from safeloss._messages.explain import declared, describe, on_rank
 from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss._trace import with_history
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
@@ -149,7 +149,8 @@ def _match(
     for name in names:
         if name in hints:
             if not _is_declared(given[name], hints[name]):
-                raise ArgumentTypeError(f"{owner}: {_subject(name)} is not as declared.")
+                text = f"{owner}: {_subject(name)} is not as declared.{on_rank()}"
+                raise ArgumentTypeError(text)
             for value, hint in _leaves(given[name], hints[name]):
                 bound = None
                 for pattern in hint.patterns:
@@ -158,7 +159,7 @@ def _match(
                 if bound is None:
                     came = describe(value.dtype, value.shape)
                     what = f"{came}, declared {declared(hint.patterns)}"
-                    text = f"{owner}: {_subject(name)} is not as declared ({what})."
+                    text = f"{owner}: {_subject(name)} is not as declared ({what}).{on_rank()}"
                     if any([pattern.takes(value.dtype) for pattern in hint.patterns]):
                         raise LayoutError(text)
                     raise DTypeError(text)

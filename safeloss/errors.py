@@ -72,6 +72,15 @@ class Past(NamedTuple):
     steps: tuple[Any, ...]  # newest first; each is a line of text, and the same as data
 
 
+def current_rank() -> int | None:
+    """The number of this process among those that train together; None where it is alone."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
+    return None
+
+
 class SafeLossError(ValueError):
     """A loss refused its inputs; the root of every error of this library.
 
@@ -80,8 +89,9 @@ class SafeLossError(ValueError):
     (`native`), `advice` in words, and `fixes`: Python expressions over the names of the
     arguments, each with the meaning of the data that it is right for (`fix.when`). A fix either
     edits the argument that it names first (`target.float()`), or is the whole call
-    (`SafeCrossEntropyLoss()(input, target)`). Inside `safeloss.trace`, `history` says which
-    operations made the arguments what they are.
+    (`SafeCrossEntropyLoss()(input, target)`). `rank` is that of the process, where several train
+    together. Inside `safeloss.trace`, `history` says which operations made the arguments what
+    they are.
     """
 
     # Attributes rather than an `__init__`: under `torch.compile` an exception is made from one
@@ -92,6 +102,7 @@ class SafeLossError(ValueError):
     native: str = ""
     advice: str = ""
     fixes: tuple[Fix, ...] = ()
+    rank: int | None = None
     history: tuple[Past, ...] = ()
 
     @classmethod
@@ -99,7 +110,7 @@ class SafeLossError(ValueError):
         """The error for `loss` having broken `rule`; `data` are the other attributes."""
         error = cls(f"{loss}: {rule}")
         fixes = tuple(fix if isinstance(fix, Fix) else Fix(fix) for fix in data.pop("fixes", ()))
-        vars(error).update(data, loss=loss, rule=rule, fixes=fixes)
+        vars(error).update(data, loss=loss, rule=rule, fixes=fixes, rank=current_rank())
         return error
 
     def __repr__(self) -> str:
@@ -112,6 +123,8 @@ class SafeLossError(ValueError):
         for name, came, declared in self.arguments:
             row = f"    {name:<{name_width}}   {came:<{came_width}}"
             lines.append(f"{row}   expected: {declared}" if declared else row.rstrip())
+        if self.rank is not None:
+            lines.append(f"Rank: {self.rank}")
         if self.native:
             lines.append(f"PyTorch: {self.native}")
         if self.advice:

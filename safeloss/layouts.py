@@ -17,6 +17,7 @@ from safeloss._contract.patterns import Reads, of_one_sample
 from safeloss._contract.suspicions import (
     Alignable,
     Finite,
+    NormalisedAsTarget,
     NormalisedOverClasses,
     NotMultiHot,
     NotProbabilities,
@@ -94,7 +95,9 @@ Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing()]
 Rates: TypeAlias = Annotated[Anything, Finite(), NotNegative(unless="log_input")]
 Counts: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing(), NotNegative()]
 PerPrediction: TypeAlias = Annotated[Float[Tensor, "*shape"], NotNaN()]
-LogProbabilities: TypeAlias = Annotated[Float[Tensor, "*shape"], Finite(), LogProbability()]
+LogProbabilities: TypeAlias = Annotated[
+    Float[Tensor, "*shape"], Finite(), LogProbability(), NormalisedAsTarget()
+]
 TargetProbabilities: TypeAlias = Annotated[
     Anything, Reads.AS_TARGETS, NotMissing(), NotNegative(unless="log_target")
 ]

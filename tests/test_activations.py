@@ -1,6 +1,7 @@
 """Scores that went through an activation already, told by their graph or by the numbers."""
 
 import gc
+import itertools
 import warnings
 import weakref
 from functools import partial
@@ -334,6 +335,38 @@ def test_sequences_normalised_over_another_axis(axis) -> None:
     assert f"over axis {axis}, which does not hold the classes" in text
     assert said(safeloss.SafeCTCLoss(), x.detach(), *SEQUENCE)
     assert not said(safeloss.SafeCTCLoss(), x.log_softmax(2), *SEQUENCE)
+
+
+KL = partial(safeloss.SafeKLDivLoss, reduction="sum")
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 4), (1, 4), (2, 3, 4), (3, 3, 3)])
+@pytest.mark.parametrize("logged", [False, True])
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_target_tells_the_axis_where_a_loss_has_none(shape, logged, graph) -> None:
+    """Any axis may hold the classes: that of the input must be that of the target."""
+    x = torch.randn(shape, requires_grad=graph)
+    for right, wrong in itertools.permutations(range(len(shape)), 2):
+        if shape[right] == 1:
+            continue
+        target = torch.randn(shape).softmax(right)
+        target = target.log() if logged else target
+        loss = KL(log_target=logged)
+        assert not said(loss, x.log_softmax(right), target)
+        loss = KL(log_target=logged)
+        texts = said(loss, x.log_softmax(wrong), target)
+        assert len(texts) == (graph or shape[wrong] > 1)  # else nothing but zeros, without a past
+        assert all("sums to 1" in text for text in texts)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_target_that_sums_to_1_over_several_axes_or_none_tells_nothing(graph) -> None:
+    x = torch.randn(4, 4, requires_grad=graph).log_softmax(0)
+    for target in (torch.eye(4), torch.rand(4, 4), torch.full((4, 4), 0.25), torch.zeros(4, 4)):
+        assert not said(KL(), x, target)
+    maps = torch.randn(3, 16).softmax(1).view(3, 4, 4)  # each is one distribution
+    scores = torch.randn(3, 16, requires_grad=graph).log_softmax(1).view(3, 4, 4)
+    assert not said(KL(), scores, maps)
 
 
 def test_the_look_is_not_taken_inside_a_transform() -> None:

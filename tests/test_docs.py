@@ -57,6 +57,7 @@ def test_the_bug_is_as_bad_as_the_page_says() -> None:
 
 
 def test_what_is_said_of_speed_was_measured() -> None:
+    pytest.importorskip("matplotlib")
     from benchmarks.cuda import page as cuda
     from benchmarks.record import load
     from benchmarks.report import page

@@ -449,6 +449,58 @@ def test_a_subclass_with_a_forward_of_its_own() -> None:
         loss(x, target.float())
 
 
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_a_subclass_may_have_other_defaults(loss: Loss) -> None:
+    """Which what is said to the constructor goes before, be it PyTorch's own default."""
+
+    class Quiet(loss.safe):
+        check_values, empty = "never", "nan"
+
+    class Summed(Quiet):
+        def __init__(self, **options) -> None:
+            super().__init__(**options)
+            self.own = True
+
+    for kind in (Quiet, Summed):
+        assert (kind(**loss.options).empty, kind(**loss.options).check_values) == ("nan", "never")
+        made = kind(**loss.options, empty="warn", check_values="first")
+        assert (made.empty, made.check_values) == ("warn", "first")
+        assert copy.deepcopy(kind(**loss.options)).empty == "nan"
+        assert kind(**loss.options, empty="raise").empty == "raise"
+        assert "empty" not in repr(kind(**loss.options))
+    assert loss.safe(**loss.options).empty == "warn"
+
+    class Wrong(loss.safe):
+        empty = "maybe"
+
+    with pytest.raises(safeloss.OptionError, match="maybe"):
+        Wrong(**loss.options)
+
+
+class Zero(safeloss.SafeCrossEntropyLoss):
+    empty, class_dim = "zero", -1
+
+
+class Inside(nn.Module):
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, input, target):
+        return Zero(**self.options)(input, target)
+
+
+@pytest.mark.slow
+def test_so_may_one_that_is_made_in_compiled_code() -> None:
+    torch._dynamo.reset()
+    x, target = torch.zeros(0, 5, 3), torch.zeros(0, 5).long()
+    for options, expected in (({}, 0.0), ({"empty": "nan"}, None), ({"empty": "zero"}, 0.0)):
+        for model in (Inside(**options), torch.compile(Inside(**options), backend="eager")):
+            value = model(x, target)
+            assert value.isnan() if expected is None else value == expected
+    assert torch.compile(Inside(empty="warn"), backend="eager")(x, target).isnan()
+
+
 class Annealed(safeloss.SafeSmoothL1Loss):
     scale = 4.0
 

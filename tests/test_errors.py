@@ -3,10 +3,12 @@
 import copy
 import pickle
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import Float
 
 import safeloss
 from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
@@ -134,3 +136,48 @@ def test_beartype_has_the_last_word(monkeypatch) -> None:
     monkeypatch.setattr(_verifying, "is_bearable", lambda value, hint: False)
     with pytest.raises(safeloss.LayoutError, match="neither the shape nor the dtype"):
         SafeCrossEntropyLoss()(zeros(B, C), long(B))
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """This process trains with others, of which there is none."""
+    pytest.importorskip("torch.distributed.fsdp", reason="torch without torch.distributed")
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", store, world_size=1, rank=0)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_every_refusal_names_the_rank(group: None, name: str) -> None:
+    error = refusal(name)
+    assert error.rank == 0
+    text = f"{type(error).__name__}: {error}\n"
+    assert text.count("Rank: 0\n") == 1
+    assert text.replace("Rank: 0\n", "") == (GOLDEN / f"{name}.txt").read_text()
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo looks at it
+def test_refusals_of_compiled_code_name_the_rank(group: None) -> None:
+    torch._dynamo.reset()
+    for whole in (False, True):  # where the whole must compile, Dynamo wraps the error
+        loss = torch.compile(SafeBCEWithLogitsLoss(), backend="eager", fullgraph=whole)
+        with pytest.raises(Exception, match="Rank: 0"):
+            loss(zeros(B, C), zeros(B))
+    with pytest.raises(safeloss.OptionError) as caught:
+        SafeBCEWithLogitsLoss(reduction="avg")
+    assert caught.value.rank == 0
+    head = safeloss.typed(_head)
+    with pytest.raises(safeloss.LayoutError, match="Rank: 0"):
+        torch.compile(head, backend="eager")(zeros(B))
+
+
+def _head(x: Float[torch.Tensor, "batch features"]) -> torch.Tensor:
+    return x
+
+
+def test_a_process_that_is_alone_has_no_rank() -> None:
+    assert refusal("tie").rank is None
+    assert "Rank" not in str(refusal("tie"))

@@ -350,7 +350,10 @@ def test_a_wrong_head_is_refused_at_its_own_line(mode) -> None:
         run(rand(B, D), rand(B))
     assert not model.reached
     lines = [frame.line for frame in traceback.extract_tb(refusal.tb)]
-    assert "scores = self.head(x)" in lines
+    own = ["scores = self.head(x)"]
+    if mode == "compiled" and torch.__version__ < "2.7":  # where Dynamo keeps the `def` line only
+        own.append("def forward(self, x: Tensor, target: Tensor) -> Tensor:")
+    assert any(line in lines for line in own)
     assert not any("binary_cross_entropy" in str(line) for line in lines)
 
 

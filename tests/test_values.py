@@ -514,10 +514,11 @@ def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
     """Nor where a loss has neither the options nor the axes that it asks for."""
     values = ODD[odd](torch.rand(3, 4) + 0.1)
     for axes, classes in (({}, None), ({"classes": 4, "time": 3}, values.dim() - 1)):
-        seen = Seen({}, {}, axes, classes)
-        first_broken(values, (rule,), seen)
-        if values.dim() or classes is None:
-            suspicions(values, (rule,), seen)
+        for arguments in ({}, {"target": values}):
+            seen = Seen(arguments, {}, axes, classes)
+            first_broken(values, (rule,), seen)
+            if values.dim() or classes is None:
+                suspicions(values, (rule,), seen)
 
 
 LOOKS = [

@@ -38,6 +38,7 @@ class Contract:
     unreduced: tuple[Pattern, ...]  # the shape of `reduction="none"`
     divides_by_weights: bool  # the mean over class indices, of which some may not count
     undefined_if_empty: bool  # PyTorch returns uninitialised memory for a mean over zero elements
+    mean_over: str  # the axis that each unreduced number is a mean over, if it is one
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -90,27 +91,46 @@ class Contract:
         shape = call.shapes[self.reader.inputs[0].name]
         return shape[:1] if len(shape) > 1 else ()
 
-    def is_empty_mean(self, reading: Reading, call: Call) -> bool:
-        """Whether the sizes tell that the result is a mean over zero elements."""
-        if call.options.get("reduction", "mean") not in MEANS:
+    def is_empty_mean(self, reading: Reading, call: Call) -> bool | None:
+        """Whether the result is a mean over zero elements; None where its sizes are not declared,
+        and only the result tells."""
+        none = any([is_zero(size) for size in self.averaged_sizes(reading, call)])
+        reduction = call.options.get("reduction", "mean")
+        if self.mean_over and is_zero(reading.axes[self.mean_over]):
+            return not none or reduction in MEANS
+        if reduction not in MEANS:
             return False
-        return any([is_zero(size) for size in self.averaged_sizes(reading, call)])
+        sizes = call.shapes[self.reader.inputs[0].name]
+        if none or self._declared(reading) or not any([is_zero(size) for size in sizes]):
+            return none
+        return None
+
+    @property
+    def offers_zero(self) -> bool:
+        """Whether the loss takes `empty="zero"`."""
+        return "zero" in self.choices("empty")
+
+    def refused_mean(self) -> Refusal:
+        """What `empty="raise"` says of a mean over zero elements."""
+        rule = f"`{self.reader.inputs[0].name}` has no elements, and a mean over nothing is NaN."
+        fixes = ('{loss}(empty="zero")',) if self.offers_zero else ()
+        return Refusal(LayoutError, rule, fixes=fixes)
 
     def mean_strategy(self, reading: Reading, call: Call) -> str | Refusal:
         """How the result is reduced: by PyTorch (""), or from the unreduced loss by `reduced`."""
         empty = call.options.get("empty", "warn")
         if not (self.undefined_if_empty or empty in ("zero", "raise")):
             return ""
+        if empty == "raise" and self.is_empty_mean(reading, call):
+            return self.refused_mean()
         sizes = self.averaged_sizes(reading, call)
-        if call.options.get("reduction", "mean") not in MEANS:
-            undefined = self.undefined_if_empty and call.options["reduction"] == "sum"
+        reduction = call.options.get("reduction", "mean")
+        if empty == "zero" and self.mean_over and may_be_zero(reading.axes[self.mean_over]):
+            return f"rows {'count' if reduction in MEANS else reduction}"
+        if reduction not in MEANS:
+            undefined = self.undefined_if_empty and reduction == "sum"
             return "sum" if undefined and any([may_be_zero(size) for size in sizes]) else ""
         if any([is_zero(size) for size in sizes]):
-            if empty == "raise":
-                first = self.reader.inputs[0].name
-                rule = f"`{first}` has no elements, and a mean over nothing is NaN."
-                fixes = ('{loss}(empty="zero")',) if "zero" in self.choices("empty") else ()
-                return Refusal(LayoutError, rule, fixes=fixes)
             if empty == "zero":
                 return "sum"
             return "mean" if self.undefined_if_empty else ""

@@ -100,6 +100,10 @@ class _Activated(Suspicion):
 
     wrong: tuple[Wrong, ...]
 
+    def classes(self, values: Tensor, seen: Seen) -> int | None:
+        """The axis of the classes in `values`."""
+        return seen.classes
+
     def traced(self, origin: Origin) -> str | None:
         """What to say by the graph; None where it does not tell."""
         if not origin.known:
@@ -168,22 +172,11 @@ class NotSoftmax(_Activated):
         return _rows(values, seen.classes) > 1
 
 
-class NormalisedOverClasses(_Activated):
-    wrong = (
-        Wrong(
-            "log-softmax",
-            "this loss takes log-probabilities of the classes: take the log-softmax over those",
-            over_classes=False,
-        ),
-    )
+class _NormalisedElsewhere(_Activated):
+    """Log-probabilities that are normalised over another axis than that of the classes."""
+
     least = 1
     near = 0.05  # log-probabilities of half precision are rounded by so much
-
-    def __str__(self) -> str:
-        return (
-            "holds log-probabilities that are normalised over another axis than that of the "
-            "classes: take the log-softmax over the classes"
-        )
 
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
         sums = [self._sums_to_one(values, axis) for axis in range(values.dim())]
@@ -200,6 +193,57 @@ class NormalisedOverClasses(_Activated):
         return _rows(values, seen.classes) > 1
 
 
+class NormalisedOverClasses(_NormalisedElsewhere):
+    wrong = (
+        Wrong(
+            "log-softmax",
+            "this loss takes log-probabilities of the classes: take the log-softmax over those",
+            over_classes=False,
+        ),
+    )
+
+    def __str__(self) -> str:
+        return (
+            "holds log-probabilities that are normalised over another axis than that of the "
+            "classes: take the log-softmax over the classes"
+        )
+
+
+class NormalisedAsTarget(_NormalisedElsewhere):
+    """Of a loss that has no axis for the classes: the one over which its target sums to 1, if
+    that is one alone."""
+
+    wrong = (
+        Wrong(
+            "log-softmax",
+            "`target` sums to 1 over another one: take the log-softmax over that",
+            over_classes=False,
+        ),
+    )
+
+    def __str__(self) -> str:
+        return (
+            "holds log-probabilities that are normalised over another axis than `target` is: take "
+            "the log-softmax over the axis that sums to 1 in `target`"
+        )
+
+    def classes(self, values: Tensor, seen: Seen) -> int | None:
+        target = seen.arguments.get("target")
+        if target is None or target.shape != values.shape or not values.numel():
+            return None
+        if not is_legible(target):
+            return None
+        try:
+            chances = target.exp() if seen.options.get("log_target") else target
+            axes = [axis for axis in range(target.dim()) if _are_chances(chances, axis)]
+        except RuntimeError:
+            return None  # float8, complex, ...
+        return axes[0] if len(axes) == 1 else None
+
+    def enough(self, values: Tensor, seen: Seen) -> bool:
+        return seen.classes is None or super().enough(values, seen)
+
+
 def _rows(values: Tensor, classes: int | None) -> int:
     """How many times there is a number for every class."""
     size = 0 if classes is None else values.shape[classes]
@@ -210,9 +254,14 @@ def _normalised(values: Tensor, classes: int | None) -> bool:
     """Whether two rows or more sum to 1 over the classes, and are not all the same number."""
     if classes is None or _rows(values, classes) < 2:
         return False
+    return _are_chances(values, classes) and bool(values.min() < values.max())
+
+
+def _are_chances(values: Tensor, axis: int) -> bool:
+    """Whether `values` are probabilities of several classes along `axis`."""
     half = values.dtype in (torch.float16, torch.bfloat16)
-    close = (summed(values, classes) - 1).abs() <= (SUM_ROUNDING if half else 1e-3)
-    return bool(close.all() & (values >= 0).all() & (values.min() < values.max()))
+    close = (summed(values, axis) - 1).abs() <= (SUM_ROUNDING if half else 1e-3)
+    return values.shape[axis] > 1 and bool(close.all() & (values >= 0).all())
 
 
 class Alignable(Suspicion):
@@ -283,13 +332,14 @@ def suspicions(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> Doubts:
     texts, conclusive = [], True
     for doubt in rules:
         if isinstance(doubt, Suspicion):
-            text = None
+            text, known = None, seen
             if isinstance(doubt, _Activated):
-                text = doubt.traced(origin(values, seen.classes))
+                known = seen._replace(classes=doubt.classes(values, seen))
+                text = doubt.traced(origin(values, known.classes))
             if text is None:
-                text = _looked_at(doubt, values, seen)
+                text = _looked_at(doubt, values, known)
                 if isinstance(doubt, _Activated) and not text:
-                    conclusive = conclusive and doubt.enough(values, seen)
+                    conclusive = conclusive and doubt.enough(values, known)
             if text:
                 texts.append((doubt, text))
     return Doubts(tuple(texts), conclusive)

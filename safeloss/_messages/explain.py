@@ -32,7 +32,7 @@ from safeloss._messages.fixes import (
 )
 from safeloss._messages.shapes import crossed, facts
 from safeloss._messages.stack import raised_by_torch
-from safeloss._torch import has_nested_size
+from safeloss._torch import constant_while_compiling, has_nested_size
 from safeloss.errors import (
     Argument,
     ArgumentTypeError,
@@ -42,6 +42,7 @@ from safeloss.errors import (
     OptionError,
     SafeLossError,
     ValueRangeError,
+    current_rank,
 )
 
 _MOST_FIXES = 3
@@ -344,6 +345,13 @@ def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
     return f"{refusal.rule} {refusal.advice} ({'; '.join(rows)})"
 
 
+@constant_while_compiling
+def on_rank() -> str:
+    """What an error inside a trace says at its end, where several processes train together."""
+    rank = current_rank()
+    return "" if rank is None else f" Rank: {rank}."
+
+
 def table(inputs: tuple[Input, ...], call: Call) -> tuple[Argument, ...]:
     """Every tensor of the call: what came, and what is declared for the rank of the first."""
     last = call.options.get("class_dim") == -1
@@ -406,7 +414,7 @@ def _native(face: Face, call: Call, trial: Trial | None) -> str:
             result = face.kernel(**{**options, **arguments})
         except (*_PLAIN, AssertionError) as error:  # the name is all we say
             return f"{name} raises {type(error).__name__}." if trial.readable else ""
-    if result.numel() > largest:
+    if result.numel() > largest > 0:
         manner = "and warns" if said else "without a warning"
         return f"{name} broadcasts to [{', '.join(map(str, result.shape))}], {manner}."
     if not trial.readable:

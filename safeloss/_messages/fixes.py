@@ -125,7 +125,7 @@ def swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
     if labels.requires_grad or not scores.is_floating_point():
         return False
     try:
-        if not (scores.requires_grad or are_scores(scores, -1)):
+        if not (are_whole(labels) and (scores.requires_grad or are_scores(scores, -1))):
             return False
         return trial.accepts({inputs[0].name: scores, target: labels})
     except REFUSALS:

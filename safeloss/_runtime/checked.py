@@ -51,6 +51,7 @@ def checked(
     mistakes: tuple[Mistake, ...] = (),
     total: Total | None = None,
     undefined_if_empty: bool = False,
+    mean_over: str = "",
 ) -> Callable[[_Kernel], _Kernel]: ...
 def checked(
     kernel: Any = None,
@@ -60,6 +61,7 @@ def checked(
     mistakes: tuple[Mistake, ...] = (),
     total: Total | None = None,
     undefined_if_empty: bool = False,
+    mean_over: str = "",
 ) -> Any:
     """`kernel` with its signature as a check: the same name, parameters and docstring.
 
@@ -67,6 +69,7 @@ def checked(
     the kernel calls, and `operator` what that ends in, if it is a single one. `mistakes` are
     refused by name. `total` computes the divisor of the mean where that depends on values, and
     `undefined_if_empty` says that PyTorch returns uninitialised memory for a mean over nothing.
+    `mean_over` is the axis that each number of `reduction="none"` is already a mean over.
     """
     if kernel is None:
         return functools.partial(
@@ -76,8 +79,11 @@ def checked(
             mistakes=mistakes,
             total=total,
             undefined_if_empty=undefined_if_empty,
+            mean_over=mean_over,
         )
-    signature = signature_of(kernel, native, operator, mistakes, total, undefined_if_empty)
+    signature = signature_of(
+        kernel, native, operator, mistakes, total, undefined_if_empty, mean_over
+    )
     function = codegen.function(signature, _SLOW_PATHS)
     function.signature = signature
     return function

@@ -24,14 +24,12 @@ from safeloss._runtime.validate import (
     ours,
     refusal_of,
     verify_hints,
+    verify_mean,
     verify_types,
     verify_values,
 )
 from safeloss._torch import outside_compiler, readable, transformed, unobserved
 from safeloss.errors import SafeLossError
-
-EMPTY_MEAN = "this is a mean over zero elements, which is NaN."
-ZERO_INSTEAD = ' `empty="zero"` makes it a zero that is connected to the graph.'
 
 
 @outside_compiler
@@ -62,7 +60,7 @@ def new_call(
             key = (*key_of(*arguments), "computed") if computed else key_of(*arguments)
             plan: Runner | int | None = plans[key]
             run = runner(signature) if plan is None or isinstance(plan, int) else plan
-    learn = _nothing
+    learn: Callable[[Any], None] = _nothing
     if run is None:
         try:
             with unobserved() as traced:
@@ -74,7 +72,10 @@ def new_call(
     except Exception as error:
         explain_native_error(signature, owner, arguments, error)
         raise
-    learn()  # only now: a call that raised proves nothing
+    try:
+        learn(loss)  # only now: a call that raised proves nothing
+    except SafeLossError as refusal:
+        raise told(refusal, signature, arguments) from None
     return loss
 
 
@@ -85,7 +86,7 @@ def _computes(owner: Any, attributes: tuple[str, ...]) -> bool:
     return any(hasattr(getattr(type(owner), name, None), "__set__") for name in attributes)
 
 
-def _nothing() -> None:
+def _nothing(loss: Any) -> None:
     pass
 
 
@@ -96,8 +97,8 @@ def _plan(
     arguments: tuple[Any, ...],
     key: Any,
     traced: bool,
-) -> tuple[Runner, Callable[[], None]]:
-    """What the call needs, verified, and what is learnt from it once it has run."""
+) -> tuple[Runner, Callable[[Any], None]]:
+    """What the call needs, verified, and what is learnt from its result once it has run."""
     name = name_of(signature, owner)
     named = dict(zip(signature.names, arguments))
     verify_types(signature, owner, named)
@@ -113,10 +114,8 @@ def _plan(
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
     for text in signature.reader.warnings(call):
         warn_once(f"{name}: {text}")
-    warns = call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call)
-    if warns:
-        instead = ZERO_INSTEAD if "zero" in signature.choices("empty") else ""
-        warn_once(f"{name}: {EMPTY_MEAN}{instead}")
+    loud = call.options.get("empty") in ("warn", "raise")
+    empty = signature.is_empty_mean(reading, call) if loud else False
 
     always = call.options.get("check_values") == "always"
     looks = 0
@@ -141,12 +140,13 @@ def _plan(
     lasting = counted and not (owner is None and reading.one_class)
     # Nor is what warns remembered: another place that calls the loss is to hear of it too.
     lasting = lasting and not (key is None or symbolic or traced or transformed())
-    lasting = lasting and not (warns or looks)
+    lasting = lasting and not looks and empty is False
     fixed = always or any(
         edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
     )
 
-    def learn() -> None:
+    def learn(loss: Any) -> None:
+        verify_mean(signature, owner, call, named, empty, loss)
         memory = signature.memory if owner is None else evidence
         evidence.unread, evidence.looks, evidence.one_class = False, looks, True
         if reading.proves is not None:

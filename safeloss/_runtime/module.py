@@ -17,10 +17,12 @@ class SafeModule:
 
     Options are class attributes too, so that an instance that never ran our constructor has them:
     one of a subclass that skips it, one whose `__class__` was assigned, one from an older pickle.
+    A subclass may set them as well, and then they are its defaults.
     """
 
     _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
     _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
+    _other_defaults: ClassVar[dict[str, Any]]  # those that a subclass has set as attributes
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
         check_values: CheckValues
@@ -47,6 +49,10 @@ class SafeModule:
             constructor.__init__ = _explained(cls.__init__)
             forward.__qualname__ = f"{cls.__qualname__}.forward"
             forward.__module__ = cls.__module__
+        ours = getattr(cls, "_ours", cls)._own_options
+        cls._other_defaults = {
+            name: value for name, value in cls._own_options.items() if value != ours.get(name)
+        }
 
     def extra_repr(self) -> str:
         """PyTorch's own, and those of our options that are not at their default."""
@@ -73,9 +79,10 @@ class SafeModule:
 
 
 def _explained(construct: Any) -> Any:
-    """The constructor `construct`, which says so if it is given outputs and labels.
+    """The constructor `construct`, with the defaults of the subclass that it is called for.
 
-    PyTorch would take them for a weight and an option.
+    It says so if it is given outputs and labels, which PyTorch would take for a weight and an
+    option.
     """
 
     @functools.wraps(construct)
@@ -83,7 +90,7 @@ def _explained(construct: Any) -> Any:
         try:
             if arguments or options:
                 _refuse_data(self, arguments, options)
-            construct(self, *arguments, **options)
+            construct(self, *arguments, **{**self._other_defaults, **options})
         except SafeLossError as refusal:
             end_at_the_call(refusal)
             raise

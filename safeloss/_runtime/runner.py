@@ -72,6 +72,12 @@ def run_kernel(
 
 def _reduced(loss: Tensor, total: Total | None, strategy: str, named: Named) -> Tensor:
     """The unreduced `loss`, reduced as `strategy` says."""
+    if strategy.startswith("rows"):  # each is a mean over the last axis, be it of size 0
+        classes = torch.full_like(loss, named["input"].shape[-1])
+        loss = torch.where(classes == 0, 0, loss)
+        if strategy == "rows none":
+            return loss
+        strategy = strategy.removeprefix("rows ")
     if strategy == "sum":
         return loss.sum()
     if strategy == "mean":

@@ -130,6 +130,7 @@ def signature_of(
     mistakes: tuple[Mistake, ...],
     total: Total | None,
     undefined_if_empty: bool,
+    mean_over: str,
 ) -> Signature:
     """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
     declared = inspect.signature(kernel)
@@ -144,6 +145,7 @@ def signature_of(
         unreduced=parse(declared.return_annotation),
         divides_by_weights=total is not None,
         undefined_if_empty=undefined_if_empty,
+        mean_over=mean_over,
         kernel=kernel,
         total=total,
         native=native,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safeloss._contract.model import Call, Kind, Refusal
-from safeloss._messages.explain import brief
+from safeloss._messages.explain import brief, on_rank
 from safeloss._runtime.compiled import Ask, Came, Consult, Raise, Run, Term
 from safeloss._runtime.memory import ONE_CLASS
 from safeloss._runtime.signature import Named, Signature
@@ -122,14 +122,15 @@ def _outcome(
     for entry in inputs:
         missing = entry.weight and tensors[entry.name] is True
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
-            return Raise(ArgumentTypeError, _terms(f"`{entry.name}` must be a tensor."))
+            return Raise(ArgumentTypeError, _terms(f"`{entry.name}` must be a tensor.{on_rank()}"))
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
     weak = isinstance(decision, Refusal) and decision.weak
     if weak and signature.has_one_label(call):  # which cannot be read, and would be weak evidence
         decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
-        return Raise(decision.error, _terms(brief(inputs, call, decision)))
+        text = f"{brief(inputs, call, decision)}{on_rank()}"
+        return Raise(decision.error, _terms(text))
     reading, strategy = decision
     steps = []
     for name, edit in reading.edits.items():

@@ -24,7 +24,7 @@ from safeloss._messages.explain import (
 from safeloss._messages.fixes import Face, Trial
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.signature import Named, Signature
-from safeloss._torch import readable
+from safeloss._torch import readable, unobserved
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
 
 
@@ -146,6 +146,27 @@ def _where(reading: Reading, name: str, pattern: Pattern, tensor: Tensor) -> Whe
     rank = tensor.dim()
     moved = name in reading.edits and reading.edits[name].classes_to_second
     return Where(name, rank - 1 if moved else pattern.class_axis(rank), moved)
+
+
+EMPTY_MEAN = "this is a mean over zero elements, which is NaN."
+ZERO_INSTEAD = ' `empty="zero"` makes it a zero that is connected to the graph.'
+
+
+def verify_mean(
+    signature: Signature, owner: Any, call: Call, named: Named, empty: bool | None, loss: Any
+) -> None:
+    """Warn of `loss`, a mean over zero elements, or raise where `empty` says so.
+
+    Where only the result tells (`empty` is None), NaN out of no numbers is such a mean.
+    """
+    if empty is None:
+        with unobserved() as traced:
+            empty = not traced and readable([loss]) and bool(loss.isnan().any())
+    if empty:
+        if call.options["empty"] == "raise":
+            raise refusal_of(signature, owner, call, signature.refused_mean(), named)
+        instead = ZERO_INSTEAD if signature.offers_zero else ""
+        warn_once(f"{name_of(signature, owner)}: {EMPTY_MEAN}{instead}")
 
 
 def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:

@@ -130,7 +130,7 @@ def multilabel_binary_cross_entropy(
     )
 
 
-@checked(native=F.multilabel_soft_margin_loss, mistakes=mistakes.LOGITS)
+@checked(native=F.multilabel_soft_margin_loss, mistakes=mistakes.LOGITS, mean_over="classes")
 def multilabel_soft_margin_loss(
     input: LabelScores,
     target: LabelTargets,

@@ -64,14 +64,14 @@ class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
         )
         prepare(self, check_values=check_values, empty=empty)
 
-    @property
-    def linear_weight(self) -> Tensor:
+    # Methods and no properties: of an AttributeError in a property, which a mode may raise while
+    # the operator runs, Python makes one that says that the module has no such attribute.
+    def _linear_weight(self) -> Tensor:
         """The weight of the layer, as `[classes, *out_features, in_features]`."""
         places = (self.num_classes, *self.out_features, self.linear.in_features)
         return self.linear.weight.reshape(places)
 
-    @property
-    def linear_bias(self) -> Tensor | None:
+    def _linear_bias(self) -> Tensor | None:
         """The bias of the layer, as `[classes, *out_features]`."""
         bias = self.linear.bias
         if bias is None:
@@ -80,6 +80,6 @@ class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
 
     forward = forward_of(
         functional.linear_cross_entropy,
-        linear_weight="self.linear_weight",
-        linear_bias="self.linear_bias",
+        linear_weight="self._linear_weight()",
+        linear_bias="self._linear_bias()",
     )
