@@ -151,6 +151,33 @@ def guard(options: argparse.Namespace) -> int:
     return script.run(options.script, options.arguments, options.arithmetic, options.allow)
 
 
+def error_code(text: str) -> str:
+    """A code that stands in a message, such as SL101."""
+    from safeloss import _explain
+
+    try:
+        return _explain.known_code(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def explain_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `explain`."""
+    from safeloss._messages import catalogue
+
+    add = parser.add_argument
+    add("code", nargs="?", type=error_code, metavar="CODE", help="such as SL101; default: list all")
+    add("--lang", choices=catalogue.languages(), default="en", help="default: %(default)s")
+    add("--json", action="store_true", help="the same for machines")
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print a page or the list: see `safeloss._explain`."""
+    from safeloss import _explain
+
+    return _explain.run(options.code, options.lang, options.json)
+
+
 COMMANDS = {
     "demo": Command(
         "train one classifier with four losses and see which ones learn",
@@ -197,6 +224,13 @@ COMMANDS = {
         "workers and other threads. It exits with 1 if anything was found, or as the script does.",
         guard_options,
         guard,
+    ),
+    "explain": Command(
+        "explain a code such as SL101, which stands at the start of a message",
+        "Prints what the code means, a short program that shows it, and what to do. Without a\n"
+        "code it lists them all: SL1xx are about shapes and dtypes, SL3xx about the numbers.",
+        explain_options,
+        explain,
     ),
 }
 

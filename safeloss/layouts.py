@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.patterns import Reads, of_one_sample
 from safeloss._contract.suspicions import (
     Alignable,
@@ -77,6 +78,7 @@ Probabilities: TypeAlias = Annotated[
         1,
         (("{0}.sigmoid()", None), ("SafeBCEWithLogitsLoss()(input, target)", None)),
         exact=True,
+        code=codes.NO_PROBABILITIES,
     ),
 ]
 ExactLabels: TypeAlias = Annotated[

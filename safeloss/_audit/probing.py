@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from safeloss._contract.codes import AUDIT
 from safeloss._messages.explain import describe
 from safeloss.errors import Argument, ArgumentTypeError, SafeLossError
 
@@ -219,7 +220,7 @@ def refused(name: str, rule: str, input: Any, target: Any) -> SafeLossError:
     """The error for a loss or inputs that cannot be audited."""
     wrong_type = not (isinstance(input, Tensor) and isinstance(target, Tensor))
     kind: type[SafeLossError] = ArgumentTypeError if wrong_type else SafeLossError
-    return kind.about(name, rule, arguments=table(input, target))
+    return kind.about(name, rule, code=AUDIT, arguments=table(input, target))
 
 
 def table(input: Any, target: Any) -> tuple[Argument, ...]:

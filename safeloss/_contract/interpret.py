@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Edit, Input, Mistake, Reading, Refusal
 from safeloss._contract.patterns import Axes, Pattern, Shape
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
@@ -35,10 +36,10 @@ class Reader(NamedTuple):
         reading = self._with_batch(reading, call)._replace(one_class=one_class)
         return self._weighted(reading, call)
 
-    def warnings(self, call: Call) -> list[str]:
+    def warnings(self, call: Call) -> list[Mistake]:
         """What to say of a call that is legal."""
         last = call.options.get("class_dim") == -1
-        return [row.rule for row in self.mistakes if row.warns and row.made(call, last)]
+        return [row for row in self.mistakes if row.warns and row.made(call, last)]
 
     def _unique(self, call: Call, last: bool) -> Reading | Refusal:
         """Exactly one reading must fit, and an exact one beats one that fits by alignment."""
@@ -63,6 +64,7 @@ class Reader(NamedTuple):
                 AmbiguousLayoutError,
                 f"{target} fits {first} with the classes on axis 1 and on the last axis, "
                 "and equal sizes decide nothing.",
+                code=codes.CLASS_AXIS_TIE,
                 fixes=("{loss}(class_dim=1)", "{loss}(class_dim=-1)"),
             )
         for mistake in self.mistakes:
@@ -72,6 +74,7 @@ class Reader(NamedTuple):
             LayoutError,
             f"{target} fits {first} only with the classes on the last axis, "
             "and PyTorch reads them on axis 1.",
+            code=codes.CLASSES_LAST,
             fixes=("{loss}(class_dim=-1)",),
         )
 
@@ -235,8 +238,13 @@ class Reader(NamedTuple):
         typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
         if not typed:
             rule = f"`{name}` has an element type that is not declared."
-            return Refusal(DTypeError, rule, weight=name)
-        misfit = Refusal(LayoutError, f"`{name}` does not fit `{first}`.", weight=name)
+            return Refusal(DTypeError, rule, code=codes.DTYPE, weight=name)
+        misfit = Refusal(
+            LayoutError,
+            f"`{name}` does not fit `{first}`.",
+            code=codes.WEIGHT_SHAPE,
+            weight=name,
+        )
         usable = [pattern for pattern in typed if pattern.spell(reading.axes) is not None]
         if not usable:
             return misfit
@@ -287,7 +295,7 @@ class Reader(NamedTuple):
         view = f"{name}.view(-1{', 1' * (rank - 2)})"
         fixes = (view, "{loss}(class_dim=1)", "{loss}(class_dim=-1)")
         error = AmbiguousLayoutError if trailing else LayoutError
-        return Refusal(error, rule, fixes=fixes, weight=name)
+        return Refusal(error, rule, code=codes.WEIGHT_AXIS, fixes=fixes, weight=name)
 
     def _unsupported(self, call: Call, last: bool) -> Refusal:
         """The clearest name for what no reading fits."""
@@ -298,22 +306,30 @@ class Reader(NamedTuple):
         shape, dtype = call.shapes[first.name], call.dtypes[first.name]
         patterns = first.patterns_last if last else first.patterns
         if not any([pattern.takes(dtype) for pattern in patterns]):
-            return Refusal(DTypeError, f"`{first.name}` has an element type that is not declared.")
+            return Refusal(
+                DTypeError,
+                f"`{first.name}` has an element type that is not declared.",
+                code=codes.DTYPE,
+            )
         matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
         if not matched:
-            return Refusal(LayoutError, f"`{first.name}` has no layout that is declared.")
+            return Refusal(
+                LayoutError,
+                f"`{first.name}` has no layout that is declared.",
+                code=codes.NUMBER_OF_AXES,
+            )
         for axis, option in self.sized:
             if call.options.get(option) is not None:
                 axes: Axes = {axis: call.options[option]}
                 if all([pattern.match(shape, axes) is None for pattern in matched]):
                     rule = f"`{first.name}` does not have as many {axis} as `{option}` says."
-                    return Refusal(LayoutError, rule)
+                    return Refusal(LayoutError, rule, code=codes.SIZE_OF_AXIS)
         refusal = self._ill_typed(call, last)
         if refusal is None:
             refusal = self._unbatched(call, last)
         if refusal is None:
             names = " and ".join(self._aligned(call))
-            refusal = Refusal(LayoutError, f"{names} do not fit together.")
+            refusal = Refusal(LayoutError, f"{names} do not fit together.", code=codes.DO_NOT_FIT)
         return refusal
 
     def _unbatched(self, call: Call, last: bool) -> Refusal | None:
@@ -328,7 +344,8 @@ class Reader(NamedTuple):
             batched = any([p.has("batch") and not p.unaligned for p in entry.patterns])
             if batched and not entry.weight and len(shape) > 0 and shape[0] == 1:
                 rule = f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis."
-                return Refusal(LayoutError, rule, fixes=(f"{first}.unsqueeze(0)",))
+                fixes = (f"{first}.unsqueeze(0)",)
+                return Refusal(LayoutError, rule, code=codes.LOST_BATCH_AXIS, fixes=fixes)
         return None
 
     def _ill_typed(self, call: Call, last: bool) -> Refusal | None:
@@ -342,7 +359,7 @@ class Reader(NamedTuple):
                 same = [p for p in entry.patterns if p.text == pattern.text]
                 if not any([p.takes(call.dtypes[entry.name]) for p in same]):
                     rule = f"`{entry.name}` has the axes {pattern.text} and another element type."
-                    return Refusal(DTypeError, rule)
+                    return Refusal(DTypeError, rule, code=codes.DTYPE)
         return None
 
     def _aligned(self, call: Call) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.model import Mistake
 from safeloss._contract.patterns import parse
 from safeloss.errors import DTypeError
@@ -26,6 +27,7 @@ def _mistake(rule: str, *, on: dict[str, Any], **said: Any) -> Mistake:
 ONE_CLASS = _mistake(
     "`input` has one class, and the softmax of one class is 1 whatever its score.",
     on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     weak=True,
@@ -35,6 +37,7 @@ ONE_CLASS = _mistake(
 SOFTMAX_OVER_THE_BATCH = _mistake(
     "a softmax over the only axis would mix the samples of the batch.",
     on={"input": Float[Tensor, " batch"], "target": Float[Tensor, "..."]},
+    code=codes.ONE_SCORE,
     batched=True,
     always=True,
     advice="One score per sample answers a yes/no question, and that takes a sigmoid. "
@@ -47,6 +50,7 @@ ONE_HOT = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
+    code=codes.ONE_HOT,
     always=True,
     error=DTypeError,
     advice="If one class is right (one-hot), give its index, or the same as floats. "
@@ -60,6 +64,7 @@ ONE_HOT = _mistake(
 LINEAR_ONE_CLASS = _mistake(
     "`linear_weight` has one class, and the softmax of one class is 1 whatever its score.",
     on={"linear_weight": Float[Tensor, "classes *space features"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     advice="One score per sample answers a yes/no question, and that takes a sigmoid: "
@@ -72,6 +77,7 @@ LINEAR_ONE_HOT = _mistake(
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
+    code=codes.ONE_HOT,
     always=True,
     error=DTypeError,
     advice="If one class is right (one-hot), give its index, or the same as floats.",
@@ -83,6 +89,7 @@ LINEAR_BOOL_INDICES = _mistake(
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Bool[Tensor, "..."],
     },
+    code=codes.BOOL_INDICES,
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
@@ -96,6 +103,7 @@ LINEAR_FLOATING_INDICES = _mistake(
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Float[Tensor, "batch *space"],
     },
+    code=codes.FLOATING_INDICES,
     error=DTypeError,
     advice="If these are class indices, say so. A share or a score is no class.",
     fixes=("target.long()",),
@@ -106,6 +114,7 @@ BOOL_INDICES = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Bool[Tensor, "..."],
     },
+    code=codes.BOOL_INDICES,
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
@@ -118,6 +127,7 @@ BOOL_INDEX = _mistake(
         "input": Float[Tensor, " classes"],
         "target": Bool[Tensor, ""] | Bool[Tensor, "1"],
     },
+    code=codes.BOOL_INDICES,
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
@@ -130,6 +140,7 @@ ONE_SCORE = _mistake(
         "input": Float[Tensor, " batch"],
         "target": Integer[Tensor, "_ ..."] | Bool[Tensor, "_ ..."],
     },
+    code=codes.ONE_SCORE,
     advice="One score per sample answers a yes/no question, and that takes a sigmoid.",
     fixes=("SafeBCEWithLogitsLoss()(input, target)",),
 )
@@ -139,6 +150,7 @@ FLOATING_INDICES = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Float[Tensor, "batch *space"],
     },
+    code=codes.FLOATING_INDICES,
     error=DTypeError,
     advice="If these are class indices, say so. A share or a score is no class.",
     fixes=("target.long()",),
@@ -149,12 +161,14 @@ IGNORED_PROBABILITIES = _mistake(
         "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
         "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
     },
+    code=codes.IGNORED_INDEX,
     given=("ignore_index", -100),
     warns=True,
 )
 LOG_ONE_CLASS = _mistake(
     "`input` has one class, and the log-probability of one class is 0.",
     on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     weak=True,
@@ -167,6 +181,7 @@ LOG_ONE_HOT = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
+    code=codes.ONE_HOT,
     always=True,
     error=DTypeError,
     advice="One-hot rows: take the index. Probabilities: SafeKLDivLoss, "
@@ -177,6 +192,7 @@ LOG_ONE_HOT = _mistake(
 MARGIN_ONE_CLASS = _mistake(
     "`input` has one class, and there is no other that it could win against.",
     on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     weak=True,
@@ -186,6 +202,7 @@ MARGIN_ONE_CLASS = _mistake(
 BATCH_OR_CLASS_SET = _mistake(
     "`input` has one axis, and that may be the batch or the classes.",
     on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
+    code=codes.BATCH_OR_CLASSES,
     batched=True,
     always=True,
     advice="One score per sample is one yes/no question: SafeBCEWithLogitsLoss.",
@@ -194,6 +211,7 @@ BATCH_OR_CLASS_SET = _mistake(
 BATCHMEAN_OF_ONE_SAMPLE = _mistake(
     '"batchmean" divides by the first axis, and the only one holds the classes.',
     on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, " classes"]},
+    code=codes.BATCHMEAN,
     option=("reduction", "batchmean"),
     batched=True,
     warns=True,
@@ -205,6 +223,7 @@ CLASS_INDICES = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1"],
     },
+    code=codes.CLASS_INDICES,
     advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
     fixes=(
         "SafeCrossEntropyLoss()(input, target)",
@@ -214,6 +233,7 @@ CLASS_INDICES = _mistake(
 CLASS_INDICES_LAST = _mistake(
     "`input` and `target` do not fit together.",
     on={"input": Float[Tensor, "*batch classes"], "target": Integer[Tensor, "*batch"]},
+    code=codes.CLASS_INDICES,
     advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
     fixes=(
         "SafeCrossEntropyLoss(class_dim=-1)(input, target)",
@@ -226,6 +246,7 @@ ONE_LABEL = _mistake(
         "input": Float[Tensor, "*batch classes"],
         "target": Float[Tensor, "*batch"] | Bool[Tensor, "*batch"],
     },
+    code=codes.ONE_LABEL,
     advice="A head for one yes/no question ends in one output. "
     "If the label is meant for every score of its sample, say so.",
     fixes=("target.unsqueeze(-1).expand_as(input)",),
@@ -237,6 +258,7 @@ BATCH_OR_LABELS = _mistake(
         "input": Float[Tensor, " classes"],
         "target": Shaped[Tensor, "classes *rest"] | Shaped[Tensor, "_ _ _ ..."],
     },
+    code=codes.BATCH_OR_CLASSES,
     option=("num_classes", None),
     batched=True,
     always=True,
@@ -250,6 +272,7 @@ BATCH_OR_LABELS = _mistake(
 ONE_QUESTION = _mistake(
     "`input` has one class, and that is one yes/no question, not several.",
     on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     fixes=("SafeBCEWithLogitsLoss()(input, target)",),
@@ -260,6 +283,7 @@ CLASS_INDICES_FOR_LABELS = _mistake(
         "input": Float[Tensor, "batch classes"],
         "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
     },
+    code=codes.CLASS_INDICES,
     advice="These look like class indices, and they need a softmax loss, or to be one-hot.",
     fixes=(
         "SafeCrossEntropyLoss()(input, target)",

@@ -131,6 +131,7 @@ class Refusal(NamedTuple):
 
     error: type[SafeLossError]
     rule: str
+    code: str
     advice: str = ""
     fixes: tuple[str, ...] = ()  # promised only once tried
     weight: str = ""  # the one weight that is to blame
@@ -143,6 +144,7 @@ class Mistake(NamedTuple):
     layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument
     layouts_last: tuple[tuple[str, tuple[Pattern, ...]], ...]  # as `class_dim=-1` spells them
     rule: str
+    code: str
     advice: str = ""
     fixes: tuple[str, ...] = ()
     error: type[SafeLossError] = LayoutError
@@ -180,4 +182,4 @@ class Mistake(NamedTuple):
         return not (self.batched and transformed())
 
     def refusal(self) -> Refusal:
-        return Refusal(self.error, self.rule, self.advice, self.fixes, weak=self.weak)
+        return Refusal(self.error, self.rule, self.code, self.advice, self.fixes, weak=self.weak)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.options import ignored_index
 
 _ROUNDING = 2 * torch.finfo(torch.bfloat16).eps  # how far off an end of an interval may be
@@ -84,6 +85,8 @@ class Note:
 class Rule(Note, abc.ABC):
     """What every number of a tensor must be; one that is not is a `ValueRangeError`."""
 
+    code: str  # of `codes`
+
     # What may mend it, offered if it does: edits of the argument (`{0}`; `{axis}` is the axis of
     # the classes) and whole calls, each with the values it is meant for, and options to be added.
     fixes: tuple[tuple[str, frozenset[float] | None], ...] = ()
@@ -100,6 +103,8 @@ class Rule(Note, abc.ABC):
 
 class NotNaN(Rule):
     """Nothing is known of a number that is missing, so it comes before all other rules."""
+
+    code = codes.NAN
 
     def __str__(self) -> str:
         return "is NaN, which is no number"
@@ -126,6 +131,7 @@ class Between(Rule):
         ("{0} / 255", frozenset({0.0, 255.0})),
     )
     exact: bool = False  # where PyTorch itself refuses what rounding left outside
+    code: str = codes.LABELS_OUTSIDE
 
     def __str__(self) -> str:
         return f"must lie in [{self.low:g}, {self.high:g}]"
@@ -146,6 +152,7 @@ class Between(Rule):
 
 
 class Sign(Rule):
+    code = codes.SIGNS
     fixes = (
         ("{0} * 2 - 1", frozenset({0.0, 1.0})),
         ("{0} * 2 - 3", frozenset({1.0, 2.0})),
@@ -159,6 +166,7 @@ class Sign(Rule):
 
 
 class LogProbability(Rule):
+    code = codes.NO_LOG_PROBABILITIES
     fixes = (("{0}.log_softmax({axis})", None),)
 
     def __str__(self) -> str:
@@ -175,6 +183,7 @@ class LogProbability(Rule):
 
 @dataclass(frozen=True)
 class NotNegative(Rule):
+    code = codes.NEGATIVE
     unless: str = ""  # an option: where it is set, the numbers are logarithms
     exact: bool = False  # where PyTorch itself refuses what rounding left outside
 
@@ -188,6 +197,8 @@ class NotNegative(Rule):
 
 
 class ClassSet(Rule):
+    code = codes.CLASS_SETS
+
     def __str__(self) -> str:
         return "must be class indices, and then -1"
 
@@ -197,6 +208,8 @@ class ClassSet(Rule):
 
 class Labelling(Rule):
     """The labels of `CTCLoss`, of which the padding is never read."""
+
+    code = codes.CTC_LABELS
 
     def __str__(self) -> str:
         return "must be class indices, and not `blank`"
@@ -218,6 +231,8 @@ def within(rows: Tensor, lengths: Tensor) -> Tensor:
 
 
 class WithinTime(Rule):
+    code = codes.CTC_LENGTHS
+
     def __str__(self) -> str:
         return "must lie between 0 and the size of the time axis of `log_probs`"
 
@@ -226,6 +241,8 @@ class WithinTime(Rule):
 
 
 class WithinTargets(Rule):
+    code = codes.CTC_LENGTHS
+
     def __str__(self) -> str:
         return "must lie between 0 and the length of `targets`, or add up to it"
 
@@ -239,6 +256,7 @@ class WithinTargets(Rule):
 
 
 class ClassIndex(Rule):
+    code = codes.CLASS_INDEX
     fixes = (("{0} - 1", None),)
     options = ("ignore_index={value}",)
 
@@ -251,6 +269,7 @@ class ClassIndex(Rule):
 
 
 class SumToOne(Rule):
+    code = codes.SUM_TO_ONE
     fixes = (("MultiLabelBCE()(input, target)", frozenset({0.0, 1.0})),)
     options = ("class_dim=-1",)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.patterns import Shape, fits
 from safeloss._messages.explain import describe
 from safeloss._messages.stack import Line
@@ -84,6 +85,7 @@ def explain(operator: str, pair: Mapping[str, Tensor]) -> SafeLossError:
     return LayoutError.about(
         operator,
         f"`{one}` and `{other}` differ by axes of size 1, and broadcasting repeats both.",
+        code=codes.BROADCAST,
         arguments=tuple(Argument(n, describe(t.dtype, t.shape), "") for n, t in pair.items()),
         native=f"{operator} says nothing and broadcasts to [{', '.join(map(str, result))}].",
         advice=f"If every one shall meet every other, say so: `{other}[None]`.",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Input, Refusal
 from safeloss._contract.options import OURS
 from safeloss._contract.patterns import Pattern
@@ -67,7 +68,7 @@ def explain(
 ) -> SafeLossError:
     """The error for `refusal`, each of its fixes tried."""
     if refusal.error is OptionError:
-        return OptionError.about(face.name, refusal.rule)
+        return OptionError.about(face.name, refusal.rule, code=refusal.code)
     nested = any([has_nested_size(shape) for shape in call.shapes.values()])
     fixes = [] if nested else working(face, inputs, call, refusal, accepts)
     advice = refusal.advice
@@ -80,6 +81,7 @@ def explain(
     return refusal.error.about(
         face.name,
         refusal.rule,
+        code=refusal.code,
         arguments=table(inputs, call),
         native="" if nested or refusal.error is ValueRangeError else _native(face, call),
         advice=advice,
@@ -101,6 +103,7 @@ def explain_type(
     return ArgumentTypeError.about(
         loss,
         f"{' and '.join([f'`{name}`' for name in wrong])} must be a tensor.",
+        code=codes.NO_TENSOR,
         arguments=tuple(rows),
         fixes=tuple(filter(None, [as_tensor(name, named[name]) for name in wrong])),
     )
@@ -145,6 +148,7 @@ def explain_value(
     return ValueRangeError.about(
         face.name,
         f"`{name}` {broken.rule}.",
+        code=broken.rule.code,
         arguments=table(inputs, call),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
@@ -186,7 +190,7 @@ def explain_devices(
         if tensor.device != tensors[first].device
     )
     rule = "the tensors are on different devices."
-    return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
+    return DeviceError.about(face.name, rule, code=codes.DEVICES, arguments=rows, fixes=fixes)
 
 
 def add_note(face: Face, arguments: tuple[Argument, ...], error: Exception) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from safeloss._contract import codes
 from safeloss._contract.model import Mistake
 from safeloss._contract.options import refused_option
 from safeloss._messages.explain import explain_type
@@ -129,7 +130,7 @@ def prepare(module: Any, **options: Any) -> None:
         pass
     misfit = refused_option(choices, (), chosen)
     if misfit:
-        raise OptionError.about(type(module).__name__, misfit)
+        raise OptionError.about(type(module).__name__, misfit, code=codes.OPTION)
     _VALID.add(kinds)
 
 

@@ -37,7 +37,8 @@ class Outcome(NamedTuple):
     asks: str = ""
     terms: tuple[Term, ...] = ()
     error: type[SafeLossError] = SafeLossError
-    text: tuple[Term, ...] = ()  # of an error, without the name of the loss
+    code: str = ""  # of an error
+    text: tuple[Term, ...] = ()  # ... without its code and the name of the loss
     steps: tuple[tuple[int, str, tuple[Term, ...]], ...] = ()  # by position, a method
     positions: tuple[tuple[str, int], ...] = ()  # of all arguments, by name
     strategy: str = ""  # of the mean
@@ -95,7 +96,7 @@ def traced_call(
     if outcome.text:
         name = signature.name if owner is None else type(owner).__name__
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
-        text = f"{name}: {''.join(words)}"
+        text = f"[{outcome.code}] {name}: {''.join(words)}"
         raise outcome.error(text)
     for one, other in assumed:
         torch._check(one == other)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Proxy
 from torch.overrides import has_torch_function
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.evidence import evidence_of
@@ -154,12 +155,12 @@ def _plan(
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
-    for text in signature.reader.warnings(call):
-        warn_once(f"{name}: {text}")
+    for mistake in signature.reader.warnings(call):
+        warn_once(f"{name}: {mistake.rule}", code=mistake.code)
     warns = call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call)
     if warns:
         instead = ZERO_INSTEAD if "zero" in dict(signature.choices)["empty"] else ""
-        warn_once(f"{name}: {EMPTY_MEAN}{instead}")
+        warn_once(f"{name}: {EMPTY_MEAN}{instead}", code=codes.EMPTY_MEAN)
 
     always = call.options.get("check_values") == "always"
     looks = 0
@@ -222,7 +223,10 @@ def _one_class(
     else:
         allowed = not (target.is_floating_point() or target.is_complex() or target.any())
         if allowed:
-            warn_once(f"{name}: {refusal.rule} It is right only where the classes are candidates.")
+            warn_once(
+                f"{name}: {refusal.rule} It is right only where the classes are candidates.",
+                code=refusal.code,
+            )
     if not allowed:
         return refusal
     allowing = Memory(one_class=True, class_axes=evidence.class_axes)

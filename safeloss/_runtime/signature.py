@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Input, Mistake, Reading, Refusal
 from safeloss._contract.options import OURS, SIZED, refused_option
@@ -135,7 +136,7 @@ class Signature(NamedTuple):
         """
         misfit = refused_option(self.choices, self.integers, call.options)
         if misfit:
-            return Refusal(OptionError, misfit)
+            return Refusal(OptionError, misfit, code=codes.OPTION)
         reading = self.reader.read(call)
         if isinstance(reading, Refusal):
             return reading
@@ -178,7 +179,7 @@ class Signature(NamedTuple):
                 rule = f"`{first}` has no elements, and a mean over nothing is NaN."
                 offers_zero = "zero" in dict(self.choices)["empty"]
                 fixes = ('{loss}(empty="zero")',) if offers_zero else ()
-                return Refusal(LayoutError, rule, fixes=fixes)
+                return Refusal(LayoutError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
             if empty == "zero":
                 return "sum"
             return "mean" if self.undefined_if_empty else ""

@@ -7,6 +7,7 @@ is asked, and the reader begins anew with one more answer.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Refusal
 from safeloss._messages.explain import brief
 from safeloss._runtime.compiled import Came, Outcome, Shown, Term
@@ -137,7 +138,7 @@ def _outcome(
         missing = entry.weight and tensors[entry.name] is True
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
             text = _terms(f"`{entry.name}` must be a tensor.")
-            return Outcome(signature, error=ArgumentTypeError, text=text)
+            return Outcome(signature, error=ArgumentTypeError, code=codes.NO_TENSOR, text=text)
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
     weak = isinstance(decision, Refusal) and decision.weak
@@ -145,7 +146,7 @@ def _outcome(
         decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
         words = _terms(brief(inputs, call, decision))
-        return Outcome(signature, error=decision.error, text=words)
+        return Outcome(signature, error=decision.error, code=decision.code, text=words)
     reading, strategy = decision
     steps = []
     for name, edit in reading.edits.items():

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import jaxtyped
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.patterns import Pattern, is_bearable
 from safeloss._contract.suspicions import suspicions
@@ -47,7 +48,8 @@ def verify_hints(
                 # A cast makes of a bool layout a real one, which the hint declares as well.
                 hint = entry.arrays if entry.name in reading.edits else pattern.hint
                 if not is_bearable(tensor, hint):
-                    refusal = Refusal(LayoutError, f"`{entry.name}` is not as declared.")
+                    rule = f"`{entry.name}` is not as declared."
+                    refusal = Refusal(LayoutError, rule, code=codes.TYPED)
                     raise refusal_of(signature, owner, call, refusal)
 
 
@@ -108,7 +110,8 @@ def verify_values(
             conclusive = conclusive and told.conclusive
             for doubt, text in told.texts:
                 loss = name_of(signature, owner)
-                warn_once(f"{loss}: `{name}` {text}.", kind=f"{loss} {name} {doubt}")
+                kind = f"{loss} {name} {doubt}"
+                warn_once(f"{loss}: `{name}` {text}.", code=doubt.code, kind=kind)
     return Look(read=True, conclusive=conclusive)
 
 
@@ -152,9 +155,10 @@ def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Na
         else "`weight` is 0 for every target of this batch, and the mean is 0 / 0."
     )
     if call.options["empty"] == "raise":
-        refusal = Refusal(ValueRangeError, rule, fixes=('{loss}(empty="zero")',))
+        fixes = ('{loss}(empty="zero")',)
+        refusal = Refusal(ValueRangeError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
         raise refusal_of(signature, owner, call, refusal)
-    warn_once(f"{name_of(signature, owner)}: {rule}")
+    warn_once(f"{name_of(signature, owner)}: {rule}", code=codes.EMPTY_MEAN)
 
 
 def _mends(
