@@ -89,7 +89,10 @@ def test_a_quick_run(
         assert cells[name][0] == cells[_demo.CORRECT][0]  # nothing to see at B = 1
         assert cells[name][0] > cells[name][1] > cells[name][2]
     assert "0 warnings, no error" in out
-    assert "LayoutError: [SL121] SafeBCEWithLogitsLoss: `input` and `target` do not fit together." in out
+    assert (
+        "LayoutError: [SL121] SafeBCEWithLogitsLoss: `input` and `target` do not fit together."
+        in out
+    )
     assert "bit for bit, at 3 of 3 batch sizes" in out.splitlines()[-1]
 
 

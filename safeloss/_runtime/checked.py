@@ -16,6 +16,7 @@ from torch.compiler import is_dynamo_compiling
 from safeloss._contract import codes
 from safeloss._contract.model import Mistake
 from safeloss._contract.options import refused_option
+from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import explain_type
 from safeloss._runtime import codegen
 from safeloss._runtime.eager import Plan, new_call
@@ -108,7 +109,8 @@ def verify_weights(module: Any, **weights: Any) -> None:
     wrong = [name for name, value in weights.items() if not isinstance(value, Tensor | None)]
     inputs = module.forward.signature.reader.inputs
     declared = tuple(entry for entry in inputs if entry.name in weights)
-    raise explain_type(type(module).__name__, declared, weights, wrong)
+    refusal = explain_type(type(module).__name__, declared, weights, wrong)
+    raise in_users_names(refusal, weights)
 
 
 def prepare(module: Any, **options: Any) -> None:
