@@ -182,4 +182,11 @@ class Mistake(NamedTuple):
         return not (self.batched and transformed())
 
     def refusal(self) -> Refusal:
-        return Refusal(self.error, self.rule, self.code, self.advice, self.fixes, weak=self.weak)
+        return Refusal(
+            self.error,
+            self.rule,
+            code=self.code,
+            advice=self.advice,
+            fixes=self.fixes,
+            weak=self.weak,
+        )
