@@ -1,5 +1,6 @@
 """How large sizes are decides nothing: what one call means, every call of the same form means."""
 
+import inspect
 import itertools
 import random
 
@@ -44,12 +45,13 @@ def drawn(signature: Signature, chance: random.Random) -> Call:
         shapes[entry.name] = Size(shape)
         dtypes[entry.name] = chance.choice(pattern.dtypes or (torch.float32, torch.int64))
     options = {
-        p.name: None if p.default is p.empty else p.default
+        p.name: None if p.default is inspect.Parameter.empty else p.default
         for p in signature.parameters
         if p.name not in shapes
     }
-    for name, choices in signature.choices:
-        options[name] = chance.choice(choices)
+    for p in signature.parameters:
+        if p.choices:
+            options[p.name] = chance.choice(p.choices)
     for _, name in signature.reader.sized:
         options[name] = chance.choice([None, chance.randrange(1, LARGEST)])
     return Call(shapes, dtypes, options)

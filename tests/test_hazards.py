@@ -1,5 +1,6 @@
 """The hazards are what they are measured to be, and the oracle can fail."""
 
+import dataclasses
 import json
 from collections import Counter
 from typing import Any
@@ -165,5 +166,5 @@ def test_a_loss_of_other_axes_has_no_calls() -> None:
     class Odd(safeloss.SafeMSELoss):
         def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
 
-    Odd.forward.signature = signature._replace(reader=reader)
+    Odd.forward.signature = dataclasses.replace(signature, reader=reader)
     assert outcomes(Odd) == []

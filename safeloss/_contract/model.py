@@ -1,5 +1,6 @@
 """The nouns of a call: what comes, what it is read as, and why it may be refused."""
 
+import enum
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +24,28 @@ class Evidence(Protocol):
     def knows_class_axis(self, rank: int, classes: int) -> bool:
         """Whether it is known which axis holds so many classes, among so many axes."""
         ...
+
+
+class Kind(enum.Enum):
+    """What the verdict on a call depends on, of one argument."""
+
+    TENSOR = "its shape and dtype"
+    INTEGER = "its value, which may equal a size"
+    CHOICE = "its value"
+    FREE = "nothing: it is a number, or an object"
+
+
+class Parameter(NamedTuple):
+    """One parameter of a kernel."""
+
+    name: str
+    kind: Kind
+    default: Any  # `inspect.Parameter.empty` where it is required
+    keyword_only: bool
+    native: bool  # PyTorch has it as well
+    choices: tuple[Any, ...] = ()  # the values that it may have, where its hint lists them
+    integer: bool = False  # must be one
+    optional: bool = False  # ... or None
 
 
 class Input(NamedTuple):

@@ -1,8 +1,10 @@
 """The options that losses share, with their choices."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import index
 from typing import Any, Literal, TypeAlias
+
+from safeloss._contract.model import Parameter
 
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 ClassDim: TypeAlias = Literal[1, -1] | None  # the axis of the classes, at rank 3 and more
@@ -15,6 +17,7 @@ EmptyWithoutZero: TypeAlias = Literal["warn", "nan", "raise"]  # of a loss with 
 
 # The options that are not torch's.
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
+AT_CALL = ("sample_weight", "mask", "denominator")  # what a module is given with its inputs
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
 
 
@@ -25,32 +28,28 @@ def ignored_index(options: Mapping[str, Any]) -> int | None:
     return -100 if options["ignore_index"] is None else options["ignore_index"]
 
 
-def refused_option(
-    choices: tuple[tuple[str, tuple[Any, ...]], ...],
-    integers: tuple[tuple[str, bool], ...],
-    options: Mapping[str, Any],
-) -> str:
-    """What to say of the first option that is none of its choices, or no integer.
-
-    `integers` are those that must be one, and whether None will do.
-    """
-    for option, listed in choices:
-        value = options[option]
-        if option == "reduction" and value == "elementwise_mean":
-            continue  # the old name of "mean", which PyTorch still takes
-        # True and 1.0 equal 1, and are not meant by it.
-        if kind_of(value) in ("bool", "float") or not any([value == choice for choice in listed]):
-            known = ", ".join([repr(choice) for choice in listed])
-            return f"{option} must be one of {known}; it is {value!r}."
-    for option, optional in integers:
-        value = options[option]
-        if optional and value is None:
-            continue
-        if not _is_integer(value):
-            return f"{option} must be an integer; it is {value!r}."
-        counts = option in dict(SIZED).values()
-        if counts and (kind_of(value) == "bool" or value < 1):
-            return f"{option} must be 1 or more; it is {value!r}."
+def refused_option(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> str:
+    """What to say of the first option that is none of its choices, or no integer."""
+    for parameter in parameters:
+        name = parameter.name
+        if parameter.choices:
+            value = values[name]
+            if name == "reduction" and value == "elementwise_mean":
+                continue  # the old name of "mean", which PyTorch still takes
+            # True and 1.0 equal 1, and are not meant by it.
+            listed = any([value == choice for choice in parameter.choices])
+            if not listed or kind_of(value) in ("bool", "float"):
+                known = ", ".join([repr(choice) for choice in parameter.choices])
+                return f"{name} must be one of {known}; it is {value!r}."
+        elif parameter.integer:
+            value = values[name]
+            if parameter.optional and value is None:
+                continue
+            if not _is_integer(value):
+                return f"{name} must be an integer; it is {value!r}."
+            counts = name in dict(SIZED).values()
+            if counts and (kind_of(value) == "bool" or value < 1):
+                return f"{name} must be 1 or more; it is {value!r}."
     return ""
 
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract import codes
+from safeloss._contract.contract import Decision
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.patterns import Shape
 from safeloss._guard import arithmetic
 from safeloss._messages.explain import explain
 from safeloss._messages.fixes import Face, whole_call
-from safeloss._runtime.signature import Decision, Named, Signature
+from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import tracing, transformed, unhandled
 from safeloss.errors import LayoutError, SafeLossError
 from safeloss.losses import SAFE

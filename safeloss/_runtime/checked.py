@@ -14,17 +14,18 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from safeloss._contract import codes
+from safeloss._contract.contract import LEGACY
 from safeloss._contract.model import Mistake
 from safeloss._contract.options import refused_option
 from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import explain_type
 from safeloss._runtime import codegen
-from safeloss._runtime.eager import Plan, new_call
+from safeloss._runtime.eager import new_call
 from safeloss._runtime.evidence import UNKNOWN, inherited
 from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
-from safeloss._runtime.signature import LEGACY, Total, signature_of
+from safeloss._runtime.signature import Total, signature_of
 from safeloss.errors import OptionError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
@@ -33,7 +34,6 @@ _SLOW_PATHS = {
     "new_call": new_call,
     "explain_native_error": explain_native_error,
     "inherited": inherited,
-    "Plan": Plan,
     "UNKNOWN": UNKNOWN,
 }
 
@@ -122,15 +122,15 @@ def prepare(module: Any, **options: Any) -> None:
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
     signature = module._ours.forward.signature
-    choices = signature.choices
-    chosen = {name: getattr(module, name) for name, _ in choices}  # a subclass may compute them
+    listed = [parameter for parameter in signature.parameters if parameter.choices]
+    chosen = {p.name: getattr(module, p.name) for p in listed}  # a subclass may compute them
     kinds = (signature.name, *[(value, value.__class__) for value in chosen.values()])
     try:
         if kinds in _VALID:
             return
     except TypeError:  # an option without a hash is none of the choices
         pass
-    misfit = refused_option(choices, (), chosen)
+    misfit = refused_option(listed, chosen)
     if misfit:
         raise OptionError.about(type(module).__name__, misfit, code=codes.OPTION)
     _VALID.add(kinds)

@@ -1,13 +1,13 @@
-"""The two faces of a kernel, written out: a function, and the `forward` of a module.
+"""The two functions that are generated from a kernel: the one that users call, and a `forward`.
 
-They are generated from the kernel's signature, as a dataclass' `__init__` is from its fields:
-the hot path is one look-up, and whatever is generic (`*args`, one more frame) costs more than it.
+They are written from the kernel's signature, as a dataclass' `__init__` is from its fields: a hit
+is one look-up, and whatever is generic (`*args`, one more frame) costs more than it.
 """
 
 import inspect
 import linecache
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -15,23 +15,30 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
-from safeloss._contract.options import OURS
+from safeloss._contract.model import Kind
+from safeloss._contract.options import AT_CALL
 from safeloss._runtime.compiled import traced_call
-from safeloss._runtime.signature import Sources
+from safeloss._runtime.signature import Signature
 from safeloss._runtime.size_oracle import consultation
 
 # Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
 _TEMPLATE = """\
-def key_of({parameters_of_kernel}):
-    return ({key_of_arguments},)
+def key_of({kernel_parameters}):
+    return {kernel_key}
 
 
-def make({names}):
+def {gathered}:
+    return {arguments}
+
+
+def make({closed_over}):
     def {name}({parameters}):
         {held}
         if is_dynamo_compiling():
-            return traced_call(shown, consult, kernel, total, {given})
+            positions = {positions}
+            arguments = {arguments}
+            return traced_call(consult, "{loss}", kernel, total, positions, {owner}, arguments)
         key = None
         try:
             {prepare}
@@ -43,89 +50,89 @@ def make({names}):
             try:
                 {native}
             except Exception as error:
-                explain_native_error(signature, sources, {given}, error)
+                explain_native_error(signature, {owner}, {gathered}, error)
                 raise
-        return new_call(signature, sources, key_of, {given}, key)
+        return new_call(signature, attributes, key_of, {owner}, {gathered}, key)
+
     return {name}
 """
 
 
-def function(signature: Any, names: Mapping[str, Any]) -> Any:
-    """The face with the kernel's own parameters."""
-    parameters = inspect.signature(signature.kernel)
-    bare = [p.replace(annotation=p.empty) for p in signature.parameters]
-    arguments = {name: name for name in signature.names}
-    sources = Sources(tuple((place, "") for place, _ in enumerate(arguments, 1)))
-    return _write(
+def function(signature: Signature, names: Mapping[str, Any]) -> Any:
+    """The function with the kernel's own parameters."""
+    declared = inspect.signature(signature.kernel)
+    own = {name: name for name in signature.names}
+    return _written(
         signature,
-        sources,
-        {**names, "memory": signature.memory},
-        parameters,
+        declared,
         signature.kernel.__name__,
-        parameters=str(inspect.Signature(bare))[1:-1],
-        held="pass",
-        given=f"(None, {', '.join(arguments)})",
-        prepare="pass",
+        {**names, "memory": signature.memory, "attributes": ()},
+        parameters=_parameters(declared.parameters.values()),
+        held="",
+        owner="None",
+        arguments=_tuple(own.values()),
+        gathered=f"arguments_of({', '.join(own)})",
+        prepare="",
         plan="memory.plans[key]",
         first="UNKNOWN",
-        key=signature.key_source(arguments),
-        native=_native(signature, "None", arguments),
+        key=_tuple(signature.key_parts(own)),
+        native=_native(signature, "None", own),
     )
 
 
-def forward(signature: Any, attributes: Mapping[str, str], names: Mapping[str, Any]) -> Any:
-    """The face with the required parameters; the rest are `attributes` of the module.
+def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[str, Any]) -> Any:
+    """The method with the required parameters; the rest are `attributes` of the module.
 
     `attributes` also renames a required one that torch's module calls otherwise. One that begins
     with "self" is what the module holds although the kernel requires it, or the module itself.
     """
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    weights = {entry.name for entry in signature.reader.inputs if entry.weight}
-    held = {name: source for name, source in attributes.items() if source.startswith("self")}
-    given: dict[str, inspect.Parameter] = {}
-    each: list[tuple[int, str] | None] = []
-    arguments, prepare = {}, ["state = self.__dict__"]
-    for parameter in signature.parameters:
-        name, attribute = parameter.name, attributes.get(parameter.name)
-        arguments[name] = name
+    given = {"self": inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)}
+    weights = [entry.name for entry in signature.reader.inputs if entry.weight]
+    declared = inspect.signature(signature.kernel)
+    held: list[str] = []
+    prepare = ["state = self.__dict__"]
+    local: dict[str, str] = {}  # where a hit finds each argument
+    anywhere: dict[str, str] = {}  # ... and where it is found however the module keeps it
+    for name, parameter in declared.parameters.items():
+        attribute = attributes.get(name)
         if attribute is None:  # the legacy `size_average` and `reduce`
-            arguments[name] = "None"
-            each.append(None)
-        elif name in held:
-            each.append((1 + list(held).index(name), ""))
-        elif parameter.default is parameter.empty:
+            local[name] = anywhere[name] = "None"
+        elif attribute.startswith("self"):
+            local[name] = anywhere[name] = name
+            held.append(f"{name} = {attribute}")
+        elif name in AT_CALL or parameter.default is parameter.empty:
+            local[name] = anywhere[name] = attribute
             given[name] = parameter.replace(name=attribute)
-            arguments[name] = attribute
-            each.append((len(held) + len(given), ""))
         else:
-            if name in [taken.name for taken in given.values()]:  # Poisson's `log_input`
-                arguments[name] = f"own_{name}"
-            prepare.append(f"{arguments[name]} = {_held(parameter, attribute, name in weights)}")
-            each.append((0, attribute))
-    own = [parameter.name for parameter in given.values()]
-    written = _write(
+            taken = [other.name for other in given.values()]  # Poisson's `log_input`
+            local[name] = f"own_{name}" if name in taken else name
+            anywhere[name] = f"self.{attribute}"
+            kept = _kept(parameter, attribute, name in weights)
+            prepare.append(f"{local[name]} = {kept}")
+    kernels = {name: "None" if source == "None" else name for name, source in local.items()}
+    own = [source for source in anywhere.values() if source.isidentifier() and source != "None"]
+    written = _written(
         signature,
-        Sources(tuple(each)),
-        names,
-        inspect.Signature(
-            [this, *given.values()],
-            return_annotation=inspect.signature(signature.kernel).return_annotation,
-        ),
+        inspect.Signature([*given.values()], return_annotation=declared.return_annotation),
         "forward",
-        parameters=", ".join(["self", *own]),
-        held="; ".join(f"{name} = {source}" for name, source in held.items()) or "pass",
-        given=f"({', '.join(['self', *held, *own])})",
-        prepare="; ".join(prepare),
+        {**names, "attributes": tuple(attributes.values())},
+        parameters=_parameters(given.values()),
+        held="\n".join(held),
+        owner="self",
+        arguments=_tuple(anywhere.values()),
+        gathered=f"arguments_of({', '.join(['self', *own])})",
+        prepare="\n".join(prepare),
         plan="state['_memory'].plans[key]",
         first="inherited(signature, self, key)",
-        key=signature.key_source(arguments),
-        native=_native(signature, "self", arguments),
+        key=_tuple(signature.key_parts(local)),
+        native=_native(signature, "self", local),
+        kernel_key=_tuple(signature.key_parts(kernels)),
     )
-    written.inputs = tuple(given)  # the parameters of the kernel that it takes
+    written.inputs = tuple(given)[1:]  # the parameters of the kernel that it takes
     return written
 
 
-def _held(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
+def _kept(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
     """Where a module keeps what the kernel takes.
 
     `self.margin` would look through the classes first, and `self.weight` then call `__getattr__`.
@@ -137,80 +144,109 @@ def _held(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
     return f"self.{attribute}" if called else f"state['{attribute}']"  # it may be a module
 
 
-def _native(signature: Any, owner: str, arguments: Mapping[str, str]) -> str:
-    """What a hit runs: the plan if there is one, or else the kernel, or its operator alone."""
-    planned = f"plan({owner}, ({', '.join(arguments.values())},))"
+def _native(signature: Signature, owner: str, arguments: Mapping[str, str]) -> str:
+    """What a hit runs: the operator alone, the kernel, or the runner of its plan."""
+    native = [parameter for parameter in signature.parameters if parameter.native]
     given = ", ".join(
-        f"{p.name}={arguments[p.name]}" if p.kind is p.KEYWORD_ONLY else arguments[p.name]
-        for p in signature.parameters
-        if p.name not in OURS
+        f"{p.name}={arguments[p.name]}" if p.keyword_only else arguments[p.name] for p in native
     )
+    lines = [
+        "if plan is None:",
+        f"    return kernel({given})",
+        f"arguments = {_tuple(arguments.values())}",
+        f"return plan({owner}, arguments)",
+    ]
     if signature.operator is None:
-        return f"return kernel({given}) if plan is None else {planned}"
-    taken = [signature.names[place] for place in signature.taken if place >= 0]
-    watched = ", ".join(arguments[name] for name in taken if name in signature.tensors)
-    at = {**dict(enumerate(arguments.values())), signature.reduction: "plan", -1: "None"}
-    operands = ", ".join(at[place] for place in signature.taken)
-    return f"""if plan.__class__ is Plan:
-                    return {planned}
-                if plan is None or has_torch_function({watched}):
-                    return kernel({given})
-                return operator({operands})"""
+        return "\n".join(lines)
+    at = [*arguments.values(), "None"]
+    at[signature.order.reduction] = "plan"  # torch's number of the reduction
+    operands = ", ".join(at[position] for position in signature.operands)
+    tensors = signature.positions(Kind.TENSOR)
+    watched = ", ".join(at[i] for i in signature.operands if i in tensors)
+    return "\n".join(
+        [
+            "if plan.__class__ is int:",
+            f"    if has_torch_function({watched}):",
+            f"        return kernel({given})",
+            f"    return operator({operands})",
+            *lines,
+        ]
+    )
 
 
-def _write(
-    signature: Any,
-    sources: Sources,
-    names: Mapping[str, Any],
-    seen_as: inspect.Signature,
+def _written(
+    signature: Signature,
+    declared: inspect.Signature,
     name: str,
-    **fields: str,
+    names: Mapping[str, Any],
+    **blocks: str,
 ) -> Any:
-    module = name == "forward"
-    shown, consult = consultation(signature, sources)
+    """The function of the template, with `blocks` filled in and `names` to refer to."""
     # What a compiler traces is closed over: it would look for a global in the module, to guard on
     # it. All else is global: of a loss that is built inside the compiled function, the compiler
     # wraps whatever is closed over.
     traced = {
         "is_dynamo_compiling": is_dynamo_compiling,
         "traced_call": traced_call,
-        "shown": shown,
-        "consult": consult,
+        "consult": consultation(signature),
         "kernel": signature.kernel,
         "total": signature.total,
     }
     scope: dict[str, Any] = {
         **names,
-        "__name__": __name__,
+        "__name__": signature.kernel.__module__,
         "signature": signature,
-        "sources": sources,
-        "operator": signature.operator,
+        "operator": None if signature.operator is None else signature.operator.call,
         "has_torch_function": has_torch_function_variadic,
         "F": F,  # of PyTorch's own source, which TorchScript compiles instead
         "Tensor": Tensor,
     }
-    lacking = [n for n, found in zip(signature.names, sources.each) if found is None]
-    own = {n: "None" if n in lacking else n for n in signature.names}
-    source = _TEMPLATE.format(
-        name=name,
-        names=", ".join(traced),
-        parameters_of_kernel=", ".join(own),
-        key_of_arguments=signature.key_source(own),
-        **fields,
-    )
+    own = {name: name for name in signature.names}
+    positions = [signature.positions(kind) for kind in (Kind.INTEGER, Kind.CHOICE, Kind.TENSOR)]
+    fields = {
+        "name": name,
+        "loss": signature.name,
+        "closed_over": ", ".join(traced),
+        "kernel_parameters": ", ".join(own),
+        "kernel_key": _tuple(signature.key_parts(own)),
+        "positions": str(tuple(positions)),
+        **blocks,
+    }
+    source = "".join(_filled(line, fields) for line in _TEMPLATE.splitlines())
     filename = f"<safeloss {signature.kernel.__name__} {name}>"
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     written = scope["make"](**traced)
     written.key = scope["key_of"]
-    written.__module__ = signature.kernel.__module__
     written.__qualname__ = name
     doc = str(signature.kernel.__doc__)
-    written.__doc__ = doc.partition(">>>")[0].rstrip() if module else doc  # examples of functions
-    written.__signature__ = seen_as
+    method = name == "forward"
+    written.__doc__ = doc.partition(">>>")[0].rstrip() if method else doc  # examples of functions
+    written.__signature__ = declared
     written.__annotations__ = {
         parameter.name: parameter.annotation
-        for parameter in seen_as.parameters.values()
+        for parameter in declared.parameters.values()
         if parameter.annotation is not parameter.empty
     }
     return written
+
+
+def _filled(line: str, fields: Mapping[str, str]) -> str:
+    """A line of the template, or the lines of its blocks; none for a block that is empty."""
+    indent = line[: len(line) - len(line.lstrip())]
+    lines = line.strip().format(**fields).splitlines()
+    return "".join(f"{indent}{each}\n" for each in lines) if line else "\n"
+
+
+def _parameters(parameters: Iterable[inspect.Parameter]) -> str:
+    """A list of parameters with their defaults, as in a `def` line."""
+    bare = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+    return str(inspect.Signature(bare))[1:-1]
+
+
+def _tuple(parts: Iterable[str]) -> str:
+    """A tuple: on one line where it is short, else one part a line."""
+    listed = [*parts]
+    if len(listed) > 1 and len(", ".join(listed)) < 60:
+        return f"({', '.join(listed)})"
+    return "\n".join(["(", *(f"    {part}," for part in listed), ")"])

@@ -5,12 +5,13 @@ it is the reader that asks (`size_oracle`), and what is traced are the answers.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from safeloss._runtime.signature import Kernel, Signature, Sources, Total, averaged
+from safeloss._runtime.runner import Arguments, run_kernel
+from safeloss._runtime.signature import Kernel, Order, Total
 from safeloss._torch import decided
 from safeloss.errors import SafeLossError
 
@@ -19,53 +20,62 @@ Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is 
 Came: TypeAlias = str | tuple[torch.dtype, str, int] | bool
 
 
-class Shown(NamedTuple):
-    """What the compiler is to tell of a call: arguments, by what it knows of them."""
+class Ask(NamedTuple):
+    """A question for the compiler.
 
-    sources: Sources
-    counts: tuple[int, ...]  # positions
-    options: tuple[int, ...]
-    tensors: tuple[int, ...]
+    How two numbers compare ("="; "0": one and a constant; "<"), or what earlier calls of a module
+    have proved: the "class axis" of a rank and a number of classes, or that "one class" is meant.
+    """
+
+    question: str
+    terms: tuple[Term, ...]
+    kind: Literal["ask"] = "ask"  # told apart by a string: Dynamo would guard on a class
 
 
-class Outcome(NamedTuple):
-    """What the compiler is told: a question to answer, an error to raise, or what to run."""
+class Raise(NamedTuple):
+    """An error to raise, with its text but for the name of the loss."""
 
-    signature: Signature
-    # How two numbers compare ("="; "0": one and a constant; "<"), or what earlier calls of a module
-    # have proved: the "class axis" of a rank and a number of classes, or that "one class" is meant.
-    asks: str = ""
-    terms: tuple[Term, ...] = ()
-    error: type[SafeLossError] = SafeLossError
-    code: str = ""  # of an error
-    text: tuple[Term, ...] = ()  # ... without its code and the name of the loss
-    steps: tuple[tuple[int, str, tuple[Term, ...]], ...] = ()  # by position, a method
-    positions: tuple[tuple[str, int], ...] = ()  # of all arguments, by name
-    strategy: str = ""  # of the mean
-    learns: bool = True  # that it was called; the module is not asked: that would be guarded on
-    settles: bool = False  # which axis holds the classes
+    error: type[SafeLossError]
+    code: str
+    text: tuple[Term, ...]
+    kind: Literal["raise"] = "raise"
+
+
+class Run(NamedTuple):
+    """What to trace."""
+
+    order: Order
+    steps: tuple[tuple[int, str, tuple[Term, ...]], ...]  # by position, a method
+    strategy: str  # of the mean
+    learns: bool  # that it was called; the module is not asked: that would be guarded on
+    settles: bool  # which axis holds the classes
+    kind: Literal["run"] = "run"
+
+
+Consult: TypeAlias = Callable[[list[Any], list[Any], list[bool]], Ask | Raise | Run]
 
 
 def traced_call(
-    shown: Callable[[], Shown],
-    consult: Callable[..., Outcome],
+    consult: Consult,
+    name: str,
     kernel: Kernel,
     total: Total | None,
-    given: tuple[Any, ...],
+    positions: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    owner: Any,
+    arguments: Arguments,
 ) -> Tensor:
-    """What is left of a call inside a compiler, to which all that the first two give is constant.
+    """What is left of a call inside a compiler, to which all that `consult` gives is constant.
 
-    `given` is what its face was given, after the module or None.
+    `positions` are those of integers, of other options that decide, and of tensors.
     """
-    owner, show = given[0], shown()
     memory = None if owner is None else owner._memory  # None too of a module made in here
-    moved = show.sources.arguments(given)
-    counts = [moved[position] for position in show.counts]
-    options = [moved[position] for position in show.options]
+    integers, chosen, tensors = positions
+    counts = [arguments[position] for position in integers]
+    options = [arguments[position] for position in chosen]
     numbers: list[Any] = [0 if count is None else count for count in counts]
-    came: list[Any] = [type(count).__name__ for count in counts]
-    for position in show.tensors:
-        tensor = moved[position]
+    came: list[Came] = [type(count).__name__ for count in counts]
+    for position in tensors:
+        tensor = arguments[position]
         if isinstance(tensor, Tensor):
             came.append((tensor.dtype, tensor.device.type, tensor.dim()))
             numbers += tensor.shape
@@ -73,30 +83,30 @@ def traced_call(
             came.append(tensor is None)
     answers: list[bool] = []
     assumed: list[list[Any]] = []
+    answer: Any
     outcome = consult(came, options, answers)
-    while outcome.asks:
+    while outcome.kind == "ask":
         terms = [numbers[term] if placed else term for placed, term in outcome.terms]
-        if outcome.asks == "one class":
+        if outcome.question == "one class":
             answer = memory is not None and memory.one_class
-        elif outcome.asks == "class axis":
+        elif outcome.question == "class axis":
             axes = () if memory is None else memory.class_axes
             known = any([rank == terms[0] and classes == terms[1] for rank, classes in axes])
             answer = known or (memory is not None and memory.settled)
-        elif outcome.asks == "<":
+        elif outcome.question == "<":
             answer = not decided(terms[0] >= terms[1])
         else:
             answer = decided(terms[0] == terms[1])
-            if not answer and outcome.asks == "=" and not decided(terms[0] != terms[1]):
+            if not answer and outcome.question == "=" and not decided(terms[0] != terms[1]):
                 # Only the data will tell: PyTorch asserts such sizes where it runs.
                 answer, assumed = True, [*assumed, terms]
         # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
         answers = [*answers, True if answer else False]  # noqa: SIM210  # see above
         outcome = consult(came, options, answers)
-    signature = outcome.signature
-    if outcome.text:
-        name = signature.name if owner is None else type(owner).__name__
+    if outcome.kind == "raise":
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
-        text = f"[{outcome.code}] {name}: {''.join(words)}"
+        callee = name if owner is None else type(owner).__name__
+        text = f"[{outcome.code}] {callee}: {''.join(words)}"
         raise outcome.error(text)
     for one, other in assumed:
         torch._check(one == other)
@@ -104,15 +114,12 @@ def traced_call(
         memory.unread, memory.one_class = False, True
         if outcome.settles:
             memory.settled = True
+    given = [*arguments]
     for position, method, parts in outcome.steps:
         values = [numbers[term] if placed else term for placed, term in parts]
         if method == "view":
-            moved[position] = moved[position].view(values)
+            given[position] = given[position].view(values)
         else:
-            moved[position] = getattr(moved[position], method)(*values)
-    named = {name: moved[position] for name, position in outcome.positions}
-    strategy = outcome.strategy
-    by_position, by_name = signature.given(strategy, named)
+            given[position] = getattr(given[position], method)(*values)
     # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
-    loss = kernel(*by_position, **by_name)
-    return averaged(loss, total, strategy, named) if strategy else loss
+    return run_kernel(kernel, total, outcome.order, outcome.strategy, given)

@@ -3,26 +3,22 @@
 import contextlib
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from inspect import Parameter
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Proxy
-from torch.overrides import has_torch_function
 
 from safeloss._contract import codes
+from safeloss._contract.contract import Decision
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
 from safeloss._runtime.native_errors import explain_native_error, told
-from safeloss._runtime.signature import (
-    Decision,
-    Named,
-    Signature,
-    Sources,
-    averaged,
-)
+from safeloss._runtime.runner import Arguments, Runner, runner
+from safeloss._runtime.signature import Named, Signature
 from safeloss._runtime.validate import (
     look_at_values,
     name_of,
@@ -39,66 +35,34 @@ EMPTY_MEAN = "this is a mean over zero elements, which is NaN."
 ZERO_INSTEAD = ' `empty="zero"` makes it a zero that is connected to the graph.'
 
 
-class Plan(NamedTuple):
-    """What a call of a known signature needs besides the kernel."""
-
-    signature: Signature
-    strategy: str  # of the mean: see `Signature.mean_strategy`
-    reading: Reading | None  # where the values of every call are looked at
-    number: int | None  # torch's, of the reduction, where the operator alone will do
-    steps: tuple[tuple[int, Callable[[Tensor], Tensor]], ...]  # views and casts, by position
-
-    def __call__(self, owner: Any, arguments: tuple[Any, ...]) -> Tensor:
-        signature = self.signature
-        if self.reading is not None:
-            with unobserved() as traced:
-                if not traced:
-                    given = dict(zip(signature.names, arguments))
-                    look_at_values(signature, owner, self.reading, given)
-        moved = [*arguments, None]
-        for position, step in self.steps:
-            moved[position] = step(moved[position])
-        if not (self.strategy or signature.by_name):
-            operator = signature.operator
-            if operator is not None and self.number is not None and not has_torch_function(moved):
-                moved[signature.reduction] = self.number
-                return operator(*[moved[i] for i in signature.taken])
-            return signature.kernel(*[moved[i] for i in signature.slots])
-        named = dict(zip(signature.names, moved))
-        by_position, by_name = signature.given(self.strategy, named)
-        loss = signature.kernel(*by_position, **by_name)
-        if not self.strategy:
-            return loss
-        return averaged(loss, signature.total, self.strategy, named)
-
-
 @outside_compiler
 def new_call(
     signature: Signature,
-    sources: Sources,
+    attributes: tuple[str, ...],
     key_of: Callable[..., Any],
-    given: tuple[Any, ...],
+    owner: Any,
+    arguments: Arguments,
     key: Any,
 ) -> Tensor:
     """A call of a signature that was not seen before.
 
-    `given` is what its face was given, after the module or None, and `key` what it looks the call
-    up by, or None: `key_of` makes it of all arguments, wherever a module keeps them.
+    `owner` is the module, or None; `attributes` are where it keeps its options. `key` is what the
+    generated function looks the call up by, or None: `key_of` makes it of all arguments.
     """
-    owner, arguments = given[0], tuple(sources.arguments(given))
     for argument in arguments:
         if isinstance(argument, Proxy):
             return _recorded(signature, owner, arguments)
     evidence = evidence_of(signature, owner)
     plans = signature.memory.plans if owner is None else evidence.plans
-    run: Plan | None = None
-    computed = _computed(sources, owner)
+    run: Runner | None = None
+    computed = owner is not None and _computes(owner, attributes)
     if key is None or computed:
         # No tensor where one is declared, a call not seen before, an option without a hash.
         with contextlib.suppress(AttributeError, KeyError, TypeError):
             # What a property computes is not where a hit looks for it.
             key = (*key_of(*arguments), "computed") if computed else key_of(*arguments)
-            run = _known(signature, plans[key])
+            plan: Any = plans[key]
+            run = plan if callable(plan) else runner(signature)
     learn = _nothing
     if run is None:
         try:
@@ -107,26 +71,19 @@ def new_call(
         except SafeLossError as refusal:
             raise told(refusal, signature, arguments) from None
     try:
-        loss: Tensor = run(owner, arguments)
+        loss = run(owner, arguments)
     except Exception as error:
-        explain_native_error(signature, sources, given, error)
+        explain_native_error(signature, owner, arguments, error)
         raise
     learn()  # only now: a call that raised proves nothing
     return loss
 
 
-def _computed(sources: Sources, owner: Any) -> bool:
+def _computes(owner: Any, attributes: tuple[str, ...]) -> bool:
     """Whether a subclass computes an attribute, by a property, that a hit would read as stored."""
-    if owner is None or type(owner) is ours(owner):
+    if type(owner) is ours(owner):
         return False
-    attributes = [source[1] for source in sources.each if source is not None and source[1]]
     return any(hasattr(getattr(type(owner), name, None), "__set__") for name in attributes)
-
-
-def _known(signature: Signature, plan: Any) -> Plan:
-    """The plan of a call that is known, though its face cannot look it up: where a module keeps
-    what is given elsewhere than native does, as a parameter or a property."""
-    return plan if isinstance(plan, Plan) else Plan(signature, "", None, None, ())
 
 
 def _nothing() -> None:
@@ -140,7 +97,7 @@ def _plan(
     arguments: tuple[Any, ...],
     key: Any,
     traced: bool,
-) -> tuple[Plan, Callable[[], None]]:
+) -> tuple[Runner, Callable[[], None]]:
     """What the call needs, verified, and what is learnt from it once it has run."""
     name = name_of(signature, owner)
     named = dict(zip(signature.names, arguments))
@@ -159,7 +116,7 @@ def _plan(
         warn_once(f"{name}: {mistake.rule}", code=mistake.code)
     warns = call.options.get("empty") == "warn" and signature.is_empty_mean(reading, call)
     if warns:
-        instead = ZERO_INSTEAD if "zero" in dict(signature.choices)["empty"] else ""
+        instead = ZERO_INSTEAD if "zero" in signature.choices("empty") else ""
         warn_once(f"{name}: {EMPTY_MEAN}{instead}", code=codes.EMPTY_MEAN)
 
     always = call.options.get("check_values") == "always"
@@ -175,10 +132,12 @@ def _plan(
         for name, edit in reading.edits.items()
         for step in edit.steps(call.shapes[name])
     )
-    number = None if strategy or always else signature.number(call)
-    plan = Plan(signature, strategy, reading if always else None, number, steps)
+    code = None if strategy or always else signature.reduction_code(call)
+    at_values = _look(signature, reading) if always else None
+    run = runner(signature, steps, strategy, code, at_values)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
-    counted = not any(isinstance(call.options[name], Tensor) for name, _ in signature.integers)
+    integers = [parameter.name for parameter in signature.parameters if parameter.integer]
+    counted = not any(isinstance(call.options[name], Tensor) for name in integers)
     # What one class means is known to the place of a call, and a hit of a function has none.
     lasting = counted and not (owner is None and reading.one_class)
     # Nor is what warns remembered: another place that calls the loss is to hear of it too.
@@ -197,13 +156,25 @@ def _plan(
         if memory.plans is NO_PLANS:
             memory.plans = Plans(memory)
         if lasting:
-            kept = plan if reading.edits or strategy or always else number
+            kept = run if reading.edits or strategy or always else code
             with contextlib.suppress(TypeError):  # an option without a hash: read on every call
                 memory.plans.keep(key, kept)
                 if not fixed and not reading.one_class:
                     memory.plans.keep_form(key, kept, reading.proves)
 
-    return plan, learn
+    return run, learn
+
+
+def _look(signature: Signature, reading: Reading) -> Callable[[Any, Arguments], None]:
+    """What looks at the numbers of every call."""
+
+    def look(owner: Any, arguments: Arguments) -> None:
+        with unobserved() as traced:
+            if not traced:
+                named = dict(zip(signature.names, arguments))
+                look_at_values(signature, owner, reading, named)
+
+    return look
 
 
 def _one_class(
@@ -243,7 +214,7 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
         named = dict(zip(signature.names, arguments))
         inputs = tuple(named[name] for name in owner.forward.inputs)
         return tracer.create_proxy("call_module", path, inputs, {})
-    required = len([p for p in signature.parameters if p.default is p.empty])
+    required = len([p for p in signature.parameters if p.default is Parameter.empty])
     options = {
         p.name: value  # a proxy cannot be compared
         for p, value in zip(signature.parameters[required:], arguments[required:])

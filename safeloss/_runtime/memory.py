@@ -17,7 +17,8 @@ _TELLING = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
 class Plans(dict[Any, Any]):
     """What a call needs, by its signature; of a new one, what calls of the same form needed.
 
-    That is a `Plan`; or, of native as it is, the number for its operator or None.
+    That is a closure that runs it (`runner`); or, of native as it is, the number for its operator,
+    or None.
     """
 
     def __init__(self, memory: "Memory") -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from safeloss._contract.contract import Decision
 from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import (
     add_note,
@@ -13,7 +14,7 @@ from safeloss._messages.explain import (
     table,
 )
 from safeloss._runtime.evidence import evidence_of
-from safeloss._runtime.signature import Decision, Signature, Sources
+from safeloss._runtime.signature import Signature
 from safeloss._runtime.validate import face_of, verify_values
 from safeloss._torch import outside_compiler, unobserved
 from safeloss._trace import with_history
@@ -22,7 +23,7 @@ from safeloss.errors import SafeLossError
 
 @outside_compiler
 def explain_native_error(
-    signature: Signature, sources: Sources, given: tuple[Any, ...], error: Exception
+    signature: Signature, owner: Any, arguments: tuple[Any, ...], error: Exception
 ) -> None:
     """Raise an error of ours in the place of `error` where the arguments break a declared rule.
 
@@ -30,7 +31,6 @@ def explain_native_error(
     """
     if isinstance(error, SafeLossError) or not is_about_arguments(error):
         return
-    owner, arguments = given[0], tuple(sources.arguments(given))
     with unobserved() as traced:
         explained = None if traced else _explained(signature, owner, arguments, error)
     if explained is not None:

@@ -4,15 +4,15 @@ The reader runs on numbers of which every comparison is a question. Where one is
 is asked, and the reader begins anew with one more answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safeloss._contract import codes
-from safeloss._contract.model import Call, Refusal
+from safeloss._contract.model import Call, Kind, Refusal
 from safeloss._messages.explain import brief
-from safeloss._runtime.compiled import Came, Outcome, Shown, Term
+from safeloss._runtime.compiled import Ask, Came, Consult, Raise, Run, Term
 from safeloss._runtime.memory import ONE_CLASS
-from safeloss._runtime.signature import Named, Signature, Sources
+from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import constant_while_compiling, exporting
 from safeloss.errors import ArgumentTypeError
 
@@ -95,34 +95,19 @@ def _term(value: Any) -> Term:
     return (True, value.place) if isinstance(value, _Number) else (False, value)
 
 
-def consultation(
-    signature: Signature, sources: Sources
-) -> tuple[Callable[[], Shown], Callable[..., Outcome]]:
-    """What the compiler asks at first, and how to go on after each comparison."""
-    places = {name: position for position, name in enumerate(signature.names)}
-    show = Shown(
-        sources,
-        tuple(places[name] for name in signature.counts),
-        tuple(places[name] for name in signature.chosen),
-        tuple(places[name] for name in signature.tensors),
-    )
-
-    @constant_while_compiling
-    def shown() -> Shown:
-        return show
+def consultation(signature: Signature) -> Consult:
+    """What the compiler is told of a call of `signature`, after each answer that it gives."""
 
     @constant_while_compiling
     def consult(
-        came: Sequence[Came],
-        options: Sequence[Any],
-        answers: Sequence[bool],
-    ) -> Outcome:
+        came: Sequence[Came], options: Sequence[Any], answers: Sequence[bool]
+    ) -> Ask | Raise | Run:
         try:
             return _outcome(signature, came, options, _Comparisons(answers))
         except _Unanswered as question:
-            return Outcome(signature, question.asks, question.terms)
+            return Ask(question.asks, question.terms)
 
-    return shown, consult
+    return consult
 
 
 def _outcome(
@@ -130,37 +115,34 @@ def _outcome(
     came: Sequence[Came],
     options: Sequence[Any],
     comparisons: _Comparisons,
-) -> Outcome:
-    inputs = signature.reader.inputs
-    counts = dict(zip(signature.counts, came))
-    tensors = dict(zip(signature.tensors, came[len(counts) :]))
+) -> Raise | Run:
+    inputs, names = signature.reader.inputs, signature.names
+    integers = [names[i] for i in signature.positions(Kind.INTEGER)]
+    counts = dict(zip(integers, came))
+    tensors = dict(zip([entry.name for entry in inputs], came[len(counts) :]))
     for entry in inputs:
         missing = entry.weight and tensors[entry.name] is True
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
             text = _terms(f"`{entry.name}` must be a tensor.")
-            return Outcome(signature, error=ArgumentTypeError, code=codes.NO_TENSOR, text=text)
+            return Raise(ArgumentTypeError, codes.NO_TENSOR, text)
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
     weak = isinstance(decision, Refusal) and decision.weak
     if weak and signature.has_one_label(call):  # which cannot be read, and would be weak evidence
         decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
-        words = _terms(brief(inputs, call, decision))
-        return Outcome(signature, error=decision.error, code=decision.code, text=words)
+        return Raise(decision.error, decision.code, _terms(brief(inputs, call, decision)))
     reading, strategy = decision
     steps = []
     for name, edit in reading.edits.items():
         _, device, _ = tensors[name]  # type: ignore[misc, str-unpack]  # no other is edited
         for method, arguments in edit.moves(call.shapes[name]) + edit.casts(device):
             parts = arguments[0] if method == "view" else arguments
-            terms = tuple([_term(part) for part in parts])
-            steps.append((signature.names.index(name), method, terms))
-    positions = tuple(zip(signature.names, range(len(signature.names))))
-    return Outcome(
-        signature,
-        steps=tuple(steps),
-        positions=positions,
-        strategy=strategy,
+            steps.append((names.index(name), method, tuple([_term(part) for part in parts])))
+    return Run(
+        signature.order,
+        tuple(steps),
+        strategy,
         learns=not exporting(),  # which warns of a module that changes
         settles=reading.proves is not None,
     )
@@ -174,7 +156,8 @@ def _call(
     comparisons: _Comparisons,
 ) -> Call:
     """The call, of which the numbers are those that can be compared."""
-    given: Named = dict(zip(signature.chosen, options))
+    chosen = [signature.names[i] for i in signature.positions(Kind.CHOICE)]
+    given: Named = dict(zip(chosen, options))
     for place, (name, kind) in enumerate(counts.items()):
         given[name] = None if kind == "NoneType" else _Number(place, comparisons, str(kind))
     place, dtypes = len(counts), {}

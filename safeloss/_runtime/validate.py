@@ -8,6 +8,7 @@ from jaxtyping import jaxtyped
 from torch import Tensor
 
 from safeloss._contract import codes
+from safeloss._contract.contract import MEANS, Decision
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.patterns import Pattern, is_bearable
 from safeloss._contract.suspicions import suspicions
@@ -15,7 +16,7 @@ from safeloss._contract.values import NotNaN, Rule, Seen, as_lengths, first_brok
 from safeloss._messages.explain import Where, explain, explain_type, explain_value
 from safeloss._messages.fixes import Face
 from safeloss._messages.stack import warn_once
-from safeloss._runtime.signature import MEANS, Decision, Named, Signature
+from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import readable
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
 

@@ -1,0 +1,131 @@
+"""What a kernel's `def` line says of its calls: the one place that decides whether one is right.
+
+It sees shapes, dtypes and options, be they of tensors, of a trace or of an attempted fix.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from safeloss._contract import codes
+from safeloss._contract.interpret import Reader
+from safeloss._contract.model import Call, Evidence, Kind, Parameter, Reading, Refusal
+from safeloss._contract.options import refused_option
+from safeloss._contract.patterns import Pattern, Shape
+from safeloss._torch import is_zero, may_be_zero
+from safeloss.errors import LayoutError, OptionError
+
+LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
+MEANS = ("mean", "batchmean", "elementwise_mean")  # the last is an old name, and legal
+
+
+class Decision(NamedTuple):
+    """What a call means, and what PyTorch must be given."""
+
+    reading: Reading
+    strategy: str  # of the mean: see `Contract.mean_strategy`
+
+
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """What a kernel's `def` line says of its calls."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    reader: Reader
+    unreduced: tuple[Pattern, ...]  # the shape of `reduction="none"`
+    divides_by_weights: bool  # the mean over class indices, of which some may not count
+    undefined_if_empty: bool  # PyTorch returns uninitialised memory for a mean over zero elements
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.parameters)
+
+    def positions(self, kind: Kind) -> tuple[int, ...]:
+        """Where the parameters of one kind stand among all."""
+        return tuple(i for i, parameter in enumerate(self.parameters) if parameter.kind is kind)
+
+    def choices(self, option: str) -> tuple[Any, ...]:
+        """The values that an option may have; empty if the kernel does not have it."""
+        return next((p.choices for p in self.parameters if p.name == option), ())
+
+    def called(
+        self,
+        shapes: Mapping[str, Shape],
+        dtypes: Mapping[str, torch.dtype],
+        options: dict[str, Any],
+        evidence: Evidence | None,
+    ) -> Call:
+        """What the verdict on a call depends on."""
+        if options.get("size_average") is not None or options.get("reduce") is not None:
+            summed = "sum" if options["size_average"] is False else "mean"
+            options["reduction"] = "none" if options["reduce"] is False else summed
+        return Call(shapes, dtypes, options, evidence)
+
+    def decide(self, call: Call) -> Refusal | Decision:
+        """What `call` means, or why it is refused."""
+        misfit = refused_option(self.parameters, call.options)
+        if misfit:
+            return Refusal(OptionError, misfit, code=codes.OPTION)
+        reading = self.reader.read(call)
+        if isinstance(reading, Refusal):
+            return reading
+        strategy = self.mean_strategy(reading, call)
+        return strategy if isinstance(strategy, Refusal) else Decision(reading, strategy)
+
+    def has_one_label(self, call: Call) -> bool:
+        """Whether the batch has one sample, and its target is an index."""
+        shape, dtype = call.shapes[self.reader.inputs[0].name], call.dtypes[self.reader.target]
+        return len(shape) > 1 and shape[0] == 1 and not dtype.is_floating_point
+
+    def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
+        """The sizes of the axes that the mean is taken over."""
+        for pattern in self.unreduced:
+            spelled = pattern.spell(reading.axes)
+            if spelled is not None:
+                return spelled[:1] if call.options.get("reduction") == "batchmean" else spelled
+        # Not declared, as of a distance function: it takes the last axis, and the batch is left.
+        shape = call.shapes[self.reader.inputs[0].name]
+        return shape[:1] if len(shape) > 1 else ()
+
+    def is_empty_mean(self, reading: Reading, call: Call) -> bool:
+        """Whether the sizes tell that the result is a mean over zero elements."""
+        if call.options.get("reduction", "mean") not in MEANS:
+            return False
+        return any([is_zero(size) for size in self.averaged_sizes(reading, call)])
+
+    def mean_strategy(self, reading: Reading, call: Call) -> str | Refusal:
+        """How the result is reduced: by PyTorch (""), or from the unreduced loss by `reduced`."""
+        empty = call.options.get("empty", "warn")
+        if not (self.undefined_if_empty or empty in ("zero", "raise")):
+            return ""
+        sizes = self.averaged_sizes(reading, call)
+        if call.options.get("reduction", "mean") not in MEANS:
+            undefined = self.undefined_if_empty and call.options["reduction"] == "sum"
+            return "sum" if undefined and any([may_be_zero(size) for size in sizes]) else ""
+        if any([is_zero(size) for size in sizes]):
+            if empty == "raise":
+                first = self.reader.inputs[0].name
+                rule = f"`{first}` has no elements, and a mean over nothing is NaN."
+                fixes = ('{loss}(empty="zero")',) if "zero" in self.choices("empty") else ()
+                return Refusal(LayoutError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
+            if empty == "zero":
+                return "sum"
+            return "mean" if self.undefined_if_empty else ""
+        if empty == "zero" and self._divides_by_values(reading, call):
+            return "total"
+        if empty == "zero" and not self._declared(reading):
+            sizes = call.shapes[self.reader.inputs[0].name]  # any of them may be left
+        if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
+            return "count" if empty == "zero" else "mean"
+        return ""
+
+    def _declared(self, reading: Reading) -> bool:
+        return any([pattern.spell(reading.axes) is not None for pattern in self.unreduced])
+
+    def _divides_by_values(self, reading: Reading, call: Call) -> bool:
+        indices = reading.patterns[self.reader.target].reads == "AS_INDICES"
+        return self.divides_by_weights and (indices or "weight" in call.shapes)
