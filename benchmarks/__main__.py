@@ -3,27 +3,36 @@
 import argparse
 from pathlib import Path
 
-from benchmarks.cases import named
-from benchmarks.plan import FULL, QUICK
-from benchmarks.record import load
-from benchmarks.run import run
+from benchmarks.cases import Case, named
 from benchmarks.screen import progress, show
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Safe losses and native.")
+    parser.add_argument("--only", choices=["cuda"], help="on a GPU, in eight minutes")
+    parser.add_argument("--rehearse", action="store_true", help="with a CPU in the GPU's place")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
     parser.add_argument("--losses", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="keep what was found")
     parser.add_argument("--load", type=Path, metavar="FILE.json", help="show a run that was kept")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write benchmarks.md and plots")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write the page and its plots")
     given = parser.parse_args()
+    if given.rehearse and (given.only != "cuda" or given.load or given.report):
+        parser.error("--rehearse goes with --only cuda, and no page is made of it")
+    measured = _cuda if given.only == "cuda" else _cpu
+    measured(given, named(given.losses))
+
+
+def _cpu(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
+    from benchmarks.plan import FULL, QUICK
+    from benchmarks.record import load
+    from benchmarks.run import run
+
     if given.load:
         record = load(given.load)
     else:
         with progress() as told:
-            plan = QUICK if given.quick else FULL
-            record = run(plan, named(given.losses), given.quick, told)
+            record = run(QUICK if given.quick else FULL, cases, given.quick, told)
     if given.output:
         record.save(given.output)
     if given.report:
@@ -31,6 +40,27 @@ def main() -> None:
 
         write(record, given.report)
     show(record)
+
+
+def _cuda(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
+    from benchmarks.cuda import page
+    from benchmarks.cuda.device import chosen
+    from benchmarks.cuda.plan import FULL, REHEARSED
+    from benchmarks.cuda.record import load
+    from benchmarks.cuda.run import run
+
+    if given.load:
+        record = load(given.load)
+    elif given.report and not given.output:
+        page.write(given.report)
+        return
+    else:
+        plan = REHEARSED if given.rehearse else FULL
+        with progress() as told:
+            record = run(chosen(given.rehearse), plan, cases, given.output, told)
+    if given.report:
+        page.write(given.report)
+    print("\n\n".join(page.summary(record)))
 
 
 if __name__ == "__main__":

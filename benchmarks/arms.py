@@ -10,9 +10,8 @@ from torch import Tensor
 from benchmarks.cases import Case, Tensors, as_passed, prepared
 from benchmarks.naive import naive
 from benchmarks.others import others
-from benchmarks.timing import Loop, loop
+from benchmarks.timing import NATIVE, Loop, loop
 
-NATIVE = "native"
 Arms = dict[str, Loop]
 
 
@@ -69,16 +68,16 @@ def values(case: Case, inputs: Tensors, backward: bool) -> Arms:
     return {NATIVE: loop(case.native(), inputs, backward), **made}
 
 
-def compiled(case: Case, inputs: Tensors, backward: bool) -> Arms:
+def compiled(case: Case, inputs: Tensors, backward: bool, backend: str = "inductor") -> Arms:
     """The modules inside `torch.compile`; the compiler forgets what it made for other cells."""
     torch.compiler.reset()
     safe = case.safe(check_values="never")
     found: Arms = {
-        NATIVE: loop(_compiled(case.native()), inputs, backward),
-        "aligned": loop(_compiled(safe), inputs, backward),
+        NATIVE: loop(_compiled(case.native(), backend), inputs, backward),
+        "aligned": loop(_compiled(safe, backend), inputs, backward),
     }
     if case.normalised is not None:
-        found["normalised"] = loop(_compiled(safe), as_passed(case, inputs), backward)
+        found["normalised"] = loop(_compiled(safe, backend), as_passed(case, inputs), backward)
     return found
 
 
@@ -87,14 +86,14 @@ def _there(function: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
     return function
 
 
-def _compiled(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _compiled(call: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
     def step(*inputs: Tensor) -> Tensor:
         return call(*inputs)
 
     # Compiled code hangs on the code object: with a shared one, each arm would try the other's
     # guards before its own.
     own = types.FunctionType(step.__code__.replace(), globals(), "step", None, step.__closure__)
-    return torch.compile(own, fullgraph=True)
+    return torch.compile(own, fullgraph=True, backend=backend)
 
 
 _SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {

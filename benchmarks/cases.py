@@ -27,6 +27,7 @@ class Case(NamedTuple):
     normalised: Callable[..., Tensors] | None  # the same numbers, of a shape that is repaired
     scores: tuple[int, ...] = (0,)  # which of the inputs get gradients
     compiles: bool = True  # natively, in one graph
+    captures: bool = True  # natively, in a CUDA graph: it reads no numbers on the host
 
 
 def binary(elements: int) -> Tensors:
@@ -186,7 +187,7 @@ CASES = (
     Case("GaussianNLL",
          nn.GaussianNLLLoss, safeloss.SafeGaussianNLLLoss,
          F.gaussian_nll_loss, SF.gaussian_nll_loss, spreads, None,
-         compiles=False),
+         compiles=False, captures=False),
     Case("KLDiv",
          partial(nn.KLDivLoss, **batchmean), partial(safeloss.SafeKLDivLoss, **batchmean),
          partial(F.kl_div, **batchmean), partial(SF.kl_div, **batchmean),
@@ -206,11 +207,11 @@ CASES = (
          triplets, None, (0, 1, 2)),
     Case("CTC",
          nn.CTCLoss, safeloss.SafeCTCLoss, F.ctc_loss, SF.ctc_loss, sequences, None,
-         compiles=False),
+         compiles=False, captures=False),
     Case("AdaptiveLogSoftmax",
          partial(first_of, nn.AdaptiveLogSoftmaxWithLoss, **layer),
          partial(first_of, safeloss.SafeAdaptiveLogSoftmaxWithLoss, **layer),
-         None, None, indices, unsqueezed, compiles=False),
+         None, None, indices, unsqueezed, compiles=False, captures=False),
 )
 # fmt: on
 if hasattr(nn, "LinearCrossEntropyLoss"):  # since torch 2.13
@@ -239,13 +240,13 @@ def named(names: list[str]) -> tuple[Case, ...]:
     return found
 
 
-def prepared(case: Case, elements: int, backward: bool, device: str = "cpu") -> Tensors:
+def prepared(case: Case, elements: int, backward: bool) -> Tensors:
     """The inputs of `case`, the same ones every time; their scores get gradients for `backward`."""
     torch.manual_seed(0)
-    made = [tensor.to(device) for tensor in case.inputs(elements)]
+    made = case.inputs(elements)
     for position in case.scores:
         made[position].requires_grad_(backward)
-    return tuple(made)
+    return made
 
 
 def as_passed(case: Case, inputs: Tensors) -> Tensors:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import safeloss
-from benchmarks.timing import Loop, clock, measure
+from benchmarks.timing import Loop, Pace, clock, measure
 
 OFF = "off"
 
@@ -85,7 +85,7 @@ def main() -> None:
     for name, step in loops().items():
         timer = Timer(step, timer=clock(1))
         arms = {inside: Inside(context, timer) for inside, context in CONTEXTS.items()}
-        times = measure(arms, given.rounds, most_s=120).by_arm
+        times = measure(arms, Pace(given.rounds, most_s=120)).by_arm
         for inside, us in times.items():
             ratios = [on / off for on, off in zip(us, times[OFF])]
             low, middle, high = statistics.quantiles(ratios, n=4)

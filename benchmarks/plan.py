@@ -7,6 +7,7 @@ from typing import NamedTuple
 from benchmarks.arms import Cell
 from benchmarks.cases import Case
 from benchmarks.others import COMPARED
+from benchmarks.timing import Pace
 
 VALUES_AT = 4096  # elements
 
@@ -17,23 +18,21 @@ class Plan(NamedTuple):
     sizes: tuple[int, ...]
     compiled: tuple[int, ...]  # sizes that are compiled too, which takes seconds each
     threads: tuple[int, ...]
-    rounds: int
-    most_s: float  # for the rounds of one comparison
+    pace: Pace
     shapes: int  # that never repeat, for the memory
 
 
-QUICK = Plan((1, 64, 4096, 262144, 2**22), (4096,), (1,), rounds=31, most_s=1.0, shapes=10**5)
+QUICK = Plan((1, 64, 4096, 262144, 2**22), (4096,), (1,), Pace(31, 1.0), shapes=10**5)
 FULL = Plan(
     (1, 16, 256, 4096, 65536, 262144, 2**20, 2**22),
     (1, 4096, 262144),
     tuple(sorted({1, os.cpu_count() or 1})),
-    rounds=51,
-    most_s=2.5,
+    pace=Pace(51, 2.5),
     shapes=10**6,
 )
 
 
-def cells(plan: Plan, cases: tuple[Case, ...], cuda: bool) -> Iterator[Cell]:
+def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
     """All comparisons, in the order they are made.
 
     New signatures are measured before anything is compiled and again afterwards, since Dynamo,
@@ -72,10 +71,3 @@ def cells(plan: Plan, cases: tuple[Case, ...], cuda: bool) -> Iterator[Cell]:
         for backward in passes
     )
     yield from (Cell("cold, compiler loaded", case, 0, False, 1) for case in cases)
-    if cuda:
-        yield from (
-            Cell("cuda", case, size, backward, 1)
-            for case in cases
-            for size in plan.sizes
-            for backward in passes
-        )

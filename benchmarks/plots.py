@@ -1,5 +1,6 @@
-"""The two plots of the docs: what a call costs more, and how that vanishes with size."""
+"""The plots of the docs: what a call costs more, and how that vanishes with size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,7 +12,11 @@ LINES = ("-", "--", ":")  # one for every ten colours
 
 def added_at_one(record: Record, path: Path) -> None:
     """Microseconds added to a forward call of the smallest size, with quartiles."""
-    rows = [row for row in _eager(record) if not row.backward]
+    rows = [
+        row
+        for row in record.rows
+        if (row.section, row.threads, row.backward) == ("eager", 1, False) and row.ratio
+    ]
     smallest = min([row.elements for row in rows], default=0)
     rows = [row for row in rows if row.elements == smallest]
     losses, ways = _kept([row.loss for row in rows]), _kept([row.arm for row in rows])
@@ -40,9 +45,9 @@ def added_at_one(record: Record, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def ratio_by_size(record: Record, path: Path) -> None:
-    """The ratio to native on aligned inputs against the number of elements."""
-    rows = [row for row in _eager(record) if row.arm == "aligned"]
+def ratio_by_size(rows: Sequence[Row], where: str, path: Path) -> None:
+    """The ratio to native on aligned inputs against the number of elements, measured `where`."""
+    rows = [row for row in rows if row.section == "eager" and row.arm == "aligned" and row.ratio]
     losses = _kept([row.loss for row in rows])
     figure = Figure(figsize=(11, 4 + 0.1 * len(losses)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -62,13 +67,9 @@ def ratio_by_size(record: Record, path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xlabel("elements")
         axes.set_title("forward and backward" if backward else "forward")
-    panels[0].set_ylabel("ratio to native (median), aligned inputs, one thread")
+    panels[0].set_ylabel(f"ratio to native (median), aligned inputs, {where}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=120)
-
-
-def _eager(record: Record) -> list[Row]:
-    return [row for row in record.rows if row.section == "eager" and row.threads == 1 and row.ratio]
 
 
 def _kept(names: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+import safeloss
 from benchmarks.others import LIBRARIES
-from benchmarks.timing import OWN
+from benchmarks.timing import NATIVE, OWN, Times
 
 
 class Spread(NamedTuple):
@@ -59,7 +60,6 @@ class Record:
     quick: bool
     machine: dict[str, Any]
     versions: dict[str, str]
-    cuda: dict[str, Any]
     others: dict[str, bool]  # libraries, and whether they are installed
     rows: list[Row] = field(default_factory=list)
     instructions: dict[str, Any] = field(default_factory=dict)  # per call: native, safe
@@ -67,44 +67,90 @@ class Record:
     memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = asdict(self)
-        rows = ",\n".join([json.dumps(row) for row in kept.pop("rows")])
-        rest = json.dumps(kept, indent=1).removesuffix("\n}")
-        path.write_text(f'{rest},\n "rows": [\n{rows}\n ]\n}}\n')
+        write(asdict(self), path, lists=("rows",))
 
 
 def load(path: Path) -> Record:
     found = json.loads(path.read_text())
-    spreads = ("native_us", "us", "ratio", "overhead_us")
-    rows = [
-        Row(**{**row, **{name: row[name] and Spread(*row[name]) for name in spreads}})
-        for row in found.pop("rows")
-    ]
+    rows = read_rows(found.pop("rows"))
     imports = {name: Spread(*times) for name, times in found.pop("imports", {}).items()}
     return Record(**found, rows=rows, imports=imports)
+
+
+def write(kept: dict[str, Any], path: Path, lists: Sequence[str]) -> None:
+    """`kept` as JSON, a line for each entry of `lists`; a run that is killed leaves no half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rest = {name: value for name, value in kept.items() if name not in lists}
+    text = json.dumps(rest, indent=1).removesuffix("\n}")
+    for name in lists:
+        entries = ",\n".join([json.dumps(entry) for entry in kept[name]])
+        text += f',\n "{name}": [\n{entries}\n ]'
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(f"{text}\n}}\n")
+    unfinished.replace(path)
+
+
+def read_rows(found: list[dict[str, Any]]) -> list[Row]:
+    spreads = ("native_us", "us", "ratio", "overhead_us")
+    return [
+        Row(**{**row, **{name: row[name] and Spread(*row[name]) for name in spreads}})
+        for row in found
+    ]
+
+
+def filled(blank: Row, times: Times) -> list[Row]:
+    """`blank` for every arm but the native one, with what was measured."""
+    native = times.by_arm[NATIVE]
+    return [
+        replace(
+            blank,
+            arm=arm,
+            native_us=spread(native),
+            us=spread(measured),
+            ratio=spread([ours / its for ours, its in zip(measured, native)]),
+            overhead_us=spread([ours - its for ours, its in zip(measured, native)]),
+            least_us=min(measured) - min(native),
+            rounds=len(native),
+            calls=times.calls,
+        )
+        for arm, measured in times.by_arm.items()
+        if arm != NATIVE
+    ]
+
+
+def first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def begun(quick: bool) -> Record:
     """A record of this machine, without rows."""
     return Record(
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        quick=quick,
-        machine={
-            "cpu": _cpu(),
-            "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "clock of one thread": "thread time" if OWN else "wall time",
-        },
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            **{name: _version(name) for name in ("jaxtyping", "beartype", "safeloss", *LIBRARIES)},
-        },
-        cuda={},
-        others={},
+        date=now(), quick=quick, machine=machine(), versions=versions(LIBRARIES), others={}
     )
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "clock of one thread": "thread time" if OWN else "wall time",
+    }
+
+
+def versions(others: Sequence[str] = ()) -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{name: _version(name) for name in ("jaxtyping", "beartype")},
+        "safeloss": safeloss.__version__,
+        **{name: _version(name) for name in others},
+    }
 
 
 def _cpu() -> str:
@@ -119,5 +165,5 @@ def _cpu() -> str:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a checkout
+    except PackageNotFoundError:
         return "not installed"

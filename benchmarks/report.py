@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.cuda import page as cuda
+from benchmarks.cuda.record import CudaRecord
 from benchmarks.plots import added_at_one, ratio_by_size
-from benchmarks.record import Record, Row
-from benchmarks.tables import HEADINGS, SECTIONS, between, cells_of, pass_of
+from benchmarks.record import Record
+from benchmarks.tables import HEADINGS, SECTIONS, between, by_size, cells_of, markdown
 
 BY_SIZE = ("eager", "function", "compiled")  # the sections that have many sizes
 ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
@@ -14,13 +16,14 @@ ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
 def write(record: Record, folder: Path) -> None:
     """Everything that the docs need, into `folder`."""
     record.save(folder / "benchmarks.json")
-    (folder / "benchmarks.md").write_text(page(record))
+    (folder / "benchmarks.md").write_text(page(record, cuda.records(folder)))
     added_at_one(record, folder / ADDED)
-    ratio_by_size(record, folder / RATIO)
+    one_thread = [row for row in record.rows if row.threads == 1]
+    ratio_by_size(one_thread, "one thread", folder / RATIO)
 
 
-def page(record: Record) -> str:
-    """The page, which says nothing that is not in `record`."""
+def page(record: Record, gpus: Sequence[CudaRecord]) -> str:
+    """The page, which says nothing that is not in a record."""
     parts = [
         "# Benchmarks",
         "Written by `python -m benchmarks --report docs/`; do not edit.",
@@ -46,7 +49,7 @@ def page(record: Record) -> str:
         if section in BY_SIZE[1:] and rows:
             parts += [f"## {title}", *_by_size(record, section)]
         elif section not in BY_SIZE and rows:
-            parts += [f"## {title}", _markdown(HEADINGS, [cells_of(row) for row in rows])]
+            parts += [f"## {title}", markdown(HEADINGS, [cells_of(row) for row in rows])]
     missing = [name for name, there in record.others.items() if not there]
     if missing:
         parts += [f"Not installed, and so not measured: {', '.join(missing)}."]
@@ -56,7 +59,7 @@ def page(record: Record) -> str:
         parts += ["## First import", _imports(record)]
     if record.memory:
         parts += ["## Memory, where no shape repeats", _memory(record)]
-    parts += ["## GPU", _gpu(record)]
+    parts += ["## CUDA", *cuda.in_short(gpus)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,31 +71,13 @@ def _where(record: Record) -> str:
 
 
 def _by_size(record: Record, section: str) -> list[str]:
-    """Ratios, a column for each number of elements, and what the fewest cost more."""
+    """A table for each number of threads."""
     found = [row for row in record.rows if row.section == section]
     parts = []
     for threads in sorted({row.threads for row in found}):
-        rows = [row for row in found if row.threads == threads]
-        sizes = sorted({row.elements for row in rows})
-        lines: dict[tuple[str, str, str], dict[int, Row]] = {}
-        for row in rows:
-            lines.setdefault((row.loss, pass_of(row), row.arm or "-"), {})[row.elements] = row
-        headings = (*("loss", "pass", "way"), *(f"{size:,}" for size in sizes), "us added at first")
-        cells = [
-            (*key, *(_ratio(line[size]) for size in sizes), _added(line[sizes[0]]))
-            for key, line in lines.items()
-        ]
         count = f"On {threads} thread{'s' if threads > 1 else ''}, ratios by number of elements:"
-        parts += [count, _markdown(headings, cells)]
+        parts += [count, by_size([row for row in found if row.threads == threads])]
     return parts
-
-
-def _added(row: Row) -> str:
-    return "failed" if row.overhead_us is None else f"{row.overhead_us.median:+.1f}"
-
-
-def _ratio(row: Row) -> str:
-    return "failed" if row.ratio is None else f"{row.ratio.median:.3f}"
 
 
 def _instructions(record: Record) -> str:
@@ -100,7 +85,7 @@ def _instructions(record: Record) -> str:
         (name, f"{native:,}", f"{safe:,}", f"{safe - native:+,}", f"{safe / native:.3f}")
         for name, (native, safe) in record.instructions.items()
     ]
-    table = _markdown(
+    table = markdown(
         ("module, forward, the smallest batch", "native", "safe", "added", "ratio"), lines
     )
     return f"Counted by valgrind, whatever else the machine did.\n\n{table}"
@@ -108,7 +93,7 @@ def _instructions(record: Record) -> str:
 
 def _imports(record: Record) -> str:
     lines = [(f"`{name}`", between(times, 1)) for name, times in record.imports.items()]
-    table = _markdown(("after torch, jaxtyping and beartype", "milliseconds"), lines)
+    table = markdown(("after torch, jaxtyping and beartype", "milliseconds"), lines)
     return (
         "Of the process' own time, without the collection of torch's objects that Python may do "
         f"at any time.\n\n{table}"
@@ -117,17 +102,4 @@ def _imports(record: Record) -> str:
 
 def _memory(record: Record) -> str:
     headings = ("shapes seen by one loss", *(f"{seen:,}" for seen in record.memory["shapes"]))
-    return _markdown(headings, [("MiB of the process", *map(str, record.memory["mib"]))])
-
-
-def _gpu(record: Record) -> str:
-    lines = [f"Device: {record.cuda['device']}."]
-    for seen in record.cuda.get("kernels", ()):
-        ways = ", ".join([f"{way} {'yes' if same else 'no'}" for way, same in seen["same"].items()])
-        lines.append(f"- {seen['loss']}, {seen['elements']:,} elements, native's kernels: {ways}")
-    return "\n".join(lines)
-
-
-def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---" if position < 3 else "--:" for position in range(len(headings))]
-    return "\n".join([f"| {' | '.join(line)} |" for line in (headings, rule, *lines)])
+    return markdown(headings, [("MiB of the process", *map(str, record.memory["mib"]))])

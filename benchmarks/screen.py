@@ -62,10 +62,6 @@ def show(record: Record) -> None:
     for name, there in record.others.items():
         if not there:
             print(f"{name}: not installed, so not measured")
-    device = record.cuda["device"]
-    print(f"GPU part: {device}")
-    for seen in record.cuda.get("kernels", ()):
-        print(f"  {seen['loss']}, {seen['elements']} elements: the same kernels: {seen['same']}")
 
 
 def _table(title: str, headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> None:

@@ -1,6 +1,6 @@
 """Rows as text, for the terminal and for the docs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchmarks.record import Record, Row, Spread
 
@@ -17,7 +17,6 @@ SECTIONS = {
     "cold": "A loss's first call, one of another length, and one that was seen",
     "compiled": "Modules, compiled (inductor)",
     "cold, compiler loaded": "The same, after something was compiled",
-    "cuda": "Modules on CUDA, timed by events",
 }
 
 
@@ -54,3 +53,32 @@ def between(spread: Spread, digits: int, signed: bool = False) -> str:
     sign = "+" if signed else ""
     low, median, high = [f"{value:{sign}.{digits}f}" for value in spread]
     return f"{median} [{low}, {high}]"
+
+
+def by_size(rows: Sequence[Row]) -> str:
+    """Ratios, a column for each number of elements, and what the fewest cost more."""
+    sizes = sorted({row.elements for row in rows})
+    lines: dict[tuple[str, str, str], dict[int, Row]] = {}
+    for row in rows:
+        lines.setdefault((row.loss, pass_of(row), row.arm or "-"), {})[row.elements] = row
+    headings = (*("loss", "pass", "way"), *(f"{size:,}" for size in sizes), "us added at first")
+    cells = [
+        (*key, *(_ratio(line.get(size)) for size in sizes), _added(line[min(line)]))
+        for key, line in lines.items()
+    ]
+    return markdown(headings, cells)
+
+
+def _added(row: Row) -> str:
+    return "failed" if row.overhead_us is None else f"{row.overhead_us.median:+.1f}"
+
+
+def _ratio(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return "failed" if row.ratio is None else f"{row.ratio.median:.3f}"
+
+
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---" if position < 3 else "--:" for position in range(len(headings))]
+    return "\n".join([f"| {' | '.join(line)} |" for line in (headings, rule, *lines)])

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-ROUND_S = 2e-3  # shorter ones are ruled by the clock and by interrupts
+NATIVE = "native"  # the arm that the others are compared with
 FEWEST = 7  # rounds, below which quartiles say nothing
-WARM_UP_S = 10e-3  # of each arm
 
 
 # The thread's own time leaves out what the machine spends on others meanwhile. One thread is all
@@ -26,6 +25,15 @@ class Loop(Protocol):
     """Whatever can run a statement a number of times and tell the seconds."""
 
     def timeit(self, number: int) -> float: ...
+
+
+class Pace(NamedTuple):
+    """How long a comparison takes."""
+
+    rounds: int
+    most_s: float  # for all rounds, of which there are fewer where they would take more
+    round_s: float = 2e-3  # shorter ones are ruled by the clock and by interrupts
+    warm_up_s: float = 10e-3  # of each arm
 
 
 class Times(NamedTuple):
@@ -50,11 +58,11 @@ def loop(call: Callable[..., Tensor], inputs: Sequence[Tensor], backward: bool) 
     return timeit.Timer(statement, timer=clock(torch.get_num_threads()), globals=scope)
 
 
-def measure(arms: Mapping[str, Loop], rounds: int, most_s: float) -> Times:
-    """Every arm in each of `rounds` rounds; fewer where they would take more than `most_s`."""
-    once = [_warmed(arm) for arm in arms.values()]
-    calls = max(1, round(ROUND_S / min(once)))
-    rounds = max(FEWEST, min(rounds, int(most_s / (calls * sum(once)))))
+def measure(arms: Mapping[str, Loop], pace: Pace) -> Times:
+    """Every arm in each round."""
+    once = [_warmed(arm, pace.warm_up_s) for arm in arms.values()]
+    calls = max(1, round(pace.round_s / min(once)))
+    rounds = max(FEWEST, min(pace.rounds, int(pace.most_s / (calls * sum(once)))))
     by_arm: dict[str, list[float]] = {name: [] for name in arms}
     for name in order(list(arms), rounds):
         by_arm[name].append(arms[name].timeit(calls) / calls * 1e6)
@@ -71,10 +79,10 @@ def order(names: list[str], rounds: int) -> list[str]:
     return turns
 
 
-def _warmed(arm: Loop) -> float:
+def _warmed(arm: Loop, warm_up_s: float) -> float:
     """Seconds per call once caches, allocators and compilers have settled."""
     spent, best = arm.timeit(1), float("inf")
-    while spent < WARM_UP_S or best == float("inf"):
+    while spent < warm_up_s or best == float("inf"):
         seconds = arm.timeit(5)
         spent, best = spent + seconds, min(best, seconds / 5)
     return best

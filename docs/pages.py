@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import reference
+import suites
 import why
 
 from safeloss import _hazards
@@ -12,6 +13,7 @@ DOCS = Path(__file__).parent
 
 # What stands between `<!-- name -->` and `<!-- end of name -->`, by page and name.
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "diagnose.md": {"suites": suites.table},
     "hazards.md": {"hazards": lambda: _hazards.as_markdown(_hazards.rows())},
     "losses.md": {"losses": reference.losses},
     "why.md": why.TABLES,

@@ -292,6 +292,14 @@ def test_log_counts_and_warn_warns_once_for_each_line() -> None:
     assert {warning.category for warning in said} == {safeloss.SuspiciousInputWarning}
     assert [finding.count for finding in findings] == [3, 1]
     assert [warning.filename for warning in said] == [__file__] * 2
+    assert [warning.lineno for warning in said] == [finding.line for finding in findings]
+    for warning, finding in zip(said, findings):  # Python names the place, and so do we not
+        assert str(warning.message) == str(finding.error)
+        shown = warnings.formatwarning(
+            warning.message, warning.category, warning.filename, warning.lineno
+        )
+        assert shown.count(f"test_guard.py:{finding.line}") == 1
+        assert shown.count(finding.source) == 1
     assert "(3 times)" in str(findings[0])
     assert findings.calls == 4
 
@@ -354,6 +362,24 @@ def test_a_line_that_told_the_class_axis_keeps_it() -> None:
         for length in (7, 5, C, 6):
             F.cross_entropy(scores(B, C, length), torch.randint(C, (B, length)))
     assert findings == []
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, F.multi_margin_loss])
+def test_a_line_that_saw_several_classes_may_end_in_one(loss) -> None:
+    """Of a contrastive loss the classes are the samples, and a last batch may have one."""
+    with guard() as findings:
+        for size in (8, 8, 1):
+            scores(size, 4)
+            loss(scores(size, 4) @ scores(size, 4).T, torch.arange(size))
+    assert findings.calls == 3
+
+
+def test_what_one_line_has_seen_is_not_known_to_another() -> None:
+    with guard(on="log") as findings:
+        F.cross_entropy(scores(8, 8), torch.arange(8))
+        F.cross_entropy(scores(8, 1), classes(8) * 0)
+        F.cross_entropy(scores(8, 1), classes(8) * 0)
+    assert len(findings) == 2
 
 
 def test_the_innermost_guard_speaks() -> None:
@@ -747,7 +773,7 @@ OPERATORS = [
     (False, lambda: x * scores(8, 3)),
     (False, lambda: scores(8, 3) + scores(3)),
     (False, lambda: x + scores(5)),                         # nothing that could be its target
-    (False, lambda: x[None] - y),                           # pairwise, in one statement
+    (False, lambda: x[None] - y),                           # of equal rank
     (False, lambda: y[:, None] - y[None, :]),
     (False, lambda: y.unsqueeze(1) == y),
     (False, lambda: y.view(-1, 1) - y),
@@ -871,6 +897,46 @@ def test_a_script_leaves_as_it_does_and_findings_come_first(
     with pytest.raises(expected):
         main(["guard", "--arithmetic", str(script)])
     assert "Findings: 1." in capsys.readouterr().out
+
+
+CRASHES = [
+    # what crashes the script,                                        what is said of it
+    ("nn.BCELoss()(torch.rand(8, 3)[:, :1], torch.ones(8))",
+     ("BCELoss: PyTorch does not take `target`", "Fix: target.unsqueeze(1)",
+      "Fix: SafeBCELoss()(input, target)", "[8, 3] -> [8, 1]  indexing")),
+    ("F.cross_entropy(torch.randn(8, 3), torch.arange(8))",
+     ("cross_entropy: `target` must be class indices", "First at [3]: 3.")),
+    ("nn.CrossEntropyLoss()(torch.randn(8, 3), torch.ones(8))",
+     ("CrossEntropyLoss: `target` has the shape of class indices", "Fix: target.long()")),
+    ("nn.CrossEntropyLoss()(torch.randn(8, 5, 3), torch.ones(8, 5).long())",
+     ("CrossEntropyLoss: ", "class_dim=-1")),
+    ("nn.Linear(5, 2)(torch.randn(8, 3, 2).flatten(1))",
+     ("linear: PyTorch does not take these tensors together.", "float32 [8, 6]",
+      "[8, 3, 2] -> [8, 6]  flatten()")),
+    ("torch.zeros(8) - torch.ones(7)", ("sub: ", "other   float32 [7]", "float32 [8]  zeros()")),
+    ("raise KeyError('x')", None),
+    ("torch.zeros(8).missing", None),
+    ("safeloss.SafeMSELoss()(torch.zeros(8, 1), torch.zeros(7))", None),  # explains itself
+    ("try:\n    torch.zeros(8) - torch.ones(7)\nexcept RuntimeError:\n    int('x')", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "said"), CRASHES)
+def test_a_crash_is_explained_where_it_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: tuple[str, ...] | None
+) -> None:
+    script = tmp_path / "crash.py"
+    imports = "import torch, safeloss, torch.nn.functional as F\nfrom torch import nn\n"
+    script.write_text(f"{imports}{line}\n")
+    with pytest.raises(Exception) as crash:  # noqa: PT011  # of any type
+        quiet(main, ["guard", str(script)])
+    notes = "".join(getattr(crash.value, "__notes__", [])) + capsys.readouterr().err
+    if said is None:
+        assert "safeloss says" not in notes
+    else:
+        assert notes.count("What safeloss says of this call:") == 1
+        for words in said:
+            assert words in notes
 
 
 def test_options_of_the_script_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

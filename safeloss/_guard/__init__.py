@@ -5,35 +5,27 @@ is said, so that what it refuses by itself stays its own to say.
 """
 
 import functools
-import sys
 from collections.abc import Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from fnmatch import fnmatch
-from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import torch
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
-from safeloss import functional
 from safeloss._contract.model import Reading
 from safeloss._decorating import FunctionDecorator
 from safeloss._guard import arithmetic as operators
 from safeloss._guard import native
+from safeloss._guard.caller import Site, caller
 from safeloss._guard.findings import Findings, Suspect
-from safeloss._messages.stack import Line, is_users, warn
+from safeloss._guard.origins import FOLLOWED, Origins
+from safeloss._messages.stack import Line, warn
+from safeloss._runtime.memory import Memory
 from safeloss._torch import leave, unobserved
 from safeloss._trace import with_history
-from safeloss.errors import AmbiguousLayoutError
 
 On: TypeAlias = Literal["raise", "warn", "log"]
-
-_KERNELS = str(Path(functional.__file__).parent)
-_MODULES = torch.nn.modules.loss.__file__
-# Torch's own frames between an operator and whoever wrote it.
-_WRAPPERS = (__file__, torch.overrides.__file__, str(sys.modules["torch._tensor"].__file__))
 
 _MOST_FINE = 1024  # kinds of calls that one guard remembers; past that it begins anew
 
@@ -128,24 +120,19 @@ class Allowance(FunctionDecorator):
             _allowances.set(tuple(active))
 
 
-class _Caller(NamedTuple):
-    """Whose line called, and the module of torch's that stands between."""
-
-    line: Line
-    module: Any
-
-
 class _Watch(TorchFunctionMode):
     """The mode of one guard. Its `__enter__` and `__exit__` are torch's own, which Dynamo knows."""
 
     def __init__(self, on: On, arithmetic: bool, allow: tuple[str, ...]) -> None:
         super().__init__()
         self.on = on
-        self.watched = {*native.SIGNATURES, *(operators.OPERATORS if arithmetic else ())}
+        self.watched = {*native.SIGNATURES, *(FOLLOWED if arithmetic else ())}
         self.allow = allow
         self.findings = Findings()
         self.fine: set[Hashable] = set()  # what was looked at before
-        self.settled: set[tuple[str, Line]] = set()  # losses and lines that told the class axis
+        self.proved: dict[tuple[str, Site], Memory] = {}  # by earlier calls of a loss at a place
+        self.origins = Origins()
+        self.outer: set[Site] = set()  # the places of operators that repeat what can be no target
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -153,17 +140,22 @@ class _Watch(TorchFunctionMode):
         given = kwargs or {}
         if is_dynamo_compiling() or func not in self.watched:
             return func(*args, **given)
-        look = self._loss if func in native.SIGNATURES else self._operator
-        suspect = look(func, args, given)
+        if func in native.SIGNATURES:
+            suspect = self._loss(func, args, given)
+        else:
+            suspect = self._operator(func, args, given) if func in operators.OPERATORS else None
         if suspect is None:
-            return func(*args, **given)
-        try:
-            with allow():  # the innermost guard speaks
-                result = func(*args, **given)
-        except Warning:  # an error by the user's filters, and no refusal of native's
+            result = func(*args, **given)
+        else:
+            try:
+                with allow():  # the innermost guard speaks
+                    result = func(*args, **given)
+            except Warning:  # an error by the user's filters, and no refusal of native's
+                self._report(suspect)
+                raise
             self._report(suspect)
-            raise
-        self._report(suspect)
+        if func in FOLLOWED:
+            self.origins.follow(func, args, given, result)
         return result
 
     def _loss(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
@@ -172,44 +164,45 @@ class _Watch(TorchFunctionMode):
         defaults = {parameter.name: parameter.default for parameter in signature.parameters}
         named = {**defaults, **dict(zip(signature.names, args)), **given}
         key = native.key(signature, named)
-        if key in self.fine:
+        by = caller() if signature.name in native.NEEDS_EVIDENCE else None
+        place = None if by is None else by.site
+        if key is not None and (key, place) in self.fine:
             return None
+        by = by or caller()
+        if by is None or self._passes(by.line):
+            return None
+        evidence = self.proved.setdefault((signature.name, by.site), Memory())
         with unobserved():
-            call = native.call(signature, named)
+            call = native.call(signature, named, evidence)
             verdict = None if call is None else native.verdict(signature, call)
         if call is None or verdict is None:
             return None
-        if isinstance(verdict, Reading) and verdict.proves is None:
-            self._remember(key)
-            return None
-        caller = _caller()
-        if caller is None or self._passes(caller.line):
-            return None
-        where = (signature.name, caller.line)
         if isinstance(verdict, Reading):
-            self.settled.add(where)
+            native.learn(signature, evidence, call, verdict)
+            if key is not None and (place is not None or verdict.proves is None):
+                self._remember((key, place))
             return None
-        if verdict.error is AmbiguousLayoutError and where in self.settled:
-            return None
-        face = native.face(signature, caller.module)
+        face = native.face(signature, by.module)
         explained = functools.partial(native.explained, signature, face, call, verdict)
-        return Suspect(caller.line, face.name, {key: named[key] for key in call.shapes}, explained)
+        return Suspect(by, face.name, {key: named[key] for key in call.shapes}, explained)
 
     def _operator(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
         pair = operators.repeated(func, args, given)
-        caller = None if pair is None else _caller(_WRAPPERS)
-        if pair is None or caller is None or self._passes(caller.line):
+        by = None if pair is None else caller(directly=True)
+        if pair is None or by is None or self._passes(by.line):
             return None
-        if operators.on_purpose(caller.line):
+        if not pair.equal:  # here all meet all, and so they did before where sizes were equal
+            self.outer.add(by.site)
+            self.findings.withdraw(by.site)
+        if by.site in self.outer or not operators.is_accident(pair, self.origins, by.frame):
             return None
-        name = operators.name(func)
-        return Suspect(caller.line, name, pair, functools.partial(operators.explain, name, pair))
+        explained = functools.partial(operators.explain, pair, self.origins)
+        return Suspect(by, pair.operator, pair.tensors, explained)
 
     def _remember(self, key: Hashable) -> None:
-        if key is not None:
-            if len(self.fine) >= _MOST_FINE:
-                self.fine.clear()
-            self.fine.add(key)
+        if len(self.fine) >= _MOST_FINE:
+            self.fine.clear()
+        self.fine.add(key)
 
     def _passes(self, line: Line) -> bool:
         return bool(_allowances.get()) or any(fnmatch(line.file, pattern) for pattern in self.allow)
@@ -227,24 +220,4 @@ class _Watch(TorchFunctionMode):
         if self.on == "raise":
             raise error from None
         if self.on == "warn":
-            warn(str(known))
-
-
-def _caller(between: tuple[str, ...] = ()) -> _Caller | None:
-    """Who called native; None if it is a kernel of ours, or other code of torch's than `between`.
-
-    A mode calls what it is shown, and is not who called it.
-    """
-    module: Any = None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if frame.f_code.co_name != "__torch_function__":
-            if is_users(file):
-                return _Caller(Line(file, frame.f_lineno), module)
-            if file.startswith(_KERNELS) or (between and file not in between):
-                return None
-            if file == _MODULES:
-                module = frame.f_locals.get("self")
-        frame = frame.f_back
-    return None
+            warn(str(error), frame=suspect.by.frame)

@@ -1,30 +1,28 @@
 """Element-wise operators whose operands repeat each other: losses that were written by hand.
 
-`scores [B, 1] - labels [B]` is `[B, B]`. What is outer on purpose has the same shapes; it says so
-in its own statement, by making the axis.
+`scores [B, 1] - labels [B]` is `[B, B]`. What is outer on purpose has the same shapes, and is told
+apart by what its operands are: see `is_accident`.
 """
 
-import ast
-import functools
 import itertools
-import linecache
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from safeloss._contract import codes
 from safeloss._contract.patterns import Shape, fits
+from safeloss._guard.origins import FOLLOWED, Origin, Origins
 from safeloss._messages.explain import describe
-from safeloss._messages.stack import Line
 from safeloss._torch import tracing, unhandled
 from safeloss.errors import Argument, LayoutError, SafeLossError
 
 _BINARY = (
     *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "truediv"),
-    *("floor_divide", "floordiv", "remainder", "mod", "pow", "maximum", "minimum"),
+    *("floor_divide", "floordiv", "remainder", "mod", "pow", "maximum", "minimum", "max", "min"),
     *("eq", "ne", "lt", "le", "gt", "ge", "less", "greater", "less_equal", "greater_equal"),
     *("and", "or", "xor", "logical_and", "logical_or", "logical_xor"),
 )
@@ -41,14 +39,43 @@ OPERATORS: dict[Any, tuple[str, ...]] = {
     Tensor.where: ("input", "condition", "other"),
 }
 
-_INSERTING = ("unsqueeze", "expand", "expand_as", "broadcast_to")
-_RESHAPING = ("view", "reshape")
+FOLLOWED.update({func: Origins.combine for func in OPERATORS if func not in FOLLOWED})
+
+# Nodes of autograd that give each number of a tensor a new value, and leave it where it is.
+_NUMBERS_ONLY = frozenset(
+    {
+        *("Abs", "Add", "Alias", "Clamp", "ClampMin", "ClampMax", "Clone", "Div", "Exp", "Expm1"),
+        *("Log", "Log1P", "LogSigmoid", "Mul", "Neg", "Pow", "Reciprocal", "Relu", "Reshape"),
+        *("ReshapeAlias", "Rsqrt", "Rsub", "Sigmoid", "Softplus", "Sqrt", "Squeeze", "Sub"),
+        *("Tanh", "ToCopy", "Unsqueeze", "UnsafeView", "View"),
+    }
+)
+_MOST_NODES = 64
+
+
+class Pair(NamedTuple):
+    """Two operands of one operator that repeat each other."""
+
+    operator: str  # "sub"
+    large: str  # the parameter whose tensor has more axes
+    small: str
+    tensors: Mapping[str, Tensor]  # both
+    equal: bool  # but for axes of size 1, so that one may be the target of the other
+
+    @property
+    def both(self) -> tuple[Tensor, Tensor]:
+        return self.tensors[self.large], self.tensors[self.small]
 
 
 def repeats(one: Shape, other: Shape) -> bool:
     """Whether shapes that are equal up to axes of size 1 repeat each other when broadcast."""
+    return fits(one, other) and _repeat_each_other(one, other)
+
+
+def _repeat_each_other(one: Shape, other: Shape) -> bool:
     pairs = itertools.zip_longest(reversed(one), reversed(other), fillvalue=1)
-    return fits(one, other) and math.prod(map(max, pairs)) > math.prod(one) > 0
+    joint = math.prod([a if b == 1 else b for a, b in pairs])
+    return joint > max(math.prod(one), math.prod(other)) and 0 not in (*one, *other)
 
 
 def is_legible(tensor: Tensor) -> bool:
@@ -61,8 +88,8 @@ def name(func: Any) -> str:
     return str(func.__name__).strip("_")
 
 
-def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The first two operands, by name, that repeat each other; the one of more axes first."""
+def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> Pair | None:
+    """The first two operands of different rank that repeat each other."""
     if tracing():
         return None
     named = {**dict(zip(OPERATORS[func], args)), **given}
@@ -71,84 +98,135 @@ def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> dict[str, Tensor
         if len({tensor.dim() for tensor in tensors.values()}) < 2:
             return None
         legible = [name for name, tensor in tensors.items() if is_legible(tensor)]
-        for pair in itertools.combinations(legible, 2):
-            one, other = sorted(pair, key=lambda name: -tensors[name].dim())
-            if repeats(tensors[one].shape, tensors[other].shape):
-                return {one: tensors[one], other: tensors[other]}
-    return None
+        pairs = []
+        for both in itertools.combinations(legible, 2):
+            large, small = sorted(both, key=lambda name: -tensors[name].dim())
+            shapes = tensors[large].shape, tensors[small].shape
+            if len(shapes[0]) > len(shapes[1]) and _repeat_each_other(*shapes):
+                operands = {large: tensors[large], small: tensors[small]}
+                pairs.append(Pair(name(func), large, small, operands, fits(*shapes)))
+    return max(pairs, key=lambda pair: pair.equal, default=None)
 
 
-def explain(operator: str, pair: Mapping[str, Tensor]) -> SafeLossError:
+def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
+    """Whether nobody wanted `pair` to repeat each other, as far as is known where `frame` calls.
+
+    An axis of size 1 that a head, a loader or a reduction left is one that was not thought of; one
+    that the user made is meant, unless the other operand has just lost such an axis, or is a
+    prediction for which the axis was given to its target. What belongs to no sample (a parameter,
+    a buffer, a grid, a statistic of the batch) is nobody's target.
+    """
+    with unhandled():
+        large, small = pair.both
+        of_large, of_small = seen.of(large), seen.of(small)
+        if _share_elements(large, small) or of_large.constant or of_small.constant:
+            return False
+        if _is_parameter(large, of_large, frame) or _is_parameter(small, of_small, frame):
+            return False
+        if of_large.kept:
+            return not _is_pairwise(pair.operator, of_large, of_small)
+        return of_large.made is None or not _is_meant(large, small, of_large, of_small, frame)
+
+
+def _is_meant(
+    large: Tensor, small: Tensor, of_large: Origin, of_small: Origin, frame: FrameType
+) -> bool:
+    """Whether the axis that the user made in `large` is for this operation."""
+    made = of_large.made
+    assert made is not None
+    here, at_once = made.is_function(frame), made.is_expression(frame)
+    predicts = [tensor.requires_grad and not tensor.is_leaf for tensor in (large, small)]
+    if predicts[0] != predicts[1]:
+        of_the_target = predicts[1] and small.dim() == 1
+        return here and not of_small.lost and (at_once or not of_the_target)
+    if of_small.lost and not at_once:
+        return False
+    return here or any(made.sites[0][0] is running.f_code for running in _frames(frame))
+
+
+def _is_pairwise(operator: str, of_large: Origin, of_small: Origin) -> bool:
+    """Whether these are the terms of pairwise distances, or the norms of pairwise cosines."""
+    if operator.endswith("add") and of_large.part == "square":
+        seen = of_small._replace(root=None) != Origin()
+        return of_small.part == "square" or not seen
+    return operator.endswith(("mul", "multiply")) and of_large.part == of_small.part == "norm"
+
+
+def _share_elements(one: Tensor, other: Tensor) -> bool:
+    """Whether one is a view of the other: each of them meets all others of its own."""
+    bases = [one if one._base is None else one._base, other if other._base is None else other._base]
+    return bases[0] is bases[1] and one.storage_offset() == other.storage_offset()
+
+
+def _is_parameter(tensor: Tensor, origin: Origin, frame: FrameType) -> bool:
+    """Whether it is learnt or a running module holds it, or it is made of such a one alone."""
+    source = tensor if origin.root is None else origin.root()
+    if isinstance(source, nn.Parameter) or _is_learnt(tensor):
+        return True
+    bases = (source, None if source is None else source._base)
+    return any(held is base for held in _held(frame) for base in bases)
+
+
+def _is_learnt(tensor: Tensor) -> bool:
+    """Whether autograd knows it as an element-wise function of parameters alone.
+
+    A leaf of several axes that is none may as well be an input, as of an attack.
+    """
+    if tensor.grad_fn is None:
+        return tensor.requires_grad and tensor.dim() < 2
+    nodes: list[Any] = [tensor.grad_fn]
+    leaves: list[Tensor] = []
+    for _ in range(_MOST_NODES):
+        if not nodes:
+            return all(isinstance(x, nn.Parameter) and _alike(x, tensor) for x in leaves)
+        node = nodes.pop()
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        elif node.name().partition("Backward")[0] in _NUMBERS_ONLY:
+            nodes += [following for following, _ in node.next_functions if following is not None]
+        else:
+            return False
+    return False
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.numel() == other.numel()
+
+
+def _held(frame: FrameType) -> Iterator[Tensor]:
+    """The tensors of the modules whose methods are running."""
+    for running in _frames(frame):
+        code = running.f_code
+        module = running.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(module, nn.Module):
+            yield from filter(torch.is_tensor, (*module._buffers.values(), *vars(module).values()))
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def explain(pair: Pair, seen: Origins) -> SafeLossError:
     """The error for two operands that repeat each other."""
-    one, other = pair
-    result = torch.broadcast_shapes(*[tensor.shape for tensor in pair.values()])
+    one, other = pair.large, pair.small
+    tensors = pair.tensors
+    with unhandled():
+        result = torch.broadcast_shapes(*[tensor.shape for tensor in pair.both])
+        origin = seen.of(tensors[one])
+        rows = [Argument(n, describe(t.dtype, t.shape), "") for n, t in tensors.items()]
+    how = ""
+    if origin.kept:
+        how = f"`keepdim=True` has left `{one}` an axis of size 1. "
+    elif origin.made is not None:
+        how = f"`{one}` was given its axis of size 1 at {origin.made.line}. "
     return LayoutError.about(
-        operator,
+        pair.operator,
         f"`{one}` and `{other}` differ by axes of size 1, and broadcasting repeats both.",
         code=codes.BROADCAST,
-        arguments=tuple(Argument(n, describe(t.dtype, t.shape), "") for n, t in pair.items()),
-        native=f"{operator} says nothing and broadcasts to [{', '.join(map(str, result))}].",
-        advice=f"If every one shall meet every other, say so: `{other}[None]`.",
+        arguments=tuple(rows),
+        native=f"{pair.operator} says nothing and broadcasts to [{', '.join(map(str, result))}].",
+        advice=f"{how}If every one shall meet every other, say so: `{other}[None]`.",
         fixes=(f"{other}.view_as({one})", f"safeloss.align({other}, like={one})"),
     )
-
-
-@functools.lru_cache(1024)
-def on_purpose(line: Line) -> bool:
-    """Whether the statement at `line` itself makes an axis of size 1, or expands.
-
-    A sum that keeps its axis counts also under a name of the same function: squared distances are
-    `(x * x).sum(1, keepdim=True) + (y * y).sum(1)`, mostly on two lines.
-    """
-    around = [
-        node
-        for node in ast.walk(_parsed(line.file))
-        if isinstance(node, (ast.stmt, ast.Lambda))
-        and node.lineno <= line.number <= (node.end_lineno or 0)
-    ]
-    if not around:
-        return False
-    around.sort(key=lambda node: (node.lineno, node.col_offset))
-    own = list(_expressions(around[-1]))
-    names = {node.id for node in own if isinstance(node, ast.Name)}
-    functions = [node for node in around if isinstance(node, ast.FunctionDef)]
-    kept = any(_keeps(node) for node in _assigned(names, functions[-1])) if functions else False
-    return kept or any(_inserts(node) for node in own)
-
-
-def _assigned(names: set[str], function: ast.FunctionDef) -> Iterator[ast.AST]:
-    """The expressions that `function` gives any of `names`."""
-    for statement in ast.walk(function):
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        if names & {target.id for target in targets if isinstance(target, ast.Name)}:
-            yield from _expressions(statement)
-
-
-def _expressions(statement: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(statement):
-        if not isinstance(child, ast.stmt):
-            yield from ast.walk(child)
-
-
-@functools.lru_cache(64)
-def _parsed(file: str) -> ast.AST:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:  # a cell with magic in it
-        return ast.Module([], [])
-
-
-def _inserts(node: ast.AST) -> bool:
-    if isinstance(node, ast.Subscript):
-        index = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return any(ast.unparse(part).endswith(("None", "newaxis")) for part in index)
-    if not isinstance(node, ast.Call):
-        return False
-    called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    ones = [argument for argument in node.args if ast.unparse(argument) == "1"]
-    return called in _INSERTING or (called in _RESHAPING and bool(ones)) or _keeps(node)
-
-
-def _keeps(node: ast.AST) -> bool:
-    words = node.keywords if isinstance(node, ast.Call) else []
-    return any(word.arg == "keepdim" and ast.unparse(word.value) == "True" for word in words)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from safeloss._guard.caller import Caller, Site
 from safeloss._messages.stack import Line
 from safeloss.errors import SafeLossError
 
@@ -34,7 +35,7 @@ class Finding:
 class Suspect(NamedTuple):
     """A call that is a finding if native computes it."""
 
-    line: Line
+    by: Caller
     loss: str
     tensors: Mapping[str, Tensor]
     explain: Callable[[], SafeLossError]
@@ -45,14 +46,24 @@ class Findings(list[Finding]):
 
     calls = 0
 
+    def __init__(self) -> None:
+        self._sites: dict[Site, Finding] = {}
+
     def like(self, suspect: Suspect) -> Finding | None:
         """The finding of the same line and loss."""
-        where = (*suspect.line, suspect.loss)
+        where = (*suspect.by.line, suspect.loss)
         return next((f for f in self if (f.file, f.line, f.loss) == where), None)
 
     def add(self, suspect: Suspect, error: SafeLossError) -> Finding:
-        line, loss = suspect.line, suspect.loss
+        line, loss = suspect.by.line, suspect.loss
         shapes = {name: tuple(tensor.shape) for name, tensor in suspect.tensors.items()}
         fix = error.fixes[0] if error.fixes else ""
         self.append(Finding(loss, line.file, line.number, line.text, shapes, fix, error))
+        self._sites[suspect.by.site] = self[-1]
         return self[-1]
+
+    def withdraw(self, site: Site) -> None:
+        """Take back what was found at `site`."""
+        finding = self._sites.pop(site, None)
+        if finding is not None and finding in self:
+            self.remove(finding)

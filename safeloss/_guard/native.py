@@ -15,6 +15,7 @@ from safeloss._contract.patterns import Shape
 from safeloss._guard import arithmetic
 from safeloss._messages.explain import explain
 from safeloss._messages.fixes import Face, whole_call
+from safeloss._runtime.memory import Memory
 from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import tracing, transformed, unhandled
 from safeloss.errors import LayoutError, SafeLossError
@@ -25,6 +26,12 @@ SIGNATURES: dict[Any, Signature] = {
     getattr(F, name): getattr(functional, name).signature
     for name in functional.__all__
     if hasattr(F, name)
+}
+# The losses whose verdict may need what earlier calls at the same place have proved.
+NEEDS_EVIDENCE = {
+    signature.name
+    for signature in SIGNATURES.values()
+    if any(pattern.has("classes") for pattern in signature.reader.inputs[0].patterns)
 }
 
 
@@ -44,12 +51,12 @@ def key(signature: Signature, named: Named) -> Hashable:
             return None
 
 
-def call(signature: Signature, named: Named) -> Call | None:
+def call(signature: Signature, named: Named, evidence: Memory) -> Call | None:
     """What the verdict depends on; None where there is no tensor to bind the axes, or no sizes."""
     tensors = [value for value in named.values() if isinstance(value, Tensor)]
     bound = isinstance(named[signature.names[0]], Tensor)
     legible = bound and all(arithmetic.is_legible(tensor) for tensor in tensors)
-    return signature.call(None, named) if legible else None
+    return signature.call(evidence, named) if legible else None
 
 
 def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
@@ -64,6 +71,14 @@ def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
             fixes = (f"{name}.view_as({first})",)
             return Refusal(LayoutError, rule, code=codes.BROADCAST, fixes=fixes)
     return reading
+
+
+def learn(signature: Signature, evidence: Memory, call: Call, reading: Reading) -> None:
+    """Keep what an accepted call has proved of its place."""
+    evidence.one_class = True  # no more a mistake: several were seen
+    if reading.proves is not None:
+        shape = call.shapes[signature.reader.inputs[0].name]
+        evidence.learn_class_axis(len(shape), shape[reading.proves])
 
 
 def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:

@@ -1,27 +1,44 @@
-"""`python -m safeloss guard SCRIPT.py`: the script as it is, and then the lines that broadcast."""
+"""`python -m safeloss guard SCRIPT.py`: the script as it is, and then the lines that broadcast.
+
+Where a function of torch's crashes it, the traceback ends in what is known of that call.
+"""
 
 import contextlib
+import functools
 import os
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from safeloss._guard import guard
+from safeloss._guard.crash import Witness
 from safeloss._guard.findings import Findings
 from safeloss._trace import trace
+from safeloss.errors import SafeLossError
 
 
 def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequence[str]) -> int:
     """Run `script` as Python would, and print what was found: the exit code says if anything was.
 
-    What the script itself raises, or exits with, comes first.
+    What the script itself raises, or exits with, comes first. If that is what a function of torch's
+    refused, a note says why.
     """
     os.environ["TORCH_COMPILE_DISABLE"] = "1"  # compiled code would not be seen
     findings = Findings()
     try:
-        with _as_main(script, arguments), trace(), guard("log", arithmetic, allow) as findings:
-            runpy.run_path(str(script), run_name="__main__")
+        with (
+            _as_main(script, arguments),
+            trace(),
+            Witness() as witness,
+            guard("log", arithmetic, allow) as findings,
+        ):
+            try:
+                runpy.run_path(str(script), run_name="__main__")
+            except Exception as error:
+                _add_note(error, witness.explain(error))
+                raise
     except SystemExit as leaving:
         if leaving.code:
             raise
@@ -30,6 +47,14 @@ def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequenc
             print(f"\n{finding}")
         print(f"\nNative loss calls seen: {findings.calls}. Findings: {len(findings)}.")
     return 1 if findings else 0
+
+
+def _add_note(error: Exception, explained: SafeLossError | None) -> None:
+    """Have `error` end in the explanation; before Python 3.11 this stands above the traceback."""
+    if explained is not None:
+        text = f"\nWhat safeloss says of this call:\n{explained}"
+        add: Any = getattr(error, "add_note", functools.partial(print, file=sys.stderr))
+        add(text)
 
 
 @contextlib.contextmanager

@@ -96,11 +96,17 @@ def raised_by_torch(error: BaseException) -> bool:
     return trace is None or trace.tb_frame.f_code.co_filename.startswith((*_OURS, _TORCH))
 
 
-def warn(message: str, category: type[Warning] = SuspiciousInputWarning) -> None:
-    """Warn at the line that called the loss, however deep we are."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((*_OURS, _TORCH)):
-        level, frame = level + 1, frame.f_back
+def warn(
+    message: str,
+    category: type[Warning] = SuspiciousInputWarning,
+    frame: FrameType | None = None,
+) -> None:
+    """Warn at the line that called the loss, however deep we are, or where `frame` stands."""
+    level, at = 1, sys._getframe()
+    while at.f_back is not None and at is not frame:
+        if frame is None and not at.f_code.co_filename.startswith((*_OURS, _TORCH)):
+            break
+        level, at = level + 1, at.f_back
     warnings.warn(message, category, stacklevel=level)
 
 

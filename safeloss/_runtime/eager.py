@@ -61,8 +61,8 @@ def new_call(
         with contextlib.suppress(AttributeError, KeyError, TypeError):
             # What a property computes is not where a hit looks for it.
             key = (*key_of(*arguments), "computed") if computed else key_of(*arguments)
-            plan: Any = plans[key]
-            run = plan if callable(plan) else runner(signature)
+            plan: Runner | int | None = plans[key]
+            run = runner(signature) if plan is None or isinstance(plan, int) else plan
     learn = _nothing
     if run is None:
         try:

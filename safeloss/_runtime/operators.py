@@ -4,12 +4,15 @@ A call that is known to be right needs none of its checks. Where anybody watches
 (`__torch_function__`), the kernel itself is called.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from safeloss._torch import unread
 
 _C: Any = torch._C  # whose stubs leave most of it out
 _nn = _C._nn
@@ -69,6 +72,46 @@ def _ctc_loss(
     )
 
 
+def gaussian_nll(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool,
+    eps: float,
+    reduction: int,
+) -> Tensor:
+    """The formula of native's Gaussian loss (Nix and Weigend, 1994), without its look at `var`."""
+    if not isinstance(var, Tensor):
+        var = var * torch.ones_like(input)
+    if var.dim() < input.dim():
+        var = var.unsqueeze(-1)
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=eps)
+    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
+    if full:
+        loss += 0.5 * math.log(2 * math.pi)
+    if reduction == NUMBERS["none"]:
+        return loss
+    return loss.mean() if reduction == NUMBERS["mean"] else loss.sum()
+
+
+def _gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool,
+    eps: float,
+    reduction: int,
+) -> Tensor:
+    negative = False
+    if not unread(var):
+        negative = bool((var < 0).any()) if isinstance(var, Tensor) else var < 0
+    if negative:  # which native refuses
+        return F.gaussian_nll_loss(input, target, var, full, eps)
+    return gaussian_nll(input, target, var, full, eps, reduction)
+
+
 # By kernel.
 BINARY_CROSS_ENTROPY = Operator(_nn.binary_cross_entropy, ("input", "target", "None", "reduction"))
 BINARY_CROSS_ENTROPY_WITH_LOGITS = Operator(
@@ -94,6 +137,9 @@ SMOOTH_L1_LOSS = Operator(_smooth_l1_loss, ("input", "target", "reduction", "bet
 HUBER_LOSS = Operator(_nn.huber_loss, ("input", "target", "reduction", "delta"))
 POISSON_NLL_LOSS = Operator(
     torch.poisson_nll_loss, ("input", "target", "log_input", "full", "eps", "reduction")
+)
+GAUSSIAN_NLL_LOSS = Operator(
+    _gaussian_nll_loss, ("input", "target", "var", "full", "eps", "reduction")
 )
 KL_DIV = Operator(_kl_div, ("input", "target", "reduction", "log_target"))
 MARGIN_RANKING_LOSS = Operator(

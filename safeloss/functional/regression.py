@@ -1,6 +1,5 @@
 """Losses for numbers and for distributions: one prediction and one target each."""
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -171,7 +170,7 @@ def kl_div(
     return F.kl_div(input, target, size_average, reduce, reduction, log_target)
 
 
-@checked(native=F.gaussian_nll_loss)
+@checked(native=F.gaussian_nll_loss, operator=operators.GAUSSIAN_NLL_LOSS)
 def gaussian_nll_loss(
     input: Means,
     target: MeanTargets,
@@ -194,25 +193,7 @@ def gaussian_nll_loss(
         DTypeError: an element type that is not declared.
         ValueRangeError: a negative variance (always), or a NaN target, where values are read.
     """
-    if unread(input, target, var):
-        return _gaussian_nll(input, target, var, full, eps, reduction)
+    if unread(var):
+        code = operators.NUMBERS[reduction]
+        return operators.gaussian_nll(input, target, var, full, eps, code)
     return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
-
-
-def _gaussian_nll(
-    input: Tensor, target: Tensor, var: Tensor | float, full: bool, eps: float, reduction: str
-) -> Shaped[Tensor, "*shape"]:
-    """Native's formula (Nix and Weigend, 1994) without its look at the numbers."""
-    if not isinstance(var, Tensor):
-        var = var * torch.ones_like(input)
-    if var.dim() < input.dim():
-        var = var.unsqueeze(-1)
-    var = var.clone()
-    with torch.no_grad():
-        var.clamp_(min=eps)
-    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
-    if full:
-        loss += 0.5 * math.log(2 * math.pi)
-    if reduction == "none":
-        return loss
-    return loss.mean() if reduction == "mean" else loss.sum()
