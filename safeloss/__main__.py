@@ -164,6 +164,33 @@ def guard(options: argparse.Namespace) -> int:
     return script.run(options.script, options.arguments, options.arithmetic, options.allow)
 
 
+def error_code(text: str) -> str:
+    """A code that stands in a message, such as SL101."""
+    from safeloss import _explain
+
+    try:
+        return _explain.known_code(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def explain_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `explain`."""
+    from safeloss._messages import catalogue
+
+    add = parser.add_argument
+    add("code", nargs="?", type=error_code, metavar="CODE", help="such as SL101; default: list all")
+    add("--lang", choices=catalogue.languages(), default="en", help="default: %(default)s")
+    add("--json", action="store_true", help="the same for machines")
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print a page or the list: see `safeloss._explain`."""
+    from safeloss import _explain
+
+    return _explain.run(options.code, options.lang, options.json)
+
+
 COMMANDS = {
     "demo": Command(
         "train one classifier with four losses and see which ones learn",
@@ -232,6 +259,14 @@ COMMANDS = {
     "lint": Command(lint.SUMMARY, lint.LESSON, lint.EXITS, lint.add_options, lint.run),
     "migrate": Command(
         migrate.SUMMARY, migrate.LESSON, migrate.EXITS, migrate.add_options, migrate.run
+    ),
+    "explain": Command(
+        "explain a code such as SL101, which stands at the start of a message",
+        "Prints what the code means, a short program that shows it, and what to do. Without a\n"
+        "code it lists them all: SL1xx are about shapes and dtypes, SL3xx about the numbers.",
+        {0: "it was explained", 2: "there is no such code"},
+        explain_options,
+        explain,
     ),
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.fx import Proxy
 
+from safeloss._contract.codes import TYPED
 from safeloss._contract.patterns import Axes, Pattern, is_bearable, parse
 from safeloss._messages.explain import declared, describe, on_rank
 from safeloss._torch import constant_while_compiling, outside_compiler
@@ -57,7 +58,7 @@ def typed(function: _Function) -> _Function:
     ...     return x
     >>> head(torch.zeros(8, 3))
     Traceback (most recent call last):
-    safeloss.LayoutError: head: what it returns is not as declared.
+    safeloss.LayoutError: [SL151] head: what it returns is not as declared.
         x        float32 [8, 3]   declared Float [batch, features]
         return   float32 [8, 3]   declared Float [batch]
     Here batch = 8, features = 3.
@@ -149,7 +150,7 @@ def _match(
     for name in names:
         if name in hints:
             if not _is_declared(given[name], hints[name]):
-                text = f"{owner}: {_subject(name)} is not as declared.{on_rank()}"
+                text = f"[{TYPED}] {owner}: {_subject(name)} is not as declared.{on_rank()}"
                 raise ArgumentTypeError(text)
             for value, hint in _leaves(given[name], hints[name]):
                 bound = None
@@ -159,7 +160,8 @@ def _match(
                 if bound is None:
                     came = describe(value.dtype, value.shape)
                     what = f"{came}, declared {declared(hint.patterns)}"
-                    text = f"{owner}: {_subject(name)} is not as declared ({what}).{on_rank()}"
+                    rule = f"{_subject(name)} is not as declared ({what})."
+                    text = f"[{TYPED}] {owner}: {rule}{on_rank()}"
                     if any([pattern.takes(value.dtype) for pattern in hint.patterns]):
                         raise LayoutError(text)
                     raise DTypeError(text)
@@ -219,6 +221,7 @@ def _refusal(
     return error.about(
         owner,
         f"{_subject(name)} is not as declared.",
+        code=TYPED,
         arguments=tuple(rows),
         advice=f"Here {', '.join(named)}." if named else "",
     )

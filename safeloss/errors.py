@@ -12,6 +12,9 @@ SafeLossError (ValueError)
 SuspiciousInputWarning (UserWarning)   legal, and very likely a mistake
 """
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
 
 
 _Error = TypeVar("_Error", bound="SafeLossError")
+_CODE = re.compile(r"\[(SL\d+)\]")
+_WIDEST = 40  # characters of an expression in the table; a longer one is cut
 
 
 class Argument(NamedTuple):
@@ -81,7 +86,23 @@ def current_rank() -> int | None:
     return None
 
 
-class SafeLossError(ValueError):
+class _Coded:
+    """What errors and warnings share: a text that begins with a code."""
+
+    args: tuple[Any, ...]
+
+    @property
+    def code(self) -> str:
+        """The kind of mistake, such as "SL101": `python -m safeloss explain SL101` explains it.
+
+        It is read from the text, since `warnings` and `torch.compile` make what they raise from
+        nothing else.
+        """
+        found = _CODE.search(str(self.args[0])) if self.args else None
+        return found[1] if found else ""
+
+
+class SafeLossError(_Coded, ValueError):
     """A loss refused its inputs; the root of every error of this library.
 
     `str(error)` is the lesson; the same is there as data: the `loss` that refused, the `rule`
@@ -92,6 +113,9 @@ class SafeLossError(ValueError):
     (`SafeCrossEntropyLoss()(input, target)`). `rank` is that of the process, where several train
     together. Inside `safeloss.trace`, `history` says which operations made the arguments what
     they are.
+
+    The text says it in the names of the code that called (since Python 3.11): `expressions` are
+    what stands there for each argument, and `calls` are the call itself with each fix applied.
     """
 
     # Attributes rather than an `__init__`: under `torch.compile` an exception is made from one
@@ -104,11 +128,14 @@ class SafeLossError(ValueError):
     fixes: tuple[Fix, ...] = ()
     rank: int | None = None
     history: tuple[Past, ...] = ()
+    expressions: Mapping[str, str] = MappingProxyType({})  # by argument
+    calls: Mapping[str, str] = MappingProxyType({})  # by fix; of those that belong in the call
+    called_by: str = ""  # the library that called the loss, and the line that called the library
 
     @classmethod
-    def about(cls: type[_Error], loss: str, rule: str, **data: Any) -> _Error:
+    def about(cls: type[_Error], loss: str, rule: str, *, code: str, **data: Any) -> _Error:
         """The error for `loss` having broken `rule`; `data` are the other attributes."""
-        error = cls(f"{loss}: {rule}")
+        error = cls(f"[{code}] {loss}: {rule}")
         fixes = tuple(fix if isinstance(fix, Fix) else Fix(fix) for fix in data.pop("fixes", ()))
         vars(error).update(data, loss=loss, rule=rule, fixes=fixes, rank=current_rank())
         return error
@@ -120,16 +147,20 @@ class SafeLossError(ValueError):
         lines = [super().__str__()]
         name_width = max((len(argument.name) for argument in self.arguments), default=0)
         came_width = max((len(argument.came) for argument in self.arguments), default=0)
-        for name, came, declared in self.arguments:
-            row = f"    {name:<{name_width}}   {came:<{came_width}}"
+        labels = [self._label(argument.name, name_width) for argument in self.arguments]
+        label_width = max(map(len, labels), default=0)
+        for label, (_, came, declared) in zip(labels, self.arguments):
+            row = f"    {label:<{label_width}}   {came:<{came_width}}"
             lines.append(f"{row}   expected: {declared}" if declared else row.rstrip())
+        if self.called_by:
+            lines.append(self.called_by)
         if self.rank is not None:
             lines.append(f"Rank: {self.rank}")
         if self.native:
             lines.append(f"PyTorch: {self.native}")
         if self.advice:
             lines.append(self.advice)
-        lines.extend(fix.line for fix in self.fixes)
+        lines.extend(Fix(self.calls.get(fix, fix), fix.when).line for fix in self.fixes)
         if self.history:
             lines.append("History, newest first:")
         for name, steps in self.history:
@@ -138,6 +169,15 @@ class SafeLossError(ValueError):
                 for older, step in enumerate(steps)
             ]
         return "\n".join(lines)
+
+    def _label(self, name: str, width: int) -> str:
+        """An argument in the table, with what stands for it in the call."""
+        expression = self.expressions.get(name, name)
+        if expression == name:
+            return name
+        if len(expression) > _WIDEST:
+            expression = f"{expression[: _WIDEST - 3]}..."
+        return f"{name:<{width}} = {expression}"
 
 
 class LayoutError(SafeLossError):
@@ -168,7 +208,7 @@ class OptionError(SafeLossError):
     """An option that is not one of its choices, such as `reduction="avg"`."""
 
 
-class SuspiciousInputWarning(UserWarning):
+class SuspiciousInputWarning(_Coded, UserWarning):
     """Inputs that are legal and very likely not what was meant, such as a double softmax."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.patterns import Reads, of_one_sample
 from safeloss._contract.suspicions import (
     Alignable,
@@ -73,7 +74,7 @@ PerPositiveScore: TypeAlias = Annotated[  # likewise
 Probabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"],
     Finite(),
-    Between(0, 1, exact=True, scores=True),
+    Between(0, 1, exact=True, scores=True, code=codes.NO_PROBABILITIES),
 ]
 ExactLabels: TypeAlias = Annotated[
     Real[Tensor, "*shape"] | Bool[Tensor, "*shape"],

@@ -92,7 +92,10 @@ def test_a_quick_run(
     assert "correct: squeeze(-1), then BCE" in out
     assert "safeloss: SafeBCEWithLogitsLoss" in out
     assert "0 warnings, no error" in out
-    assert "LayoutError: SafeBCEWithLogitsLoss: `input` and `target` do not fit together." in out
+    assert (
+        "LayoutError: [SL121] SafeBCEWithLogitsLoss: `input` and `target` do not fit together."
+        in out
+    )
     assert "bit for bit, at 3 of 3 batch sizes" in out.splitlines()[-1]
 
 

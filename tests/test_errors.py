@@ -78,7 +78,7 @@ def test_data_first(name: str) -> None:
     error = refusal(name)
     loss = MESSAGES[name][0]
     assert error.loss in (type(loss).__name__, "cross_entropy")
-    assert str(error).startswith(f"{error.loss}: {error.rule}")
+    assert str(error).startswith(f"[{error.code}] {error.loss}: {error.rule}")
     assert [row.name for row in error.arguments][:2] == ["input", "target"]
     for copied in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
         assert type(copied) is type(error)

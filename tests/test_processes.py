@@ -19,6 +19,7 @@ import safeloss
 from safeloss import LayoutError, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 from safeloss import functional as SF
 from safeloss._lazy import read
+from safeloss._messages import catalogue
 from safeloss._runtime.memory import MOST_PLANS
 
 
@@ -192,6 +193,11 @@ def test_a_zip_will_do(tmp_path) -> None:
     (line,) = python("-c", f"{found}; print(safeloss.__file__, safeloss.SafeMSELoss())")
     assert line.startswith(archive)
     assert line.endswith("SafeMSELoss()")
+    explain = "from safeloss._messages import catalogue"
+    (line,) = python("-c", f"{found}; {explain}; print(len(catalogue.codes()), catalogue.__file__)")
+    count, place = line.split()
+    assert int(count) == len(catalogue.codes())
+    assert place.startswith(archive)
 
 
 def test_names_are_those_of_their_modules() -> None:

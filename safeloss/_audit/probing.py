@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from safeloss._audit.snapshot import Snapshot
+from safeloss._contract.codes import AUDIT
 from safeloss._messages.explain import describe
 from safeloss._progress import Progress
 from safeloss.errors import Argument, ArgumentTypeError, SafeLossError
@@ -294,7 +295,7 @@ def refused(name: str, rule: str, arguments: Mapping[str, Any]) -> SafeLossError
     """The error for a loss or inputs that cannot be audited."""
     wrong_type = not all(isinstance(value, Tensor) for value in arguments.values())
     kind: type[SafeLossError] = ArgumentTypeError if wrong_type else SafeLossError
-    return kind.about(name, rule, arguments=table(arguments))
+    return kind.about(name, rule, code=AUDIT, arguments=table(arguments))
 
 
 def table(arguments: Mapping[str, Any]) -> tuple[Argument, ...]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from safeloss._contract import codes
 from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Kind, Parameter, Reading, Refusal
 from safeloss._contract.options import refused_option
@@ -69,7 +70,7 @@ class Contract:
         """What `call` means, or why it is refused."""
         misfit = refused_option(self.parameters, call.options)
         if misfit:
-            return Refusal(OptionError, misfit)
+            return Refusal(OptionError, misfit, code=codes.OPTION)
         reading = self.reader.read(call)
         if isinstance(reading, Refusal):
             return reading
@@ -114,7 +115,7 @@ class Contract:
         """What `empty="raise"` says of a mean over zero elements."""
         rule = f"`{self.reader.inputs[0].name}` has no elements, and a mean over nothing is NaN."
         fixes = ('{loss}(empty="zero")',) if self.offers_zero else ()
-        return Refusal(LayoutError, rule, fixes=fixes)
+        return Refusal(LayoutError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
 
     def mean_strategy(self, reading: Reading, call: Call) -> str | Refusal:
         """How the result is reduced: by PyTorch (""), or from the unreduced loss by `reduced`."""

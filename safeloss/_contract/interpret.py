@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Edit, Input, Mistake, Offer, Reading, Refusal
 from safeloss._contract.patterns import Axes, Pattern, Shape, dtypes_of
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
@@ -35,10 +36,10 @@ class Reader(NamedTuple):
         reading = self._with_batch(reading, call)._replace(one_class=one_class)
         return self._weighted(reading, call)
 
-    def warnings(self, call: Call) -> list[str]:
+    def warnings(self, call: Call) -> list[Mistake]:
         """What to say of a call that is legal."""
         last = call.options.get("class_dim") == -1
-        return [row.rule for row in self.mistakes if row.warns and row.made(call, last)]
+        return [row for row in self.mistakes if row.warns and row.made(call, last)]
 
     def _unique(self, call: Call, last: bool) -> Reading | Refusal:
         """Exactly one reading must fit, and an exact one beats one that fits by alignment."""
@@ -63,6 +64,7 @@ class Reader(NamedTuple):
                 AmbiguousLayoutError,
                 f"{target} fits {first} with the classes on axis 1 and on the last axis, "
                 "and their equal sizes do not tell which.",
+                code=codes.CLASS_AXIS_TIE,
                 fixes=(
                     Offer("{loss}(class_dim=1)", "axis 1 holds the classes"),
                     Offer("{loss}(class_dim=-1)", "the last axis holds the classes"),
@@ -75,6 +77,7 @@ class Reader(NamedTuple):
             LayoutError,
             f"{target} fits {first} only if the last axis holds the classes, "
             "and PyTorch takes axis 1 for them.",
+            code=codes.CLASSES_LAST,
             fixes=("{loss}(class_dim=-1)",),
         )
 
@@ -238,7 +241,8 @@ class Reader(NamedTuple):
         typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
         if not typed:
             return self._untyped(entry, call, entry.patterns)._replace(weight=name)
-        misfit = Refusal(LayoutError, f"`{name}` does not fit `{first}`.", weight=name)
+        rule = f"`{name}` does not fit `{first}`."
+        misfit = Refusal(LayoutError, rule, code=codes.WEIGHT_SHAPE, weight=name)
         usable = [pattern for pattern in typed if pattern.spell(reading.axes) is not None]
         if not usable:
             return misfit
@@ -292,7 +296,7 @@ class Reader(NamedTuple):
         if trailing:
             fixes = (Offer("{loss}(class_dim=1)", per_class), Offer("{loss}(class_dim=-1)", last))
         error = AmbiguousLayoutError if trailing else LayoutError
-        return Refusal(error, rule, fixes=fixes, weight=name)
+        return Refusal(error, rule, code=codes.WEIGHT_AXIS, fixes=fixes, weight=name)
 
     def _unsupported(self, call: Call, last: bool) -> Refusal:
         """The clearest name for what no reading fits."""
@@ -308,19 +312,20 @@ class Reader(NamedTuple):
         if not matched:
             axes = "1 axis" if len(shape) == 1 else f"{len(shape)} axes"
             texts = " or ".join(dict.fromkeys([pattern.text for pattern in patterns]))
-            return Refusal(LayoutError, f"`{first.name}` has {axes}, and must be {texts}.")
+            rule = f"`{first.name}` has {axes}, and must be {texts}."
+            return Refusal(LayoutError, rule, code=codes.NUMBER_OF_AXES)
         for axis, option in self.sized:
             if call.options.get(option) is not None:
                 sized: Axes = {axis: call.options[option]}
                 if all([pattern.match(shape, sized) is None for pattern in matched]):
                     rule = f"`{first.name}` does not have as many {axis} as `{option}` says."
-                    return Refusal(LayoutError, rule)
+                    return Refusal(LayoutError, rule, code=codes.SIZE_OF_AXIS)
         refusal = self._ill_typed(call, last)
         if refusal is None:
             refusal = self._unbatched(call, last)
         if refusal is None:
             names = " and ".join(self._aligned(call))
-            refusal = Refusal(LayoutError, f"{names} do not fit together.")
+            refusal = Refusal(LayoutError, f"{names} do not fit together.", code=codes.DO_NOT_FIT)
         return refusal
 
     def _unbatched(self, call: Call, last: bool) -> Refusal | None:
@@ -337,7 +342,8 @@ class Reader(NamedTuple):
             if batched and not entry.weight and len(shape) > 0 and shape[0] == 1:
                 rule = f"`{entry.name}` is a batch of one, and `{first}` has lost its batch axis."
                 when = f"`{first}` is one sample, without its batch axis"
-                return Refusal(LayoutError, rule, fixes=(Offer(f"{first}.unsqueeze(0)", when),))
+                fixes = (Offer(f"{first}.unsqueeze(0)", when),)
+                return Refusal(LayoutError, rule, code=codes.LOST_BATCH_AXIS, fixes=fixes)
         return None
 
     def _ill_typed(self, call: Call, last: bool) -> Refusal | None:
@@ -364,7 +370,7 @@ class Reader(NamedTuple):
         rule = f"`{entry.name}` is {dtype}; it must be {kinds}{meant}."
         classes = scores and any([pattern.has("classes") for pattern in patterns])
         advice = "If it comes out of `argmax`, pass the scores from before it." if classes else ""
-        return Refusal(DTypeError, rule, advice)
+        return Refusal(DTypeError, rule, code=codes.DTYPE, advice=advice)
 
     def _aligned(self, call: Call) -> list[str]:
         given = [entry for entry in self.inputs if entry.name in call.shapes]

@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.labels import are_one_hot, are_whole
 from safeloss._contract.model import Mistake, Offer
 from safeloss._contract.patterns import parse
@@ -71,6 +72,7 @@ _EACH_CLASS = "each class is a yes/no question of its own"
 ONE_CLASS = _mistake(
     "`input` has one class, and the softmax of one class is always 1.",
     on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     weak=True,
@@ -80,6 +82,7 @@ ONE_CLASS = _mistake(
 SOFTMAX_OVER_THE_BATCH = _mistake(
     "`input` has one axis, and a softmax over it would mix the samples of the batch.",
     on={"input": Float[Tensor, " batch"], "target": Float[Tensor, "..."]},
+    code=codes.ONE_SCORE,
     batched=True,
     always=True,
     advice=f"{_SIGMOID} One sample of class probabilities needs a batch axis.",
@@ -98,6 +101,7 @@ ONE_HOT = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
+    code=codes.ONE_HOT,
     always=True,
     error=DTypeError,
     fixes=(
@@ -108,6 +112,7 @@ ONE_HOT = _mistake(
 LINEAR_ONE_CLASS = _mistake(
     "`linear_weight` has one class, and the softmax of one class is always 1.",
     on={"linear_weight": Float[Tensor, "classes *space features"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     advice=f"{_SIGMOID} Use a linear layer and SafeBCEWithLogitsLoss.",
@@ -119,6 +124,7 @@ LINEAR_ONE_HOT = _mistake(
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
+    code=codes.ONE_HOT,
     always=True,
     error=DTypeError,
     fixes=(Offer("target.int().argmax(1)", _ONE_HOT_INDEX, needs=_is_one_hot),),
@@ -129,6 +135,7 @@ LINEAR_BOOL_INDICES = _mistake(
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Bool[Tensor, "..."],
     },
+    code=codes.BOOL_INDICES,
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
@@ -141,6 +148,7 @@ LINEAR_FLOATING_INDICES = _mistake(
         "linear_weight": Float[Tensor, "classes *space features"],
         "target": Float[Tensor, "batch *space"],
     },
+    code=codes.FLOATING_INDICES,
     error=DTypeError,
     advice="Class probabilities would need one number for each class.",
     fixes=(_INDICES,),
@@ -151,6 +159,7 @@ BOOL_INDICES = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Bool[Tensor, "..."],
     },
+    code=codes.BOOL_INDICES,
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
@@ -162,6 +171,7 @@ BOOL_INDEX = _mistake(
         "input": Float[Tensor, " classes"],
         "target": Bool[Tensor, ""] | Bool[Tensor, "1"],
     },
+    code=codes.BOOL_INDICES,
     classes=(3, sys.maxsize),
     always=True,
     error=DTypeError,
@@ -173,6 +183,7 @@ ONE_SCORE = _mistake(
         "input": Float[Tensor, " batch"],
         "target": Integer[Tensor, "_ ..."] | Bool[Tensor, "_ ..."],
     },
+    code=codes.ONE_SCORE,
     advice=f"{_SIGMOID} If `input` comes out of `argmax`, pass the scores from before it.",
     fixes=(_QUESTION,),
 )
@@ -182,6 +193,7 @@ FLOATING_INDICES = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Float[Tensor, "batch *space"],
     },
+    code=codes.FLOATING_INDICES,
     error=DTypeError,
     advice="Class probabilities would need one number for each class.",
     fixes=(_INDICES,),
@@ -192,12 +204,14 @@ IGNORED_PROBABILITIES = _mistake(
         "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
         "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
     },
+    code=codes.IGNORED_INDEX,
     given=("ignore_index", -100),
     warns=True,
 )
 LOG_ONE_CLASS = _mistake(
     "`input` has one class, and the log-probability of one class is always 0.",
     on={"input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     weak=True,
@@ -211,6 +225,7 @@ LOG_ONE_HOT = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
     },
+    code=codes.ONE_HOT,
     always=True,
     error=DTypeError,
     fixes=(Offer("target.int().argmax({axis})", _ONE_HOT_INDEX, needs=_is_one_hot),),
@@ -219,6 +234,7 @@ LOG_ONE_HOT = _mistake(
 MARGIN_ONE_CLASS = _mistake(
     "`input` has one class, and this loss compares the right class with others.",
     on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     weak=True,
@@ -228,6 +244,7 @@ MARGIN_ONE_CLASS = _mistake(
 BATCH_OR_CLASS_SET = _mistake(
     "`input` has one axis, which may be the batch or the classes.",
     on={"input": Float[Tensor, " classes"], "target": Integer[Tensor, "classes 1"]},
+    code=codes.BATCH_OR_CLASSES,
     batched=True,
     always=True,
     advice="One score per sample answers a yes/no question. Use SafeBCEWithLogitsLoss.",
@@ -236,6 +253,7 @@ BATCH_OR_CLASS_SET = _mistake(
 BATCHMEAN_OF_ONE_SAMPLE = _mistake(
     '`reduction="batchmean"` divides by the first axis, and here that holds the classes.',
     on={"input": Float[Tensor, " classes"], "target": Shaped[Tensor, " classes"]},
+    code=codes.BATCHMEAN,
     option=("reduction", "batchmean"),
     batched=True,
     warns=True,
@@ -247,6 +265,7 @@ CLASS_INDICES = _mistake(
         "input": Float[Tensor, "batch classes"],
         "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
     },
+    code=codes.CLASS_INDICES,
     advice=_LOOK_LIKE_INDICES,
     fixes=(
         Offer(
@@ -266,6 +285,7 @@ CLASS_INDICES_IN_SPACE = _mistake(
         "input": Float[Tensor, "batch classes *space"],
         "target": Integer[Tensor, "batch *space"] | Integer[Tensor, "batch 1 *space"],
     },
+    code=codes.CLASS_INDICES,
     advice=_LOOK_LIKE_INDICES,
     fixes=(
         Offer(
@@ -278,6 +298,7 @@ CLASS_INDICES_IN_SPACE = _mistake(
 CLASS_INDICES_LAST = _mistake(
     "`input` and `target` do not fit together.",
     on={"input": Float[Tensor, "*batch classes"], "target": Integer[Tensor, "*batch"]},
+    code=codes.CLASS_INDICES,
     advice=_LOOK_LIKE_INDICES,
     fixes=(
         Offer(
@@ -296,6 +317,7 @@ ONE_LABEL = _mistake(
         "input": Float[Tensor, "batch classes"],
         "target": Float[Tensor, " batch"] | Bool[Tensor, " batch"],
     },
+    code=codes.ONE_LABEL,
     advice="A model for one yes/no question ends in one output.",
     fixes=(
         Offer(
@@ -311,6 +333,7 @@ BATCH_OR_LABELS = _mistake(
         "input": Float[Tensor, " classes"],
         "target": Shaped[Tensor, "classes *rest"] | Shaped[Tensor, "_ _ _ ..."],
     },
+    code=codes.BATCH_OR_CLASSES,
     option=("num_classes", None),
     batched=True,
     always=True,
@@ -325,6 +348,7 @@ BATCH_OR_LABELS = _mistake(
 ONE_QUESTION = _mistake(
     "`input` has one class, and this loss is for several yes/no questions about each sample.",
     on={"input": Float[Tensor, "batch classes"] | Float[Tensor, " classes"]},
+    code=codes.ONE_CLASS,
     classes=(0, 1),
     always=True,
     fixes=(Offer("SafeBCEWithLogitsLoss()(input, target)"),),
@@ -335,6 +359,7 @@ CLASS_INDICES_FOR_LABELS = _mistake(
         "input": Float[Tensor, "batch classes"],
         "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
     },
+    code=codes.CLASS_INDICES,
     advice=_LOOK_LIKE_INDICES,
     fixes=CLASS_INDICES.fixes,
 )

@@ -167,6 +167,7 @@ class Refusal(NamedTuple):
 
     error: type[SafeLossError]
     rule: str
+    code: str
     advice: str = ""
     fixes: tuple[Offer | str, ...] = ()  # offered only if the loss accepts what they give
     weight: str = ""  # the one weight that is to blame
@@ -179,6 +180,7 @@ class Mistake(NamedTuple):
     layouts: tuple[tuple[str, tuple[Pattern, ...]], ...]  # by argument
     layouts_last: tuple[tuple[str, tuple[Pattern, ...]], ...]  # as `class_dim=-1` spells them
     rule: str
+    code: str
     advice: str = ""
     fixes: tuple[Offer, ...] = ()
     error: type[SafeLossError] = LayoutError
@@ -216,4 +218,11 @@ class Mistake(NamedTuple):
         return not (self.batched and transformed())
 
     def refusal(self) -> Refusal:
-        return Refusal(self.error, self.rule, self.advice, self.fixes, weak=self.weak)
+        return Refusal(
+            self.error,
+            self.rule,
+            code=self.code,
+            advice=self.advice,
+            fixes=self.fixes,
+            weak=self.weak,
+        )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.activations import Origin, origin
 from safeloss._contract.values import (
     SUM_ROUNDING,
@@ -25,6 +26,7 @@ from safeloss._contract.values import (
 class Suspicion(Note, abc.ABC):
     """What is legal and very likely a mistake; it warns."""
 
+    code: str  # of `codes`
     least = 16  # elements; fewer may look like anything
 
     @abc.abstractmethod
@@ -39,6 +41,7 @@ class Suspicion(Note, abc.ABC):
 class Finite(Suspicion):
     """Predictions: -inf is how classes are masked, and NaN and inf are a mistake further up."""
 
+    code = codes.NOT_FINITE
     least = 1
 
     def __str__(self) -> str:
@@ -117,6 +120,7 @@ class _Activated(Suspicion):
 
 
 class NotProbabilities(_Activated):
+    code = codes.DOUBLE_ACTIVATION
     wrong = (
         Wrong("sigmoid", _twice("sigmoid")),
         Wrong("log-sigmoid", _instead("log-sigmoid", "sigmoid")),
@@ -154,6 +158,7 @@ class NotProbabilities(_Activated):
 
 
 class NotSoftmax(_Activated):
+    code = codes.DOUBLE_ACTIVATION
     wrong = (
         Wrong("softmax", _twice("softmax")),
         Wrong("sigmoid", _instead("sigmoid", "softmax")),
@@ -175,6 +180,7 @@ class NotSoftmax(_Activated):
 class _NormalisedElsewhere(_Activated):
     """Log-probabilities that are normalised over another axis than that of the classes."""
 
+    code = codes.NORMALISED_AXIS
     least = 1
     near = 0.05  # log-probabilities of half precision are rounded by so much
 
@@ -268,6 +274,7 @@ class Alignable(Suspicion):
     """CTC aligns a sequence of labels to the time steps: one for each label, and one more for the
     blank between two labels that are equal. Where there are fewer, the loss is infinite."""
 
+    code = codes.CTC_TOO_SHORT
     least = 1
 
     def __str__(self) -> str:
@@ -309,6 +316,8 @@ class Alignable(Suspicion):
 
 
 class NotMultiHot(Suspicion):
+    code = codes.CLASS_SETS
+
     def __str__(self) -> str:
         return (
             "holds nothing but 0 and 1, as multi-hot labels do. This loss takes the indices of "

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.labels import (
     are_among,
     are_pixels,
@@ -93,6 +94,8 @@ class Note:
 class Rule(Note, abc.ABC):
     """What every number of a tensor must be; one that is not is a `ValueRangeError`."""
 
+    code: str  # of `codes`
+
     @abc.abstractmethod
     def broken(self, values: Tensor, seen: Seen) -> Tensor:
         """True where the rule is broken, in the shape of `values`, or one verdict for all."""
@@ -112,6 +115,8 @@ class Rule(Note, abc.ABC):
 
 class NotNaN(Rule):
     """Nothing is known of a number that is missing, so it comes before all other rules."""
+
+    code = codes.NAN
 
     def __str__(self) -> str:
         return "is NaN, which is no number"
@@ -133,6 +138,7 @@ class Between(Rule):
     low: float
     high: float
     exact: bool = False  # where PyTorch itself refuses what rounding left outside
+    code: str = codes.LABELS_OUTSIDE
     scores: bool = False  # whether raw scores may have been given for probabilities
 
     def __str__(self) -> str:
@@ -174,6 +180,8 @@ class Between(Rule):
 
 
 class Sign(Rule):
+    code = codes.SIGNS
+
     def __str__(self) -> str:
         return "must be -1 or 1"
 
@@ -193,6 +201,8 @@ class Sign(Rule):
 
 
 class LogProbability(Rule):
+    code = codes.NO_LOG_PROBABILITIES
+
     def __str__(self) -> str:
         return "must be log-probabilities, which are never above 0"
 
@@ -229,6 +239,7 @@ class LogProbability(Rule):
 
 @dataclass(frozen=True)
 class NotNegative(Rule):
+    code = codes.NEGATIVE
     unless: str = ""  # an option: where it is set, the numbers are logarithms
     exact: bool = False  # where PyTorch itself refuses what rounding left outside
 
@@ -246,6 +257,8 @@ class NotNegative(Rule):
 
 
 class ClassSet(Rule):
+    code = codes.CLASS_SETS
+
     def __str__(self) -> str:
         return "must be class indices from 0 up, and after the last one -1"
 
@@ -255,6 +268,8 @@ class ClassSet(Rule):
 
 class Labelling(Rule):
     """The labels of `CTCLoss`, of which the padding is never read."""
+
+    code = codes.CTC_LABELS
 
     def __str__(self) -> str:
         return "must be class indices, none of them `blank`"
@@ -276,6 +291,8 @@ def within(rows: Tensor, lengths: Tensor) -> Tensor:
 
 
 class WithinTime(Rule):
+    code = codes.CTC_LENGTHS
+
     def __str__(self) -> str:
         return "must lie between 0 and the size of the time axis of `log_probs`"
 
@@ -284,6 +301,8 @@ class WithinTime(Rule):
 
 
 class WithinTargets(Rule):
+    code = codes.CTC_LENGTHS
+
     def __str__(self) -> str:
         return "must lie between 0 and the length of `targets`, or add up to it"
 
@@ -297,6 +316,8 @@ class WithinTargets(Rule):
 
 
 class ClassIndex(Rule):
+    code = codes.CLASS_INDEX
+
     def __str__(self) -> str:
         return "must be class indices, from 0 to the number of classes - 1, or `ignore_index`"
 
@@ -331,6 +352,8 @@ class ClassIndex(Rule):
 
 
 class SumToOne(Rule):
+    code = codes.SUM_TO_ONE
+
     def __str__(self) -> str:
         return "must be probabilities: not negative, and summing to 1 over the classes"
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from safeloss._contract import codes
 from safeloss._contract.patterns import Shape, fits
 from safeloss._guard.origins import FOLLOWED, Origin, Origins
 from safeloss._messages.explain import describe
@@ -223,6 +224,7 @@ def explain(pair: Pair, seen: Origins) -> SafeLossError:
     return LayoutError.about(
         pair.operator,
         f"`{one}` and `{other}` differ by axes of size 1, and broadcasting repeats both.",
+        code=codes.BROADCAST,
         arguments=tuple(rows),
         native=f"{pair.operator} says nothing and broadcasts to [{', '.join(map(str, result))}].",
         advice=f"{how}If every one shall meet every other, say so: `{other}[None]`.",

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from safeloss import functional
+from safeloss._contract import codes
 from safeloss._contract.model import Refusal
 from safeloss._guard import arithmetic, native
 from safeloss._guard.caller import caller
@@ -97,6 +98,7 @@ def _of_loss(func: Any, module: Any, named: dict[str, Any]) -> SafeLossError | N
         face.name,
         f"PyTorch does not take {' and '.join(f'`{name}`' for name in edits)} as it is, "
         f"and {face.callee} does.",
+        code=codes.DO_NOT_FIT,
         arguments=table(inputs, call),
         fixes=(*fixes, whole_call(face, "", inputs, call)),
     )
@@ -116,5 +118,6 @@ def _of_function(last: _Raised) -> SafeLossError | None:
     if not rows:
         return None
     rule = "PyTorch does not take these tensors together."
-    error = SafeLossError.about(arithmetic.name(last.func), rule, arguments=tuple(rows))
+    name = arithmetic.name(last.func)
+    error = SafeLossError.about(name, rule, code=codes.DO_NOT_FIT, arguments=tuple(rows))
     return with_history(error, tensors)

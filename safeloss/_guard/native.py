@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safeloss import functional
+from safeloss._contract import codes
 from safeloss._contract.contract import Decision
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.patterns import Shape
@@ -67,7 +68,8 @@ def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
     first = signature.reader.inputs[0].name
     for name in reading.edits:
         if rule := _misread(first, name, reading, call.shapes[name]):
-            return Refusal(LayoutError, rule, fixes=(f"{name}.view_as({first})",))
+            fixes = (f"{name}.view_as({first})",)
+            return Refusal(LayoutError, rule, code=codes.BROADCAST, fixes=fixes)
     return reading
 
 

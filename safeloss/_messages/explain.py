@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.labels import listed
 from safeloss._contract.model import Call, Input, Refusal
 from safeloss._contract.options import OURS
@@ -80,14 +81,14 @@ def explain(
     one may have changed places with.
     """
     if refusal.error is OptionError:
-        return OptionError.about(face.name, refusal.rule)
+        return OptionError.about(face.name, refusal.rule, code=refusal.code)
     nested = any([has_nested_size(shape) for shape in call.shapes.values()])
     trial = trial or (None if nested else by_layout(call, accepts))
-    rule, advice, fixes = refusal.rule, refusal.advice, []
+    rule, code, advice, fixes = refusal.rule, refusal.code, refusal.advice, []
     if nested or trial is None:
         advice = f"{advice} Nested tensors fit where they have the same offsets.".lstrip()
     elif target and swapped(inputs, trial, target):
-        rule = SWAPPED.format(inputs[0].name, target)
+        rule, code = SWAPPED.format(inputs[0].name, target), codes.SWAPPED
         advice, fixes = "", [swap(face, inputs, call, target)]
     else:
         fixes = offered(face, inputs, call, refusal, trial)
@@ -98,6 +99,7 @@ def explain(
     return refusal.error.about(
         face.name,
         rule,
+        code=code,
         arguments=table(inputs, call),
         native="" if nested else _native(face, call, trial),
         advice=advice,
@@ -131,6 +133,7 @@ def explain_type(
     return ArgumentTypeError.about(
         loss,
         f"{names} {tensors}",
+        code=codes.NO_TENSOR,
         arguments=tuple(rows),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
@@ -216,10 +219,10 @@ def explain_value(
     values: Tensor = trial.names[name]
     advice, fixes = "", []
     if target and not isinstance(broken.rule, NotNaN) and swapped(inputs, trial, target):
-        rule = SWAPPED.format(inputs[0].name, target)
+        rule, code = SWAPPED.format(inputs[0].name, target), codes.SWAPPED
         fixes = [swap(face, inputs, call, target)]
     else:
-        rule = f"`{name}` {broken.rule}."
+        rule, code = f"`{name}` {broken.rule}.", broken.rule.code
         wrong = values
         if broken.mask.dim():
             # A view of size-1 axes keeps the order of the elements: the first one is the first one.
@@ -239,6 +242,7 @@ def explain_value(
     return ValueRangeError.about(
         face.name,
         rule,
+        code=code,
         arguments=table(inputs, call),
         native=_native(face, call, trial) if ask else "",
         advice=advice,
@@ -258,6 +262,7 @@ def explain_construction(
     return ArgumentTypeError.about(
         name,
         "the data was given to the constructor. Make the loss first, and then call it.",
+        code=codes.DATA_IN_CONSTRUCTOR,
         arguments=tuple(rows),
         fixes=(f"{callee}()({', '.join(inputs)})",),
     )
@@ -271,6 +276,7 @@ def explain_order(
     return ValueRangeError.about(
         face.name,
         SWAPPED.format(first, target),
+        code=codes.SWAPPED,
         arguments=table(inputs, call),
         native=_native(face, call, trial),
         advice=f"`{first}` holds {listed(trial.names[first])}, and only `{target}` requires grad.",
@@ -294,7 +300,9 @@ def explain_dtypes(
         rule = f"`{name}` is {dtype}, and PyTorch has no {face.native} of complex numbers."
         fixes = ()
     native = f"{face.native} raises {type(error).__name__}."
-    return DTypeError.about(face.name, rule, arguments=arguments, native=native, fixes=fixes)
+    return DTypeError.about(
+        face.name, rule, code=codes.DTYPE, arguments=arguments, native=native, fixes=fixes
+    )
 
 
 def is_about_arguments(error: Exception) -> bool:
@@ -326,7 +334,7 @@ def explain_devices(
         if len({tensors[other].device for other in others}) == 1 and not fixes:
             fixes.append(f"{name}.to({others[0]}.device)")  # all others are on one device
     rule = "the tensors are on different devices."
-    return DeviceError.about(face.name, rule, arguments=rows, fixes=fixes)
+    return DeviceError.about(face.name, rule, code=codes.DEVICES, arguments=rows, fixes=fixes)
 
 
 def add_note(face: Face, arguments: tuple[Argument, ...], error: Exception) -> None:

@@ -76,6 +76,11 @@ def users_line() -> Line | None:
     return None if frame is None else Line(frame.f_code.co_filename, frame.f_lineno)
 
 
+def is_ours(filename: str) -> bool:
+    """Whether a file is of this library, or code that it has generated."""
+    return filename.startswith(_OURS)
+
+
 @functools.lru_cache(4096)
 def is_users(filename: str) -> bool:
     """Whether a file is neither ours, nor torch's, nor of what stands between."""
@@ -127,14 +132,14 @@ def warn(
     warnings.warn(message, category, stacklevel=level)
 
 
-def warn_once(message: str, kind: str = "") -> None:
+def warn_once(message: str, *, code: str, kind: str = "") -> None:
     """Warn of suspicious inputs, once for each place that calls a loss, and each kind of message:
     one that tells where the numbers are differs from batch to batch."""
     frame = users_frame()
     place = None if frame is None else (id(frame.f_code), frame.f_lasti, kind or message)
     if place in _warned:
         return
-    warn(message)  # raises where warnings are errors, and then it does so every time
+    warn(f"[{code}] {message}")  # raises where warnings are errors, and then it does so every time
     if frame is not None and place is not None:
         if len(_warned) >= _MOST_WARNED:
             _warned.clear()

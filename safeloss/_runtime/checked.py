@@ -13,9 +13,11 @@ from typing import Any, TypeVar, overload
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from safeloss._contract import codes
 from safeloss._contract.contract import LEGACY
 from safeloss._contract.model import Call, Mistake
 from safeloss._contract.options import refused_option
+from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import explain_type
 from safeloss._messages.fixes import Trial
 from safeloss._messages.stack import end_at_the_call
@@ -125,7 +127,8 @@ def verify_weights(module: Any, **weights: Any) -> None:
 
     face, trial = face_of(signature, module), Trial(weights, True, accepts)
     entries = tuple(declared.values())
-    raise explain_type(face.name, entries, weights, wrong, face, Call({}, {}, {}), trial)
+    refusal = explain_type(face.name, entries, weights, wrong, face, Call({}, {}, {}), trial)
+    raise in_users_names(refusal, weights)
 
 
 def prepare(module: Any, **options: Any) -> None:
@@ -147,7 +150,7 @@ def prepare(module: Any, **options: Any) -> None:
         pass
     misfit = refused_option(listed, chosen)
     if misfit:
-        raise OptionError.about(type(module).__name__, misfit)
+        raise OptionError.about(type(module).__name__, misfit, code=codes.OPTION)
     _VALID.add(kinds)
 
 

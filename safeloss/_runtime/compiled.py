@@ -36,6 +36,7 @@ class Raise(NamedTuple):
     """An error to raise, with its text but for the name of the loss."""
 
     error: type[SafeLossError]
+    code: str
     text: tuple[Term, ...]
     kind: Literal["raise"] = "raise"
 
@@ -104,7 +105,8 @@ def traced_call(
         outcome = consult(came, options, answers)
     if outcome.kind == "raise":
         words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
-        text = f"{name if owner is None else type(owner).__name__}: {''.join(words)}"
+        callee = name if owner is None else type(owner).__name__
+        text = f"[{outcome.code}] {callee}: {''.join(words)}"
         raise outcome.error(text)
     for one, other in assumed:
         torch._check(one == other)

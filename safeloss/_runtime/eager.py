@@ -112,8 +112,8 @@ def _plan(
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
         verify_hints(signature, owner, call, reading, signature.edited(reading, named))
-    for text in signature.reader.warnings(call):
-        warn_once(f"{name}: {text}")
+    for mistake in signature.reader.warnings(call):
+        warn_once(f"{name}: {mistake.rule}", code=mistake.code)
     loud = call.options.get("empty") in ("warn", "raise")
     empty = signature.is_empty_mean(reading, call) if loud else False
 
@@ -193,7 +193,10 @@ def _one_class(
     else:
         allowed = not (target.is_floating_point() or target.is_complex() or target.any())
         if allowed:
-            warn_once(f"{name}: {refusal.rule} It is right only where the classes are candidates.")
+            warn_once(
+                f"{name}: {refusal.rule} It is right only where the classes are candidates.",
+                code=refusal.code,
+            )
     if not allowed:
         return refusal
     allowing = Memory(one_class=True, class_axes=evidence.class_axes)

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from safeloss._contract.contract import Decision
+from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import (
     add_note,
     explain_devices,
@@ -41,9 +42,10 @@ def explain_native_error(
 
 
 def told(refusal: SafeLossError, signature: Signature, arguments: tuple[Any, ...]) -> SafeLossError:
-    """`refusal` as the user gets it: with histories, and ending where the loss was called."""
-    refused = with_history(refusal, dict(zip(signature.names, arguments)))
-    return refused.with_traceback(None)
+    """`refusal` as the user gets it: in their own names, with histories, and ending where the loss
+    was called."""
+    named = dict(zip(signature.names, arguments))
+    return with_history(in_users_names(refusal, named), named).with_traceback(None)
 
 
 def _explained(

@@ -7,6 +7,7 @@ is asked, and the reader begins anew with one more answer.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from safeloss._contract import codes
 from safeloss._contract.model import Call, Kind, Refusal
 from safeloss._messages.explain import brief, on_rank
 from safeloss._runtime.compiled import Ask, Came, Consult, Raise, Run, Term
@@ -122,15 +123,16 @@ def _outcome(
     for entry in inputs:
         missing = entry.weight and tensors[entry.name] is True
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
-            return Raise(ArgumentTypeError, _terms(f"`{entry.name}` must be a tensor.{on_rank()}"))
+            text = _terms(f"`{entry.name}` must be a tensor.{on_rank()}")
+            return Raise(ArgumentTypeError, codes.NO_TENSOR, text)
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
     weak = isinstance(decision, Refusal) and decision.weak
     if weak and signature.has_one_label(call):  # which cannot be read, and would be weak evidence
         decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
-        text = f"{brief(inputs, call, decision)}{on_rank()}"
-        return Raise(decision.error, _terms(text))
+        said = _terms(f"{brief(inputs, call, decision)}{on_rank()}")
+        return Raise(decision.error, decision.code, said)
     reading, strategy = decision
     steps = []
     for name, edit in reading.edits.items():

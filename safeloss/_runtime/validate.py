@@ -8,6 +8,7 @@ import torch
 from jaxtyping import jaxtyped
 from torch import Tensor
 
+from safeloss._contract import codes
 from safeloss._contract.contract import MEANS, Decision
 from safeloss._contract.labels import are_whole
 from safeloss._contract.model import Call, Input, Reading, Refusal
@@ -65,7 +66,7 @@ def verify_hints(
                 hint = entry.arrays if entry.name in reading.edits else pattern.hint
                 if not is_bearable(tensor, hint):
                     rule = f"`{entry.name}` has neither the shape nor the dtype that is expected."
-                    refusal = Refusal(LayoutError, rule)
+                    refusal = Refusal(LayoutError, rule, code=codes.TYPED)
                     raise refusal_of(signature, owner, call, refusal, named)
 
 
@@ -127,7 +128,8 @@ def verify_values(
             conclusive = conclusive and told.conclusive
             for doubt, text in told.texts:
                 loss = name_of(signature, owner)
-                warn_once(f"{loss}: `{name}` {text}.", kind=f"{loss} {name} {doubt}")
+                kind = f"{loss} {name} {doubt}"
+                warn_once(f"{loss}: `{name}` {text}.", code=doubt.code, kind=kind)
     return Look(read=True, conclusive=conclusive)
 
 
@@ -166,7 +168,8 @@ def verify_mean(
         if call.options["empty"] == "raise":
             raise refusal_of(signature, owner, call, signature.refused_mean(), named)
         instead = ZERO_INSTEAD if signature.offers_zero else ""
-        warn_once(f"{name_of(signature, owner)}: {EMPTY_MEAN}{instead}")
+        text = f"{name_of(signature, owner)}: {EMPTY_MEAN}{instead}"
+        warn_once(text, code=codes.EMPTY_MEAN)
 
 
 def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
@@ -192,9 +195,10 @@ def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Na
         else "`weight` is 0 for every target of this batch: the mean is 0 / 0, which is NaN."
     )
     if call.options["empty"] == "raise":
-        refusal = Refusal(ValueRangeError, rule, fixes=('{loss}(empty="zero")',))
+        fixes = ('{loss}(empty="zero")',)
+        refusal = Refusal(ValueRangeError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
         raise refusal_of(signature, owner, call, refusal, named)
-    warn_once(f"{name_of(signature, owner)}: {rule}")
+    warn_once(f"{name_of(signature, owner)}: {rule}", code=codes.EMPTY_MEAN)
 
 
 def _patterns(signature: Signature, reading: Reading, lists: Named) -> dict[str, Pattern]:

@@ -1,0 +1,368 @@
+"""A refusal in the user's own names: what stands for each argument where the loss was called.
+
+All of it runs only when about to raise. The source of a call is found by the positions that Python
+3.11 keeps for each instruction. Where they or the source are missing, where arguments come from a
+star, or where what stands there is not what the loss was given, the names of the parameters remain.
+"""
+
+import ast
+import builtins
+import functools
+import inspect
+import itertools
+import linecache
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+from safeloss._messages.stack import Line, is_ours, is_users, users_frame
+from safeloss.errors import SafeLossError
+
+_Error = TypeVar("_Error", bound=SafeLossError)
+
+_MODULES = str(nn.modules.module.__file__)  # `nn.Module.__call__` may stand between call and loss
+_LIBRARIES = ("site-packages", "dist-packages")
+_STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+_UNKNOWN: Any = object()  # a value that only running the user's code would give
+# A fix that is a whole call, and not an edit of the argument that it names first.
+_WHOLE_CALL = re.compile(r"(safeloss\.functional\.\w+|Safe\w+|MultiLabelBCE|loss)\(")
+
+
+class Expression(NamedTuple):
+    """A part of the user's source code."""
+
+    node: ast.expr
+    text: str  # in one line
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether to evaluate it twice changes nothing."""
+        once = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.comprehension)
+        return not any(isinstance(node, once) for node in ast.walk(self.node))
+
+    def spelled(self, is_argument: bool) -> str:
+        """Its text as an argument of a call, or where a method or an operator follows."""
+        atoms = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
+        loose = (ast.NamedExpr, ast.Yield, ast.YieldFrom)
+        bare = not isinstance(self.node, loose) if is_argument else isinstance(self.node, atoms)
+        return self.text if bare else f"({self.text})"
+
+
+class WrittenCall(NamedTuple):
+    """A call as it stands in the user's source code."""
+
+    callee: Expression
+    positional: tuple[Expression, ...]
+    by_name: tuple[tuple[str, Expression], ...]
+
+
+class UsersCall(NamedTuple):
+    """The call of a loss, and what each argument is called there."""
+
+    written: WrittenCall
+    frame: FrameType  # of the user's
+    face: FrameType  # the function of ours that was called
+    bound: Mapping[str, Expression]  # by the parameters of that function
+    places: Mapping[str, str]  # those parameters, by the names of the error
+    held: Mapping[str, Expression]  # what the module has: `criterion.weight`
+
+    @property
+    def expressions(self) -> dict[str, Expression]:
+        """By the names of the error."""
+        return {**self.held, **{name: self.bound[place] for name, place in self.places.items()}}
+
+    def with_fix(self, fix: str, parameters: Mapping[str, Any]) -> str:
+        """The call with `fix` applied; empty where the fix belongs elsewhere."""
+        whole = _WHOLE_CALL.match(fix)
+        if whole is not None:
+            name = self.face.f_code.co_name
+            own = whole[1] == f"safeloss.functional.{name}"  # as the user calls it
+            return self._in_own_names(f"loss{fix[whole.end(1) :]}" if own else fix)
+        named = [name for name in _names_in_order(fix) if name in parameters]
+        place = self.places.get(named[0]) if named else None
+        if place is None:
+            return ""
+        count = len(self.written.positional)
+        arguments = [fix if name == place else name for name in [*self.bound][:count]]
+        arguments += [
+            f"{name}={fix if name == place else name}" for name, _ in self.written.by_name
+        ]
+        return self._in_own_names(f"loss({', '.join(arguments)})")
+
+    def _in_own_names(self, source: str) -> str:
+        """`source`, with the user's expressions for the names of arguments, and for `loss`."""
+        tree = ast.parse(source, mode="eval")
+        public = {name: _public(name, self.frame) for name in _names_in_order(source)}
+        expressions = {
+            **{name: found for name, found in public.items() if found is not None},
+            **self.bound,
+            **self.expressions,
+            "loss": self.written.callee,
+        }
+        nodes = _name_nodes(tree, expressions)
+        repeated = Counter(node.id for node in nodes)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        arguments = [part for call in calls for part in call.args]
+        values = [keyword.value for call in calls for keyword in call.keywords]
+        taken, kept = set(_names_of(self.frame.f_code)), dict[str, str]()
+        line, end = b"", 0
+        for node in nodes:
+            expression = expressions[node.id]
+            if node.id in kept:
+                text = kept[node.id]
+            elif repeated[node.id] > 1 and not expression.may_repeat:
+                # `next(batches)` may stand there once only.
+                name = kept[node.id] = node.id if node.id not in taken else f"{node.id}_"
+                text = f"{name} := {expression.text}"
+                text = text if node in arguments else f"({text})"
+            else:
+                text = expression.spelled(node in arguments or node in values)
+            line += source.encode()[end : node.col_offset] + text.encode()
+            end = node.end_col_offset or 0
+        return (line + source.encode()[end:]).decode()
+
+
+def in_users_names(error: _Error, given: Mapping[str, Any]) -> _Error:
+    """`error`, also in the names of the line that made the call; `given` are its arguments."""
+    frame = users_frame()
+    if frame is None:
+        return error
+    if _is_in_library(frame.f_code.co_filename):
+        error.called_by = _called_by(frame)
+        return error
+    call = _users_call(frame, given)
+    if call is not None:
+        expressions = call.expressions
+        error.expressions = {
+            row.name: expressions[row.name].text
+            for row in error.arguments
+            if row.name in expressions
+        }
+        lines = {fix: call.with_fix(fix, given) for fix in error.fixes}
+        error.calls = {fix: line for fix, line in lines.items() if line}
+    return error
+
+
+def _is_in_library(filename: str) -> bool:
+    return any(folder in Path(filename).parts for folder in _LIBRARIES)
+
+
+def _called_by(frame: FrameType) -> str:
+    """Which library called the loss at `frame`, and which line outside of libraries led there."""
+    parts = Path(frame.f_code.co_filename).parts
+    folder = max(place for place, part in enumerate(parts) if part in _LIBRARIES)
+    said = f"{Path(parts[folder + 1]).stem} called this loss"
+    outer = frame.f_back
+    while outer is not None:
+        filename = outer.f_code.co_filename
+        if is_users(filename) and not _is_in_library(filename):
+            line = Line(filename, outer.f_lineno)
+            return f"{said}, and your line is {line}: {line.text}".rstrip(": ")
+        outer = outer.f_back
+    return f"{said}."
+
+
+def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
+    """The call that `frame` is in, if it can be read and gives the loss what stands there."""
+    face, written = _face(frame), _written(frame)
+    if face is None or written is None:
+        return None
+    bound = _bound(written, face, frame)
+    if bound is None:
+        return None
+    values, places = face.f_locals, {}
+    for name, value in given.items():
+        # A module may call a parameter otherwise.
+        others = [place for place in bound if place not in given]
+        found = [p for p in (name, *others) if p in bound and values[p] is value]
+        if value is not None and found:
+            places[name] = found[0]
+    held = _held(written.callee, frame, given)
+    return UsersCall(written, frame, face, bound, places, held)
+
+
+def _face(frame: FrameType) -> FrameType | None:
+    """The frame of ours that `frame` calls, with nothing between but `nn.Module.__call__`."""
+    face: FrameType | None = None
+    inner: FrameType | None = sys._getframe(1)
+    while inner is not None and inner is not frame:
+        filename = inner.f_code.co_filename
+        if is_ours(filename):
+            if not inner.f_code.co_flags & _STARS:  # that only pass on what they are given
+                face = inner
+        elif face is not None and not (filename == _MODULES and _passes_on(inner, face)):
+            face = None
+        inner = inner.f_back
+    return face
+
+
+def _passes_on(caller: FrameType, face: FrameType) -> bool:
+    """Whether `face` got the arguments of `nn.Module.__call__`: no hook has changed them."""
+    names, given = caller.f_locals, [*face.f_locals.values()]
+    passed = (*names.get("args", ()), *names.get("kwargs", {}).values())
+    return all(any(value is other for other in given) for value in passed)
+
+
+def _written(frame: FrameType) -> WrittenCall | None:
+    """The call that `frame` is in, as it stands in its source."""
+    code = frame.f_code
+    if sys.version_info < (3, 11):
+        return None
+    _, line, _, column = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None))
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename, frame.f_globals)
+    call = _calls("".join(lines)).get((line, column))
+    if call is None or not _is_compiled_to(call, code):
+        return None
+    if any(isinstance(part, ast.Starred) for part in call.args):
+        return None
+    by_name = [(keyword.arg, _expression(keyword.value, lines)) for keyword in call.keywords]
+    named = tuple((name, expression) for name, expression in by_name if name is not None)
+    if len(named) < len(by_name):  # `**options`
+        return None
+    positional = tuple(_expression(part, lines) for part in call.args)
+    return WrittenCall(_expression(call.func, lines), positional, named)
+
+
+@functools.lru_cache(32)
+def _calls(source: str) -> dict[tuple[int | None, int | None], ast.Call]:
+    """All calls in `source` by the place of their closing bracket, of which each has its own."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of invalid escapes, which Python has told before
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # the file has changed
+        return {}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {(call.end_lineno, call.end_col_offset): call for call in calls}
+
+
+def _expression(node: ast.expr, lines: list[str]) -> Expression:
+    if node.lineno != node.end_lineno:
+        return Expression(node, ast.unparse(node))
+    line = lines[node.lineno - 1].encode()
+    return Expression(node, line[node.col_offset : node.end_col_offset].decode())
+
+
+def _is_compiled_to(call: ast.Call, code: CodeType) -> bool:
+    """Whether `code` has all the names and strings of `call`: else the file has changed."""
+    known = set(_names_of(code))
+    for node in ast.walk(call):
+        parts = [getattr(node, field, None) for field in ("id", "attr", "arg")]
+        parts += [node.value] if isinstance(node, ast.Constant) else []
+        for part in parts:
+            if isinstance(part, str) and part not in known:
+                private = part.startswith("__")
+                if not (private and any(name.endswith(part) for name in known)):
+                    return False
+    return True
+
+
+def _names_of(code: CodeType) -> Iterator[str]:
+    """The names and strings in `code`, and in the functions that are defined there."""
+    yield from (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_of(constant)
+        elif isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple):  # names of arguments
+            yield from (part for part in constant if isinstance(part, str))
+
+
+def _bound(written: WrittenCall, face: FrameType, frame: FrameType) -> dict[str, Expression] | None:
+    """What stands for each parameter of `face`; None where that is not what it was given."""
+    code = face.f_code
+    if code.co_flags & _STARS:
+        return None
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    positional = [name for name in names[: code.co_argcount] if name != "self"]
+    callee = _value(written.callee.node, frame)
+    elsewhere: list[str] = ["self"]
+    if isinstance(callee, functools.partial):
+        elsewhere += [*positional[: len(callee.args)], *callee.keywords]
+        positional = positional[len(callee.args) :]
+    bound = {**dict(zip(positional, written.positional)), **dict(written.by_name)}
+    if len(written.positional) > len(positional) or not set(bound) <= set(names):
+        return None
+    for name in names:
+        given = face.f_locals.get(name)
+        if name in bound:
+            value = _value(bound[name].node, frame)
+            if value is not _UNKNOWN and value is not given:
+                return None
+        elif isinstance(given, Tensor) and name not in elsewhere:
+            return None
+    return bound
+
+
+def _held(callee: Expression, frame: FrameType, given: Mapping[str, Any]) -> dict[str, Expression]:
+    """The tensors among `given` that the module has which is called."""
+    module = _value(callee.node, frame)
+    if not isinstance(module, nn.Module):
+        return {}
+    tensors = {**module._buffers, **module._parameters}
+    found = [name for name, value in given.items() if value is not None]
+    return {
+        name: Expression(ast.Attribute(callee.node, name), f"{callee.text}.{name}")
+        for name in found
+        if tensors.get(name) is given[name]
+    }
+
+
+def _value(node: ast.expr, frame: FrameType) -> Any:
+    """The value of an expression, if looking it up runs no code of the user's."""
+    if isinstance(node, ast.Name):
+        for names in (frame.f_locals, frame.f_globals, vars(builtins)):
+            if node.id in names:
+                return names[node.id]
+    elif isinstance(node, ast.Attribute):
+        owner = _value(node.value, frame)
+        if isinstance(owner, ModuleType):
+            return vars(owner).get(node.attr, _UNKNOWN)
+        if isinstance(owner, nn.Module):
+            for names in (owner._modules, owner._buffers, owner._parameters):
+                if node.attr in names:
+                    return names[node.attr]
+    elif isinstance(node, ast.Subscript):
+        owner, key = _value(node.value, frame), _key(node.slice, frame)
+        if type(owner) in (dict, list, tuple) and type(key) in (str, int):
+            try:
+                return owner[key]
+            except LookupError:
+                return _UNKNOWN
+    return _UNKNOWN
+
+
+def _key(node: ast.expr, frame: FrameType) -> Any:
+    return node.value if isinstance(node, ast.Constant) else _value(node, frame)
+
+
+def _public(name: str, frame: FrameType) -> Expression | None:
+    """How `frame` spells a public name of this library that it has not imported: `safeloss.X`."""
+    library = sys.modules["safeloss"]
+    if name not in library.__all__ or _value(ast.Name(name), frame) is not _UNKNOWN:
+        return None
+    for alias, value in {**frame.f_globals, **frame.f_locals}.items():
+        if value is library:
+            return Expression(ast.Attribute(ast.Name(alias), name), f"{alias}.{name}")
+    return None
+
+
+def _name_nodes(tree: ast.AST, names: Mapping[str, Any]) -> list[ast.Name]:
+    """The places of `names` in one line of source, from left to right."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names]
+    return sorted(nodes, key=lambda node: node.col_offset)
+
+
+def _names_in_order(source: str) -> list[str]:
+    tree = ast.parse(source, mode="eval")
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return [node.id for node in sorted(nodes, key=lambda node: node.col_offset)]
