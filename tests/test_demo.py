@@ -93,7 +93,7 @@ def test_a_quick_run(
     assert "safeloss: SafeBCEWithLogitsLoss" in out
     assert "0 warnings, no error" in out
     assert (
-        "LayoutError: [SL121] SafeBCEWithLogitsLoss: `input` and `target` do not fit together."
+        "LayoutError: [SL101] SafeBCEWithLogitsLoss: `input` and `target` do not fit together."
         in out
     )
     assert "bit for bit, at 3 of 3 batch sizes" in out.splitlines()[-1]

@@ -30,6 +30,7 @@ _Error = TypeVar("_Error", bound=SafeLossError)
 _MODULES = str(nn.modules.module.__file__)  # `nn.Module.__call__` may stand between call and loss
 _LIBRARIES = ("site-packages", "dist-packages")
 _STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+_HELD_BY_ITS_FRAME = 3  # references to a dict: of its frame, of a variable, and of an argument
 _UNKNOWN: Any = object()  # a value that only running the user's code would give
 # A fix that is a whole call, and not an edit of the argument that it names first.
 _WHOLE_CALL = re.compile(r"(safeloss\.functional\.\w+|Safe\w+|MultiLabelBCE|loss)\(")
@@ -177,7 +178,7 @@ def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
     bound = _bound(written, face, frame)
     if bound is None:
         return None
-    values, places = face.f_locals, {}
+    values, places = _locals(face), {}
     for name, value in given.items():
         # A module may call a parameter otherwise.
         others = [place for place in bound if place not in given]
@@ -203,9 +204,24 @@ def _face(frame: FrameType) -> FrameType | None:
     return face
 
 
+def _locals(frame: FrameType) -> Mapping[str, Any]:
+    """The local variables of `frame`.
+
+    Before Python 3.13 a frame keeps the dict that it gives, and so would hold tensors that the user
+    has deleted. It is emptied, unless somebody else has it: it is that of `locals()`, too.
+    """
+    known = frame.f_locals
+    if sys.version_info >= (3, 13) or not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        return known
+    copied = dict(known)
+    if sys.getrefcount(known) == _HELD_BY_ITS_FRAME:
+        known.clear()
+    return copied
+
+
 def _passes_on(caller: FrameType, face: FrameType) -> bool:
     """Whether `face` got the arguments of `nn.Module.__call__`: no hook has changed them."""
-    names, given = caller.f_locals, [*face.f_locals.values()]
+    names, given = _locals(caller), [*_locals(face).values()]
     passed = (*names.get("args", ()), *names.get("kwargs", {}).values())
     return all(any(value is other for other in given) for value in passed)
 
@@ -293,7 +309,7 @@ def _bound(written: WrittenCall, face: FrameType, frame: FrameType) -> dict[str,
     if len(written.positional) > len(positional) or not set(bound) <= set(names):
         return None
     for name in names:
-        given = face.f_locals.get(name)
+        given = _locals(face).get(name)
         if name in bound:
             value = _value(bound[name].node, frame)
             if value is not _UNKNOWN and value is not given:
@@ -320,7 +336,7 @@ def _held(callee: Expression, frame: FrameType, given: Mapping[str, Any]) -> dic
 def _value(node: ast.expr, frame: FrameType) -> Any:
     """The value of an expression, if looking it up runs no code of the user's."""
     if isinstance(node, ast.Name):
-        for names in (frame.f_locals, frame.f_globals, vars(builtins)):
+        for names in (_locals(frame), frame.f_globals, vars(builtins)):
             if node.id in names:
                 return names[node.id]
     elif isinstance(node, ast.Attribute):
@@ -350,7 +366,7 @@ def _public(name: str, frame: FrameType) -> Expression | None:
     library = sys.modules["safeloss"]
     if name not in library.__all__ or _value(ast.Name(name), frame) is not _UNKNOWN:
         return None
-    for alias, value in {**frame.f_globals, **frame.f_locals}.items():
+    for alias, value in {**frame.f_globals, **_locals(frame)}.items():
         if value is library:
             return Expression(ast.Attribute(ast.Name(alias), name), f"{alias}.{name}")
     return None
