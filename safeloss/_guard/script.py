@@ -18,6 +18,8 @@ from safeloss._guard.findings import Findings
 from safeloss._trace import trace
 from safeloss.errors import SafeLossError
 
+_NO_COMPILER = "TORCH_COMPILE_DISABLE"
+
 
 def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequence[str]) -> int:
     """Run `script` as Python would, and print what was found: the exit code says if anything was.
@@ -25,7 +27,6 @@ def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequenc
     What the script itself raises, or exits with, comes first. If that is what a function of torch's
     refused, a note says why.
     """
-    os.environ["TORCH_COMPILE_DISABLE"] = "1"  # compiled code would not be seen
     findings = Findings()
     try:
         with (
@@ -59,10 +60,15 @@ def _add_note(error: Exception, explained: SafeLossError | None) -> None:
 
 @contextlib.contextmanager
 def _as_main(script: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """What a script finds when Python runs it: its own arguments, and its folder to import from."""
-    argv, path = sys.argv, sys.path
+    """What a script finds when Python runs it: its own arguments, and its folder to import from;
+    and no compiler, whose code would not be seen."""
+    argv, path, compiler = sys.argv, sys.path, os.environ.get(_NO_COMPILER)
+    os.environ[_NO_COMPILER] = "1"
     sys.argv, sys.path = [str(script), *arguments], [str(script.resolve().parent), *path[1:]]
     try:
         yield
     finally:
         sys.argv, sys.path = argv, path
+        os.environ.pop(_NO_COMPILER)
+        if compiler is not None:
+            os.environ[_NO_COMPILER] = compiler
