@@ -263,7 +263,8 @@ COMMANDS = {
     "explain": Command(
         "explain a code such as SL101, which stands at the start of a message",
         "Prints what the code means, a short program that shows it, and what to do. Without a\n"
-        "code it lists them all: SL1xx are about shapes and dtypes, SL3xx about the numbers.",
+        "code it lists them all: SL1xx are about shapes and dtypes, SL2xx about source code\n"
+        "(see `lint`), SL3xx about the numbers.",
         {0: "it was explained", 2: "there is no such code"},
         explain_options,
         explain,

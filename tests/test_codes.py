@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 
 import safeloss
+from safeloss import _explain
 from safeloss.__main__ import main
 from safeloss._contract import codes, mistakes
 from safeloss._contract.model import Mistake
 from safeloss._contract.suspicions import Suspicion
 from safeloss._contract.values import Rule
+from safeloss._lint.rules import RULES
 from safeloss._messages import catalogue
 
 PACKAGE = Path(safeloss.__file__).parent
@@ -163,8 +165,17 @@ def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_alone_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     lines = explained(capsys).splitlines()
-    assert [line.split("  ")[0] for line in lines] == catalogue.codes()
-    assert [entry["code"] for entry in json.loads(explained(capsys, "--json"))] == catalogue.codes()
+    assert [line.split("  ")[0] for line in lines] == _explain.codes()
+    assert [entry["code"] for entry in json.loads(explained(capsys, "--json"))] == _explain.codes()
+
+
+def test_the_rules_of_lint_are_explained_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for code, rule in RULES.items():
+        page = explained(capsys, code)
+        assert page.startswith(f"# {code}: {rule.title}\n\n{rule.meaning}\n")
+        assert f"```python\n{rule.example}\n```\n" in page
+        assert page.endswith(f"\n\n{rule.fix}\n")
+    assert not {*RULES} & {*CODES.values()}
 
 
 @pytest.mark.parametrize("written", ["SL101", "sl101", "[SL101]"])

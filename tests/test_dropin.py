@@ -397,6 +397,13 @@ def scripted(module: nn.Module, *inputs: Tensor) -> Any:
     return torch.jit.load(file)(*inputs)
 
 
+@pytest.mark.parametrize("loss", WITH_FUNCTIONS, ids=str)
+def test_functions_are_scripted_where_natives_are(loss: Loss) -> None:
+    inputs = loss.batch(4)
+    expected = natively(lambda: torch.jit.script(loss.native_kernel)(*inputs))
+    assert equal(torch.jit.script(loss.kernel)(*inputs), expected)
+
+
 @over_losses
 @pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
 def test_scripts_where_native_does(loss: Loss, used: bool) -> None:

@@ -66,11 +66,11 @@ def function(signature: Signature, names: Mapping[str, Any]) -> Any:
     """The function with the kernel's own parameters."""
     declared = inspect.signature(signature.kernel)
     own = {name: name for name in signature.names}
-    return _written(
+    written = _written(
         signature,
         declared,
         signature.kernel.__name__,
-        {**names, "memory": signature.memory, "attributes": ()},
+        {**_names_of(signature.native), **names, "memory": signature.memory, "attributes": ()},
         parameters=_parameters(declared.parameters.values()),
         held="",
         owner="None",
@@ -82,6 +82,16 @@ def function(signature: Signature, names: Mapping[str, Any]) -> Any:
         key=_tuple(signature.key_parts(own)),
         native=_native(signature, "None", own),
     )
+    if signature.native is not None:
+        written.__wrapped__ = signature.native  # which TorchScript compiles instead
+    return written
+
+
+def _names_of(native: Any) -> dict[str, Any]:
+    """The globals that the source of PyTorch's function refers to, for TorchScript."""
+    code = getattr(native, "__code__", None)
+    names = () if code is None else code.co_names
+    return {name: native.__globals__[name] for name in names if name in native.__globals__}
 
 
 def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[str, Any]) -> Any:
