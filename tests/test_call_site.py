@@ -1,5 +1,6 @@
 """Refusals in the user's own names: the table, and fixes that are their own line."""
 
+import ast
 import copy
 import functools
 import linecache
@@ -519,3 +520,17 @@ def test_no_frame_and_no_tensor_is_kept() -> None:
     error = call()
     assert not any(isinstance(value, torch.Tensor) for value in vars(error).values())
     assert pickle.loads(pickle.dumps(error)).calls == error.calls
+
+
+def test_a_tree_that_another_thread_has_disturbed_is_made_again(monkeypatch) -> None:
+    """Python 3.11 then raises a SystemError: https://github.com/python/cpython/issues/106905."""
+    outcomes, made = [SystemError("depth mismatch"), SystemError("depth mismatch")], ast.parse
+
+    def disturbed(*arguments: Any, **options: Any) -> ast.AST:
+        if outcomes:
+            raise outcomes.pop()
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(ast, "parse", disturbed)
+    assert lines(refusal(lambda: criterion(logits, shares))) == ["criterion(logits, shares.long())"]
+    assert not outcomes

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from safeloss._messages.stack import Line, is_ours, is_users, users_frame
+from safeloss._messages.syntax import parsed
 from safeloss.errors import SafeLossError
 
 _Error = TypeVar("_Error", bound=SafeLossError)
@@ -99,7 +100,7 @@ class UsersCall(NamedTuple):
 
     def _in_own_names(self, source: str) -> str:
         """`source`, with the user's expressions for the names of arguments, and for `loss`."""
-        tree = ast.parse(source, mode="eval")
+        tree = parsed(source)
         public = {name: _public(name, self.frame) for name in _names_in_order(source)}
         expressions = {
             **{name: found for name, found in public.items() if found is not None},
@@ -253,7 +254,7 @@ def _calls(source: str) -> dict[tuple[int | None, int | None], ast.Call]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of invalid escapes, which Python has told before
-            tree = ast.parse(source)
+            tree = parsed(source, "exec")
     except (SyntaxError, ValueError):  # the file has changed
         return {}
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -379,6 +380,6 @@ def _name_nodes(tree: ast.AST, names: Mapping[str, Any]) -> list[ast.Name]:
 
 
 def _names_in_order(source: str) -> list[str]:
-    tree = ast.parse(source, mode="eval")
+    tree = parsed(source)
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return [node.id for node in sorted(nodes, key=lambda node: node.col_offset)]

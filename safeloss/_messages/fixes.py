@@ -20,6 +20,7 @@ from torch import Tensor
 from safeloss._contract.labels import are_scores, are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
 from safeloss._messages.shapes import shape_offers, weight_offers
+from safeloss._messages.syntax import parsed
 from safeloss.errors import Fix
 
 # What a fix may raise that is none: PyTorch's refusals, and options whose `repr` is no expression.
@@ -234,7 +235,7 @@ def _only_tried(loss: Any, enters: Callable[..., Any]) -> Callable[..., Any]:
 
 def edited_name(fix: str, names: Iterable[str]) -> str | None:
     """The argument that `fix` edits, which it names first; None if it is a whole call."""
-    tree = ast.parse(fix, mode="eval").body
+    tree = parsed(fix).body
     if isinstance(tree, ast.Call) and _is_loss(tree.func):
         return None
     used = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names]
@@ -253,7 +254,7 @@ def _is_loss(callee: ast.expr) -> bool:
 def _spelled(code: str, face: Face, inputs: tuple[Input, ...], call: Call, axis: int) -> str | None:
     """`code` with the options of the call; None if another loss has no such options."""
     code = code.replace("{axis}", str(axis)).replace("{loss}", "_loss_")
-    tree: Any = ast.parse(code, mode="eval").body
+    tree: Any = parsed(code).body
 
     def words(nodes: list[Any]) -> list[str]:
         return [str(ast.get_source_segment(code, node)) for node in nodes]
