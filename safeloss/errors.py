@@ -141,7 +141,8 @@ class SafeLossError(_Coded, ValueError):
         return error
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
+        fixes = f", fixes={tuple(map(str, self.fixes))}" if self.fixes else ""
+        return f"{type(self).__name__}({str(self)!r}{fixes})"
 
     def __str__(self) -> str:
         lines = [super().__str__()]

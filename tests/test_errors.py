@@ -181,3 +181,11 @@ def _head(x: Float[torch.Tensor, "batch features"]) -> torch.Tensor:
 def test_a_process_that_is_alone_has_no_rank() -> None:
     assert refusal("tie").rank is None
     assert "Rank" not in str(refusal("tie"))
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_the_representation_has_the_text_and_the_fixes(name: str) -> None:
+    """A launcher may print nothing else."""
+    error = refusal(name)
+    assert repr(error).startswith(f"{type(error).__name__}({str(error)!r}")
+    assert all(repr(str(fix)) in repr(error) for fix in error.fixes)
