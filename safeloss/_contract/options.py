@@ -1,7 +1,9 @@
 """The options that losses share, with their choices."""
 
 from collections.abc import Iterable, Mapping
+from inspect import cleandoc
 from operator import index
+from textwrap import indent
 from typing import Any, Literal, TypeAlias
 
 from safeloss._contract.model import Parameter
@@ -19,6 +21,32 @@ EmptyWithoutZero: TypeAlias = Literal["warn", "nan", "raise"]  # of a loss with 
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
 AT_CALL = ("sample_weight", "mask", "denominator")  # what a module is given with its inputs
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
+
+
+# What they mean, for docstrings: each is a line under the name of the option.
+_MEANINGS = {
+    "num_classes": "The number of classes; any other is refused.",
+    "class_dim": """\
+The axis of the classes in inputs of three axes and more: 1, as in PyTorch, or -1.
+Where it is None, a call that could be read both ways is refused.""",
+    "check_values": """\
+When the numbers are checked: at the "first" call, "always", or "never". A check reads the
+tensors, which waits for a GPU. A function has a first call on each line that calls it.""",
+    "empty": """\
+The mean over zero elements: PyTorch's NaN, with a warning ("warn") or without ("nan"), a
+zero that is connected to the graph ("zero"), or an error ("raise").""",
+}
+
+
+def documented(doc: str | None, names: Iterable[str]) -> str | None:
+    """The docstring `doc` with what the options of these `names` mean, before what is raised."""
+    listed = [name for name in names if name in _MEANINGS]
+    if doc is None or not listed:  # `python -OO` leaves no docstrings
+        return doc
+    rows = [f"{name}:\n{indent(_MEANINGS[name], '    ')}" for name in listed]
+    section = "\n".join(["Options that PyTorch does not have:", *[indent(r, "    ") for r in rows]])
+    before, heading, after = cleandoc(doc).partition("\n\nRaises:")
+    return f"{before}\n\n{section}{heading}{after}"
 
 
 def ignored_index(options: Mapping[str, Any]) -> int | None:

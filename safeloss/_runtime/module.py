@@ -1,15 +1,33 @@
 """What every module of ours adds to PyTorch's: options with defaults, and what it has learnt."""
 
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from torch import Tensor
 
-from safeloss._contract.options import OURS, CheckValues, Empty
+from safeloss._contract.options import OURS, CheckValues, Empty, documented
 from safeloss._messages.explain import explain_construction
 from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime.memory import Memory
 from safeloss.errors import SafeLossError
+
+
+class AtCall(TypedDict, total=False):
+    """What every loss takes by keyword with its inputs, for type checkers: there is nothing yet."""
+
+
+class _SignatureOfCall:
+    """`inspect.signature(loss)` of a module, for notebooks and editors: what it is called with.
+
+    A descriptor, since that of the class is its constructor's. (`nn.Module.__call__` takes
+    anything, and a method that takes less is one more call for each loss.)
+    """
+
+    def __get__(self, module: Any, owner: type) -> inspect.Signature:
+        if module is None:
+            raise AttributeError("__signature__")
+        return inspect.signature(module.forward)
 
 
 class SafeModule:
@@ -23,6 +41,8 @@ class SafeModule:
     _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
     _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
     _other_defaults: ClassVar[dict[str, Any]]  # those that a subclass has set as attributes
+
+    __signature__ = _SignatureOfCall()
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
         check_values: CheckValues
@@ -43,6 +63,7 @@ class SafeModule:
             # Written before its class had a name. TorchScript compiles what is wrapped, and
             # torch.fx reads its annotations.
             cls._ours = cls
+            cls.__doc__ = documented(cls.__doc__, cls._own_options)
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
             constructor: Any = cls
