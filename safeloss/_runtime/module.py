@@ -46,7 +46,9 @@ class SafeModule:
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
         check_values: CheckValues
+        """When the numbers are checked: at the "first" call, "always", or "never"."""
         empty: Empty
+        """The mean over zero elements: NaN with a warning or without, a zero, or an error."""
         _memory: Memory | None
     else:
         check_values, empty, _memory = "first", "warn", None

@@ -18,6 +18,7 @@ class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
     """`nn.AdaptiveLogSoftmaxWithLoss` with class indices of any integer dtype.
 
     It gives torch's named tuple of `output` and `loss`; `log_prob` and `predict` are torch's own.
+    `empty` has no "zero" here.
 
     Raises:
         LayoutError: the shapes do not fit together, or the features are not `in_features`.
