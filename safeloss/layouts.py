@@ -249,4 +249,4 @@ SampleMask: TypeAlias = Annotated[Bool[Tensor, "..."], Reads.PER_LOSS]
 if TYPE_CHECKING:
     Denominator: TypeAlias = Real[Tensor, ""] | float
 else:
-    Denominator = Real[Tensor, ""] | numbers.Real  # NumPy's too
+    Denominator: TypeAlias = Real[Tensor, ""] | numbers.Real  # NumPy's too

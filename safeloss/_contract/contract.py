@@ -13,11 +13,10 @@ import torch
 from safeloss._contract import codes
 from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Kind, Parameter, Reading, Refusal
-from safeloss._contract.options import MEANS, refused_option
+from safeloss._contract.options import AT_CALL, MEANS, PLAIN_MEANS, refused_option
 from safeloss._contract.patterns import Pattern, Shape
 from safeloss._contract.weights import (
     Unreduced,
-    given_at_call,
     ignores,
     place_weights,
     refused_denominator,
@@ -71,22 +70,21 @@ class Contract:
         if options.get("size_average") is not None or options.get("reduce") is not None:
             summed = "sum" if options["size_average"] is False else "mean"
             options["reduction"] = "none" if options["reduce"] is False else summed
-        return Call(shapes, dtypes, options, evidence)
+        given = [name for name in AT_CALL if name in shapes or options.get(name) is not None]
+        return Call(shapes, dtypes, options, evidence, tuple(given))
 
     def decide(self, call: Call) -> Refusal | Decision:
         """What `call` means, or why it is refused."""
         misfit = refused_option(self.parameters, call.options)
         if misfit:
             return Refusal(OptionError, misfit, code=codes.OPTION)
-        given = given_at_call(call)
-        if given and self.unweighted:
-            rule = f"`{given[0]}` has no meaning for this loss: {self.unweighted}."
+        if call.given and self.unweighted:
+            rule = f"`{call.given[0]}` has no meaning for this loss: {self.unweighted}."
             return Refusal(OptionError, rule, code=codes.UNWEIGHTED)
-        refusal = refused_denominator(call)
-        if refusal is not None:
-            return refusal
+        if "denominator" in call.given and call.options["reduction"] not in PLAIN_MEANS:
+            return refused_denominator(call)
         reading = self.reader.read(call)
-        if given and isinstance(reading, Reading):
+        if call.given and isinstance(reading, Reading):
             unreduced = self.unreduced_axes(reading, call)
             reading = place_weights(reading, call, self.reader.inputs, unreduced)
         if isinstance(reading, Refusal):
@@ -136,8 +134,7 @@ class Contract:
 
     def _reduction(self, call: Call) -> str:
         """How the result is reduced; with a denominator of its own a mean is a sum."""
-        counted = "denominator" in given_at_call(call)
-        return "sum" if counted else str(call.options.get("reduction", "mean"))
+        return "sum" if "denominator" in call.given else call.options.get("reduction", "mean")
 
     @property
     def offers_zero(self) -> bool:
@@ -153,7 +150,7 @@ class Contract:
     def strategy(self, reading: Reading, call: Call) -> tuple[str, ...] | Refusal:
         """How the result is reduced: by PyTorch (no words), or by the runner as the words say."""
         words = self._mean_strategy(reading, call)
-        given = given_at_call(call)
+        given = call.given
         if isinstance(words, Refusal) or not given:
             return words
         masked = "mask" in given and not ignores(reading, call, self.reader.target)
@@ -161,7 +158,7 @@ class Contract:
         half = scores in (torch.float16, torch.bfloat16)  # a sum of which may overflow
         if not (masked or half or words or "sample_weight" in given):
             return ("divided",) if "denominator" in given else ()
-        if not masked and given == ["mask"]:
+        if not masked and given == ("mask",):
             return words
         zero = call.options.get("empty") == "zero"
         options = [("rows", "rows" in words), ("masked", masked), ("zero", zero)]

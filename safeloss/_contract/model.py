@@ -68,6 +68,7 @@ class Call(NamedTuple):
     dtypes: Mapping[str, torch.dtype]
     options: Mapping[str, Any]
     evidence: Evidence | None = None
+    given: tuple[str, ...] = ()  # the weights, the mask and the denominator, if they are there
 
     def knows_class_axis(self, rank: int, classes: int) -> bool:
         return self.evidence is not None and self.evidence.knows_class_axis(rank, classes)

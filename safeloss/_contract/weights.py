@@ -22,11 +22,6 @@ class Unreduced(NamedTuple):
     shape: Shape
 
 
-def given_at_call(call: Call) -> list[str]:
-    """Which of the arguments that are given with one call are there."""
-    return [name for name in AT_CALL if name in call.shapes or call.options.get(name) is not None]
-
-
 def place_weights(
     reading: Reading, call: Call, inputs: tuple[Input, ...], unreduced: Unreduced
 ) -> Reading | Refusal:
@@ -148,11 +143,9 @@ def ignores(reading: Reading, call: Call, target: str) -> bool:
     return "ignore_index" in call.options and reading.patterns[target].reads == "AS_INDICES"
 
 
-def refused_denominator(call: Call) -> Refusal | None:
-    """A denominator belongs to the mean, which it divides."""
-    reduction = call.options.get("reduction", "mean")
-    if "denominator" not in given_at_call(call) or reduction in ("mean", "elementwise_mean"):
-        return None
+def refused_denominator(call: Call) -> Refusal:
+    """The refusal of a denominator where nothing is divided by a count of elements."""
+    reduction = call.options["reduction"]
     rule = (
         f"`denominator` divides the sum in the place of the mean's own count, so it needs "
         f'reduction="mean"; it is {reduction!r}.'

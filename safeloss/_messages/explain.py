@@ -18,7 +18,6 @@ from safeloss._contract.model import Call, Input, Refusal
 from safeloss._contract.options import OURS
 from safeloss._contract.patterns import Pattern, dtypes_of
 from safeloss._contract.values import Broken, NotNaN, Seen
-from safeloss._contract.weights import given_at_call
 from safeloss._messages.fixes import (
     Face,
     Trial,
@@ -403,7 +402,7 @@ def _native(face: Face, call: Call, trial: Trial | None) -> str:
     name = face.native
     if not name or trial is None or any(callable(value) for value in call.options.values()):
         return ""
-    if given_at_call(call):  # which PyTorch does not take
+    if call.given:  # what PyTorch does not take
         return ""
     largest = max(math.prod(int(size) for size in shape) for shape in call.shapes.values())
     options = {key: value for key, value in call.options.items() if key not in OURS}

@@ -174,8 +174,10 @@ def whole_call(
 
 def _keywords(option: str) -> dict[str, str]:
     """The names and values of `option`, which is written as in a call."""
-    call: Any = parsed(f"_({option})").body
-    return {str(keyword.arg): ast.unparse(keyword.value) for keyword in call.keywords}
+    source = f"_({option})"
+    call: Any = parsed(source).body
+    values = [str(ast.get_source_segment(source, keyword.value)) for keyword in call.keywords]
+    return {str(keyword.arg): value for keyword, value in zip(call.keywords, values)}
 
 
 def _changed(face: Face, call: Call) -> dict[str, Any]:

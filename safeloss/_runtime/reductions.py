@@ -66,10 +66,10 @@ def _weighted(
     """The loss with a weight, a mask or a denominator; the first two are views that fit it."""
     weight, mask, denominator = [given[position] for position in order.at_call]
     shape = loss.shape
-    factor = mask
+    factor: Any = mask
     if weight is not None:
         factor = weight if mask is None else torch.where(mask, weight, 0)
-    if "masked" in strategy:  # otherwise PyTorch has left them out
+    if mask is not None and "masked" in strategy:  # otherwise PyTorch has left them out
         loss = torch.where(mask, loss, 0)
     if weight is not None:
         loss = loss * factor
