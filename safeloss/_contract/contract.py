@@ -87,6 +87,10 @@ class Contract:
         if call.given and isinstance(reading, Reading):
             unreduced = self.unreduced_axes(reading, call)
             reading = place_weights(reading, call, self.reader.inputs, unreduced)
+            if isinstance(reading, Refusal) and self.mean_over and not reading.advice:
+                reading = reading._replace(
+                    advice="MultiLabelBCE has an unreduced loss for each label."
+                )
         if isinstance(reading, Refusal):
             return reading
         strategy = self.strategy(reading, call)
@@ -162,7 +166,10 @@ class Contract:
             return words
         zero = call.options.get("empty") == "zero"
         options = [("rows", "rows" in words), ("masked", masked), ("zero", zero)]
-        options.append(("divided", "denominator" in given))
+        options += [
+            ("divided", "denominator" in given),
+            ("undeclared", not self._declared(reading)),
+        ]
         reduction = call.options.get("reduction", "mean")
         return ("weighted", reduction, *[word for word, holds in options if holds])
 

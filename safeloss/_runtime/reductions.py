@@ -73,7 +73,7 @@ def _weighted(
         loss = torch.where(mask, loss, 0)
     if weight is not None:
         loss = loss * factor
-    if loss.shape != shape:
+    if "undeclared" in strategy and loss.shape != shape:
         raise LayoutError(
             f"[{codes.PER_SAMPLE}] the weights or the mask enlarge the unreduced loss."
         )
