@@ -227,8 +227,8 @@ def test_ctc_counts_labels_and_samples() -> None:
     x, labels, inputs, lengths = _ctc()
     mask = torch.tensor([True, False, True])
     expected = F.ctc_loss(x[:, mask], labels[mask], inputs[mask], lengths[mask])
-    for given in (lengths, lengths.tolist()):
-        torch.testing.assert_close(SF.ctc_loss(x, labels, inputs, given, mask=mask), expected)
+    for each in (lengths, lengths.tolist()):
+        torch.testing.assert_close(SF.ctc_loss(x, labels, inputs, each, mask=mask), expected)
     total = F.ctc_loss(x, labels, inputs, lengths, reduction="sum")
     torch.testing.assert_close(SF.ctc_loss(x, labels, inputs, lengths, denominator=7), total / 7)
 
@@ -295,7 +295,7 @@ def test_micro_batches_add_up(loss: Loss) -> None:
     """A mean over all samples is the sum of what micro-batches give, each with the whole count."""
     if loss.options.get("reduction") == "batchmean":
         pytest.skip("batchmean has its own denominator")
-    safe, native = made(loss)
+    safe, _ = made(loss)
     inputs = batch(loss, 6)
     safe.reduction = "none"
     unreduced = safe(*inputs)
@@ -418,27 +418,31 @@ def test_gradients_of_weights_and_of_second_order() -> None:
 
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
 LABELS = torch.tensor([0.0, 1, 1, 0])
+CLASSES, SQUARES = (SF.cross_entropy, X, Y), (SF.mse_loss, X, X)
+COLUMN = (SF.mse_loss, X[:, :1], LABELS)
+PER_SAMPLE = (SF.multilabel_soft_margin_loss, X, X.sigmoid())
 REFUSED = [
-    # kernel, inputs, at the call, error, what is said, the fixes
-    (SF.cross_entropy, (X, Y), {"mask": torch.ones(4)}, safeloss.DTypeError, "must be bool", "mask != 0"),
-    (SF.cross_entropy, (X, Y), {"mask": torch.ones(4).long()}, safeloss.DTypeError, "must be bool", "mask != 0"),
-    (SF.cross_entropy, (X, Y), {"sample_weight": torch.ones(4).bool()}, safeloss.DTypeError, "a mask", "mask=sample_weight"),
-    (SF.cross_entropy, (X, Y), {"sample_weight": torch.ones(3)}, safeloss.LayoutError, "`weight`'s job", None),
-    (SF.cross_entropy, (X, Y), {"mask": torch.ones(4, 3).bool()}, safeloss.LayoutError, "[4]", None),
-    (SF.cross_entropy, (X, Y), {"sample_weight": [1, 1, 1, 1]}, safeloss.ArgumentTypeError, "tensor", "torch.as_tensor("),
-    (SF.cross_entropy, (X, Y), {"denominator": 0}, safeloss.ValueRangeError, "above 0", None),
-    (SF.cross_entropy, (X, Y), {"denominator": torch.ones(2)}, safeloss.LayoutError, "one number", "denominator.sum()"),
-    (SF.cross_entropy, (X, Y), {"denominator": 3, "reduction": "sum"}, safeloss.OptionError, "mean", None),
-    (SF.cross_entropy, (X, Y), {"denominator": 3, "reduction": "none"}, safeloss.OptionError, "mean", None),
-    (SF.cross_entropy, (X, Y), {"sample_weight": -torch.ones(4)}, safeloss.ValueRangeError, "negative", None),
-    (SF.mse_loss, (X, X), {"sample_weight": torch.ones(1, 3)}, safeloss.LayoutError, "[4, 3] or [4]", None),
-    (SF.mse_loss, (X[:, :1], LABELS), {"mask": torch.ones(1, 4).bool()}, safeloss.LayoutError, "mask", None),
-    (SF.multilabel_soft_margin_loss, (X, X.sigmoid()), {"mask": X > 0}, safeloss.LayoutError, "MultiLabelBCE", None),
-]  # fmt: skip
+    # the call, with, error, what is said, a fix
+    (CLASSES, {"mask": torch.ones(4)}, safeloss.DTypeError, "must be bool", "mask != 0"),
+    (CLASSES, {"mask": torch.ones(4).long()}, safeloss.DTypeError, "must be bool", "mask != 0"),
+    (CLASSES, {"sample_weight": Y > 0}, safeloss.DTypeError, "a mask", "mask=sample_weight"),
+    (CLASSES, {"sample_weight": X[0].abs()}, safeloss.LayoutError, "`weight`'s job", None),
+    (CLASSES, {"mask": X > 0}, safeloss.LayoutError, "[4]", None),
+    (CLASSES, {"sample_weight": [1, 1]}, safeloss.ArgumentTypeError, "tensor", None),
+    (CLASSES, {"denominator": 0}, safeloss.ValueRangeError, "above 0", None),
+    (CLASSES, {"denominator": Y}, safeloss.LayoutError, "one number", "denominator.sum()"),
+    (CLASSES, {"denominator": 3, "reduction": "sum"}, safeloss.OptionError, "mean", None),
+    (CLASSES, {"denominator": 3, "reduction": "none"}, safeloss.OptionError, "mean", None),
+    (CLASSES, {"sample_weight": -Y}, safeloss.ValueRangeError, "negative", None),
+    (SQUARES, {"sample_weight": X[:1]}, safeloss.LayoutError, "[4, 3] or [4]", None),
+    (COLUMN, {"mask": LABELS[None] > 0}, safeloss.LayoutError, "mask", None),
+    (PER_SAMPLE, {"mask": X > 0}, safeloss.LayoutError, "MultiLabelBCE", None),
+]
 
 
-@pytest.mark.parametrize(("kernel", "inputs", "at_call", "error", "said", "fix"), REFUSED)
-def test_refused(kernel, inputs, at_call, error, said, fix) -> None:
+@pytest.mark.parametrize(("call", "at_call", "error", "said", "fix"), REFUSED)
+def test_refused(call, at_call, error, said, fix) -> None:
+    kernel, *inputs = call
     with pytest.raises(error) as refusal:
         kernel(*inputs, **at_call)
     assert said in str(refusal.value)
@@ -474,8 +478,10 @@ def test_a_distance_that_leaves_other_axes_is_refused() -> None:
     points = torch.randn(3, 4, 5)
     with pytest.raises(safeloss.LayoutError, match="enlarge"):
         SF.triplet_margin_with_distance_loss(
-            *points, distance_function=lambda a, b: (a - b).abs().sum((0, 1)), mask=points[0, :, 0] > 0
-        )  # fmt: skip
+            *points,
+            distance_function=lambda a, b: (a - b).abs().sum((0, 1)),
+            mask=points[0, :, 0] > 0,
+        )
 
 
 # As they are asked for ----------------------------------------------------------------------------

@@ -36,8 +36,10 @@ def runner(
     `strategy` is how the result is reduced: see `Contract.strategy`.
     """
     kernel, counting, order = signature.kernel, signature.counting, signature.order
+    operator, operands = signature.operator, signature.operands
+    alone = operator is not None and code is not None and not order.by_name
 
-    def prepared(owner: Any, arguments: Arguments) -> list[Any]:
+    def run(owner: Any, arguments: Arguments) -> Tensor:
         for look in looks:
             look(owner, arguments)
         given = [*arguments]
@@ -45,25 +47,14 @@ def runner(
             given[position] = step(given[position])
         for position, masked in fills:
             given[position] = filled(given[position], given[order.at_call[1]], *masked)
-        return given
-
-    def run(owner: Any, arguments: Arguments) -> Tensor:
-        return run_kernel(kernel, counting, order, strategy, prepared(owner, arguments))
-
-    if signature.operator is None or code is None or order.by_name:
-        return run
-    operator, operands = signature.operator.call, signature.operands
-
-    def run_operator(owner: Any, arguments: Arguments) -> Tensor:
-        given = prepared(owner, arguments)
-        if has_torch_function(given):
+        if operator is None or not alone or has_torch_function(given):
             return run_kernel(kernel, counting, order, strategy, given)
         native = [*given, None]  # the last is for operands that are None
         native[order.reduction] = code
-        loss = operator(*[native[i] for i in operands])
+        loss = operator.call(*[native[i] for i in operands])
         return reduced(loss, counting, order, strategy, given) if strategy else loss
 
-    return run_operator
+    return run
 
 
 def run_kernel(

@@ -186,12 +186,13 @@ def verify_mean(
 
 def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
     """Warn of a mean over no target that counts, or raise where `empty` says so."""
+    weighed = named.get("sample_weight") is not None or named.get("mask") is not None
+    if named.get("denominator") is not None or not (signature.divides_by_weights or weighed):
+        return
     edited = signature.edited(reading, named)
     call = signature.call(None, named)
     averaged = call.options.get("reduction", "mean") in MEANS
     if not averaged or call.options["empty"] in ("zero", "nan"):
-        return
-    if named.get("denominator") is not None:
         return
     if signature.is_empty_mean(reading, call):
         return  # the sizes tell, and that has been said
