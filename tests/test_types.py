@@ -13,7 +13,7 @@ from losses import LOSSES, WITH_FUNCTIONS, Loss
 
 import safeloss
 from safeloss import functional, layouts
-from safeloss._contract.options import OURS, documented
+from safeloss._contract.options import AT_CALL, OURS, documented
 from safeloss._contract.patterns import parse
 from safeloss._runtime.module import AtCall
 
@@ -44,8 +44,8 @@ def test_a_call_is_declared_with_the_parameters_of_forward(loss: Loss) -> None:
     declared, parameters = declared_call(loss.safe), inspect.signature(loss.safe.forward).parameters
     inputs = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
     assert [argument.arg for argument in declared.args] == inputs
-    at_call = set(AtCall.__annotations__) if declared.kwarg else set()
-    assert at_call == parameters.keys() - set(inputs)
+    assert set(AtCall.__annotations__) == parameters.keys() - set(inputs)
+    assert bool(declared.kwarg) != bool(loss.safe.forward.signature.unweighted)
 
 
 # Signatures and hints.
@@ -94,7 +94,7 @@ def test_the_signature_of_a_module_is_how_it_is_called(loss: Loss) -> None:
 
 def check_options(face: Any, native: Any) -> None:
     doc = inspect.getdoc(face) or ""
-    options = inspect.signature(face).parameters.keys() & set(OURS)
+    options = inspect.signature(face).parameters.keys() & {*OURS, *AT_CALL}
     options -= inspect.signature(native).parameters.keys()
     assert {"check_values", "empty"} <= options
     for option in options:

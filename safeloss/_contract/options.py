@@ -19,11 +19,14 @@ EmptyWithoutZero: TypeAlias = Literal["warn", "nan", "raise"]  # of a loss with 
 
 # The options that are not torch's.
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
-AT_CALL = ("sample_weight", "mask", "denominator")  # what a module is given with its inputs
+PLAIN_MEANS = ("mean", "elementwise_mean")  # the last is an old name, and legal
+MEANS = (*PLAIN_MEANS, "batchmean")
+# What is not torch's either, and given at the call: a module does not keep it.
+AT_CALL = ("sample_weight", "mask", "denominator")
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
 
 
-# What they mean, for docstrings: each is a line under the name of the option.
+# What they mean, for docstrings.
 _MEANINGS = {
     "num_classes": "The number of classes; any other is refused.",
     "class_dim": """\
@@ -35,16 +38,27 @@ tensors, which waits for a GPU. A function has a first call on each line that ca
     "empty": """\
 The mean over zero elements: PyTorch's NaN, with a warning ("warn") or without ("nan"), a
 zero that is connected to the graph ("zero"), or an error ("raise").""",
+    "sample_weight": """\
+A weight for each sample, or for each element of the loss before its reduction. A mean is
+divided by the weights of what counts.""",
+    "mask": """\
+What is False counts for nothing, neither in a sum nor in what a mean is divided by. The
+targets there are not read. It has the shape of a weight.""",
+    "denominator": """\
+What a mean is divided by instead of what counts: a number, for example the tokens of all
+micro-batches.""",
 }
 
 
 def documented(doc: str | None, names: Iterable[str]) -> str | None:
-    """The docstring `doc` with what the options of these `names` mean, before what is raised."""
+    """The docstring `doc` with what the arguments of these `names` mean, before what is raised."""
     listed = [name for name in names if name in _MEANINGS]
     if doc is None or not listed:  # `python -OO` leaves no docstrings
         return doc
     rows = [f"{name}:\n{indent(_MEANINGS[name], '    ')}" for name in listed]
-    section = "\n".join(["Options that PyTorch does not have:", *[indent(r, "    ") for r in rows]])
+    section = "\n".join(
+        ["Arguments that PyTorch does not have:", *[indent(r, "    ") for r in rows]]
+    )
     before, heading, after = cleandoc(doc).partition("\n\nRaises:")
     return f"{before}\n\n{section}{heading}{after}"
 

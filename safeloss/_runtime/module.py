@@ -14,7 +14,11 @@ from safeloss.errors import SafeLossError
 
 
 class AtCall(TypedDict, total=False):
-    """What every loss takes by keyword with its inputs, for type checkers: there is nothing yet."""
+    """What a loss takes by keyword with its inputs, for type checkers."""
+
+    sample_weight: Tensor | None
+    mask: Tensor | None
+    denominator: Tensor | float | None
 
 
 class _SignatureOfCall:

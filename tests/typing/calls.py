@@ -46,6 +46,12 @@ def every_loss_gives_a_tensor() -> None:
     assert_type(safeloss.SafeCTCLoss()(scores, labels, lengths, lengths), Tensor)
 
 
+def weights_and_masks_are_given_with_the_call() -> None:
+    loss = SafeMSELoss()
+    assert_type(loss(x, x, sample_weight=torch.rand(4), mask=torch.ones(4).bool()), Tensor)
+    assert_type(loss(x, x, denominator=12), Tensor)
+
+
 def what_is_no_call() -> None:
     loss = SafeCrossEntropyLoss()
     loss(1, "a")  # type: ignore[arg-type]
@@ -53,6 +59,7 @@ def what_is_no_call() -> None:
     loss(x, x, x)  # type: ignore[call-arg]
     loss(x, targets=x)  # type: ignore[call-arg]
     loss(x, x, mean=True)  # type: ignore[call-arg]
+    loss(x, x, mask=[True])  # type: ignore[arg-type]
     loss.forward(1, x)  # type: ignore[arg-type]
 
 
@@ -92,6 +99,7 @@ def train(model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor]) -> Te
 
 def main() -> None:
     every_loss_gives_a_tensor()
+    weights_and_masks_are_given_with_the_call()
     options_have_their_types()
     forward_is_that_of_torch()
     assert_type(Smoothed()(x, x.softmax(1)), Tensor)
