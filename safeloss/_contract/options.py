@@ -50,17 +50,23 @@ micro-batches.""",
 }
 
 
-def documented(doc: str | None, names: Iterable[str]) -> str | None:
-    """The docstring `doc` with what the arguments of these `names` mean, before what is raised."""
-    listed = [name for name in names if name in _MEANINGS]
-    if doc is None or not listed:  # `python -OO` leaves no docstrings
-        return doc
-    rows = [f"{name}:\n{indent(_MEANINGS[name], '    ')}" for name in listed]
-    section = "\n".join(
-        ["Arguments that PyTorch does not have:", *[indent(r, "    ") for r in rows]]
-    )
-    before, heading, after = cleandoc(doc).partition("\n\nRaises:")
-    return f"{before}\n\n{section}{heading}{after}"
+def documented(doc: str | None, names: Iterable[str], weighted: bool = True) -> str | None:
+    """The docstring `doc` with what the arguments of these `names` mean, before what is raised.
+
+    A loss that is not `weighted` has the parameters of weights to refuse them by name.
+    """
+    if doc is None:  # `python -OO` leaves no docstrings
+        return None
+    parts, raised = cleandoc(doc).partition("\n\nRaises:")[::2]
+    for heading, ours in (
+        ("Options that PyTorch does not have", OURS),
+        ("Given with the inputs, by keyword", AT_CALL if weighted else ()),
+    ):
+        listed = [name for name in names if name in ours and name in _MEANINGS]
+        rows = [f"{name}:\n{indent(_MEANINGS[name], '    ')}" for name in listed]
+        if rows:
+            parts += "\n\n" + "\n".join([f"{heading}:", *[indent(row, "    ") for row in rows]])
+    return f"{parts}\n\nRaises:{raised}" if raised else parts
 
 
 def ignored_index(options: Mapping[str, Any]) -> int | None:

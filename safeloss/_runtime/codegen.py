@@ -238,10 +238,7 @@ def _written(
     written = scope["make"](**traced)
     written.key = scope["key_of"]
     written.__qualname__ = name
-    explained = set(declared.parameters).difference(AT_CALL if signature.unweighted else ())
-    doc = documented(
-        signature.kernel.__doc__, [*filter(explained.__contains__, declared.parameters)]
-    )
+    doc = documented(signature.kernel.__doc__, declared.parameters, not signature.unweighted)
     if doc is not None and name == "forward":
         doc = doc.partition(">>>")[0].rstrip()  # the examples are of functions
     written.__doc__ = doc

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from torch import Tensor
 
-from safeloss._contract.options import OURS, CheckValues, Empty, documented
+from safeloss._contract.options import AT_CALL, OURS, CheckValues, Empty, documented
 from safeloss._messages.explain import explain_construction
 from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime.memory import Memory
@@ -69,7 +69,8 @@ class SafeModule:
             # Written before its class had a name. TorchScript compiles what is wrapped, and
             # torch.fx reads its annotations.
             cls._ours = cls
-            cls.__doc__ = documented(cls.__doc__, cls._own_options)
+            names, weighted = (*cls._own_options, *AT_CALL), not forward.signature.unweighted
+            cls.__doc__ = documented(cls.__doc__, names, weighted)
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
             constructor: Any = cls
