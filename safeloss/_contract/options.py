@@ -39,14 +39,14 @@ tensors, which waits for a GPU. A function has a first call on each line that ca
 The mean over zero elements: PyTorch's NaN, with a warning ("warn") or without ("nan"), a
 zero that is connected to the graph ("zero"), or an error ("raise").""",
     "sample_weight": """\
-A weight for each sample, or for each element of the loss before its reduction. A mean is
-divided by the weights of what counts.""",
+One weight for each sample, or for each element of the unreduced loss (`reduction="none"`).
+A mean is divided by the total weight of what counts.""",
     "mask": """\
-What is False counts for nothing, neither in a sum nor in what a mean is divided by. The
-targets there are not read. It has the shape of a weight.""",
+True where a sample, or an element of the unreduced loss, counts. The others add nothing to a
+sum, nor to what a mean is divided by, and their targets are not read.""",
     "denominator": """\
-What a mean is divided by instead of what counts: a number, for example the tokens of all
-micro-batches.""",
+The number that a mean is divided by, instead of what counts in this batch: for example that
+of the tokens in all micro-batches.""",
 }
 
 
