@@ -86,12 +86,13 @@ VERDICTS = {
     "a bad option": "OptionError",
     "align": "LayoutError",
 }
+nightly = pytest.mark.nightly  # for each flag Python compiles all of torch anew
 FLAGS = [
     ([], {}),
     (["-O"], {}),  # no assertions
-    (["-OO"], {}),  # nor docstrings
+    pytest.param(["-OO"], {}, marks=nightly),  # nor docstrings
     ([], {"JAXTYPING_DISABLE": "1"}),
-    (["-O"], {"JAXTYPING_DISABLE": "1", "PYTHONHASHSEED": "0"}),
+    pytest.param(["-O"], {"JAXTYPING_DISABLE": "1", "PYTHONHASHSEED": "0"}, marks=nightly),
 ]
 
 
