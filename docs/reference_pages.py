@@ -29,7 +29,7 @@ def nav() -> list[Any]:
     """The section of the navigation."""
     losses = [f"reference/{safe.__name__}.md" for safe in _losses()]
     pages = [f"reference/{name}.md" for name in ("index", "functional", "layouts", "tools", "errors")]
-    return [*pages, "losses.md", {"Losses": losses}]
+    return [*pages, {"Layouts of all losses": "losses.md"}, {"Losses": losses}]
 
 
 def pages() -> Iterator[tuple[str, str]]:

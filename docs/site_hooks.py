@@ -104,35 +104,33 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
     return output
 
 
+_ENGLISH: dict[str, Any] = {}  # the description and the pages of the site in English
+
+
 def on_nav(nav: Any, config: Any, files: Any) -> Any:
-    """Keep the pages, for the list of `llms.txt`."""
+    """Keep what `llms.txt` is made of: the other languages are built after this one."""
     if config["theme"]["language"] == "en":
-        _PAGES[:] = nav.pages
+        _ENGLISH.update(description=config["site_description"], pages=nav.pages)
     return nav
-
-
-_PAGES: list[Any] = []
 
 
 def on_post_build(config: Any) -> None:
     """Write `llms.txt`: what each page is about, and where its Markdown is."""
-    base = config["site_url"]
     lines = [
         f"# {config['site_name']}",
         "",
-        f"> {config['site_description']}.",
+        f"> {_ENGLISH['description']}.",
         "",
-        "Every page is also there as Markdown. `safeloss explain CODE` prints the page of an error",
+        "Each page is there as Markdown too. `safeloss explain CODE` prints the page of an error",
         "offline; add `--json` for machines and `--lang zh` for Chinese.",
-        "",
     ]
     section = None
-    for page in _PAGES:
+    for page in _ENGLISH["pages"]:
         top = page.ancestors[-1].title if page.ancestors else ""
         if top != section:
             section = top
             lines += ["", f"## {section}", ""]
-        place = base + str(Path(page.file.dest_uri).with_suffix(".md"))
+        place = config["site_url"] + Path(page.file.dest_uri).with_suffix(".md").as_posix()
         said = page.meta.get("description")
         lines.append(f"- [{page.title}]({place})" + (f": {said}" if said else ""))
     (Path(config["site_dir"]) / "llms.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
