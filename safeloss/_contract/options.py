@@ -17,7 +17,10 @@ EmptyWithoutZero: TypeAlias = Literal["warn", "nan", "raise"]  # of a loss with 
 
 # The options that are not torch's.
 OURS = ("class_dim", "num_classes", "in_features", "check_values", "empty")
-AT_CALL = ("sample_weight", "mask", "denominator")  # what a module is given with its inputs
+PLAIN_MEANS = ("mean", "elementwise_mean")  # the last is an old name, and legal
+MEANS = (*PLAIN_MEANS, "batchmean")
+# What is not torch's either, and given at the call: a module does not keep it.
+AT_CALL = ("sample_weight", "mask", "denominator")
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
 
 

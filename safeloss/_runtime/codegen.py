@@ -25,7 +25,9 @@ from safeloss._runtime.size_oracle import consultation
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
 _TEMPLATE = """\
 def key_of({kernel_parameters}):
-    return {kernel_key}
+    key = {kernel_key}
+    {at_call}
+    return key
 
 
 def {gathered}:
@@ -38,11 +40,12 @@ def make({closed_over}):
         if is_dynamo_compiling():
             positions = {positions}
             arguments = {arguments}
-            return traced_call(consult, "{loss}", kernel, total, positions, {owner}, arguments)
+            return traced_call(consult, "{loss}", kernel, counting, positions, {owner}, arguments)
         key = None
         try:
             {prepare}
             key = {key}
+            {at_call}
             plan = {plan}
         except (KeyError, AttributeError, TypeError):
             plan = {first}
@@ -204,7 +207,7 @@ def _written(
         "traced_call": traced_call,
         "consult": consultation(signature),
         "kernel": signature.kernel,
-        "total": signature.total,
+        "counting": signature.counting,
     }
     scope: dict[str, Any] = {
         **names,
@@ -223,6 +226,7 @@ def _written(
         "closed_over": ", ".join(traced),
         "kernel_parameters": ", ".join(own),
         "kernel_key": _tuple(signature.key_parts(own)),
+        "at_call": _at_call(signature),
         "positions": str(tuple(positions)),
         **blocks,
     }
@@ -243,6 +247,14 @@ def _written(
         if parameter.annotation is not parameter.empty
     }
     return written
+
+
+def _at_call(signature: Signature) -> str:
+    """The longer key of a call that is given weights, a mask or a count."""
+    parts = signature.key_parts_at_call()
+    if not parts:
+        return ""
+    return f"if not ({' is '.join(AT_CALL)} is None):\n    key = {_tuple(['*key', *parts])}"
 
 
 def _filled(line: str, fields: Mapping[str, str]) -> str:
