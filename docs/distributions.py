@@ -24,7 +24,8 @@ def wheel_problems(names: list[str], metadata: Message, readme: str) -> list[str
     problems = [f"{name} is not in the wheel" for name in wanted if name not in names]
     ours = re.compile(r"safeloss/|safeloss_pytest\.py$|safeloss-[^/]+\.dist-info/")
     problems += [f"{name} is in the wheel" for name in names if not ours.match(name)]
-    problems += [f"{name} is in the wheel" for name in names if "test" in Path(name).stem[:5]]
+    tests = re.compile(r"(^|/)(tests?/|test_|conftest)")
+    problems += [f"{name} is in the wheel" for name in names if tests.search(name)]
     if metadata["Version"] != __version__:
         problems.append(f"the version is {metadata['Version']}, not {__version__}")
     urls = dict(line.split(", ", 1) for line in metadata.get_all("Project-URL", []))
@@ -34,7 +35,8 @@ def wheel_problems(names: list[str], metadata: Message, readme: str) -> list[str
         problems.append("the README is not said to be Markdown")
     links = re.findall(r"\]\(([^)#]+)", readme)
     problems += [f"a package page cannot follow {at}" for at in links if "://" not in at]
-    needed = {re.split(r"[ <>=!;]", line)[0] for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
+    lines = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    needed = {re.split(r"[ <>=!;]", line)[0] for line in lines}
     if needed != {"torch", "jaxtyping", "beartype"}:
         problems.append(f"it needs {sorted(needed)}")
     return problems

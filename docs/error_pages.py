@@ -27,7 +27,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "explain": "The same on your own machine, without a network",
         "lint": "`safeloss lint` finds it in source code, without running it.",
         "index": "Errors",
-        "lead": "Every message and every warning of safeloss begins with a code. Look for the code, "
+        "lead": "Every message and every warning of safeloss begins with a code. Look for it, "
         "or for the text that PyTorch printed (the numbers are the sizes of your own tensors); "
         "the search at the top of the page finds both.",
         "by text": "By the text that PyTorch prints",
@@ -44,8 +44,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "explain": "不联网也可以在自己的机器上查看",
         "lint": "`safeloss lint` 不用运行代码，就能在源代码里找到它。",
         "index": "报错信息",
-        "lead": "safeloss 的每条报错和警告都以一个代码开头。请按代码查找，或者按 PyTorch 打印的信息查找"
-        "（其中的数字是你自己的张量的大小）；也可以用页面上方的搜索框。",
+        "lead": "safeloss 的每条报错和警告都以一个代码开头。请按代码查找，"
+        "或者按 PyTorch 打印的信息查找（其中的数字是你自己的张量的大小）；"
+        "也可以用页面上方的搜索框。",
         "by text": "按 PyTorch 打印的信息查找",
         "by code": "按代码查找",
         "text": "信息",

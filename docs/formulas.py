@@ -18,7 +18,9 @@ class Formula(NamedTuple):
 _SCORES = "input, target = torch.tensor([-1.5, 0.5, 2.0]), torch.tensor([0.0, 1.0, 1.0])\n"
 _NUMBERS = "input, target = torch.tensor([1.0, 2.5, -1.0]), torch.tensor([1.5, 2.5, 2.0])\n"
 _SIGNS = "input, target = torch.tensor([0.2, 0.5, 2.0]), torch.tensor([1.0, -1.0, -1.0])\n"
-_CLASSES = "input = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 0.5]])\ntarget = torch.tensor([0, 2])\n"
+_CLASSES = (
+    "input = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 0.5]])\ntarget = torch.tensor([0, 2])\n"
+)
 _LABELS = (
     "input = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 0.5]])\n"
     "target = torch.tensor([[1, 0, 0], [1, 1, 0]])\n"
@@ -136,8 +138,7 @@ FORMULAS = {
         "",
     ),
     "SafeTripletMarginLoss": Formula(
-        _TRIPLET
-        + _none("SafeTripletMarginLoss", ", margin=1.0", "anchor, positive, negative"),
+        _TRIPLET + _none("SafeTripletMarginLoss", ", margin=1.0", "anchor, positive, negative"),
         "relu(pairwise_distance(anchor, positive) - pairwise_distance(anchor, negative) + 1.0)",
         "Balntas et al., Learning shallow convolutional feature descriptors with triplet losses "
         "(2016)",

@@ -1,6 +1,6 @@
 """The pages of reference on the site: each loss, each layout, and everything else that is public.
 
-Signatures come from the source (mkdocstrings); layouts, rules and options from the checked signatures.
+Signatures come from the source (mkdocstrings); layouts, rules and options from what checks a call.
 """
 
 import ast
@@ -28,7 +28,9 @@ def _losses() -> list[Any]:
 def nav() -> list[Any]:
     """The section of the navigation."""
     losses = [f"reference/{safe.__name__}.md" for safe in _losses()]
-    pages = [f"reference/{name}.md" for name in ("index", "functional", "layouts", "tools", "errors")]
+    pages = [
+        f"reference/{name}.md" for name in ("index", "functional", "layouts", "tools", "errors")
+    ]
     return [*pages, {"Layouts of all losses": "losses.md"}, {"Losses": losses}]
 
 
@@ -105,9 +107,9 @@ def layout_table() -> str:
         "# Layouts",
         "",
         "A layout says which axes a tensor has, which dtypes, and what its numbers are. `batch`",
-        "counts samples, `classes` the classes, `*space` is whatever lies between (time, height and",
-        "width), `*shape` any axes at all, and `_` any size. Use layouts for the heads of models, too:",
-        "see [typed heads](../how-to/typed-heads.md).",
+        "counts samples, `classes` the classes, `*space` is whatever lies between (time, height",
+        "and width), `*shape` any axes at all, and `_` any size. Use layouts for the heads of",
+        "models, too: see [typed heads](../how-to/typed-heads.md).",
         "",
     ]
     for name in layout_names():
@@ -133,13 +135,21 @@ def layout(name: str) -> str:
 
 def tools() -> str:
     """Everything else, by name."""
-    lines = ["# Tools", "", "What is not a loss. [Diagnose](../diagnose.md) shows them at work.", ""]
+    lines = [
+        "# Tools",
+        "",
+        "What is not a loss. [Diagnose](../diagnose.md) shows them at work.",
+        "",
+    ]
     for name in _tools():
         if name in _CONSTANTS:
             lines += [f"## {name} {{ #safeloss.{name} }}", "", _CONSTANTS[name], ""]
         else:
             members = isinstance(getattr(safeloss, name), type)
-            lines += [f"::: safeloss.{name}", *(["    options: {members: true}"] if members else [])]
+            lines += [
+                f"::: safeloss.{name}",
+                *(["    options: {members: true}"] if members else []),
+            ]
             lines += [""]
     return "\n".join(lines)
 
@@ -166,7 +176,16 @@ def loss_page(safe: Any) -> str:
         native = native_of(safe).__name__
         lines += ["## Formula and example", ""]
         lines += ["Each number of the unreduced loss, in names of `torch`:", ""]
-        lines += ["```python", formula, "```", "", "```python", "import torch", "import safeloss", ""]
+        lines += [
+            "```python",
+            formula,
+            "```",
+            "",
+            "```python",
+            "import torch",
+            "import safeloss",
+            "",
+        ]
         lines += [example, "```", "", "```text { .output }", _shown(example), "```", ""]
         lines += [f"Source: [`torch.nn.{native}`]({_TORCH}{native}.html)"]
         lines[-1] += f"; {source}." if source else "."
@@ -191,5 +210,3 @@ def run(example: str) -> tuple[Any, dict[str, Any]]:
 
 def _shown(example: str) -> str:
     return repr(run(example)[0].detach())
-
-

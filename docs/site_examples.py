@@ -21,7 +21,7 @@ def plain(examples: str) -> str:
     """
     parts: list[tuple[str, str]] = []
     for example in doctest.DocTestParser().get_examples(examples):
-        source = re.sub(r"\s+# doctest:.*", "\n", example.source)
+        source = re.sub(r"[ ]+# doctest:.*", "", example.source)
         want = example.want.replace("<BLANKLINE>", "")
         want = want.removeprefix("Traceback (most recent call last):\n")
         if parts and not parts[-1][1]:

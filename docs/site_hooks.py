@@ -1,7 +1,7 @@
 """What `mkdocs` calls while it builds the site (`hooks` in `mkdocs.yml`).
 
-Adds the pages that are generated and not committed, leaves out of the navigation what does not exist
-yet, shows doctests as plain code with its output, and writes the Markdown of each page beside it,
+Adds the pages that are generated and not committed, leaves out of the navigation what does not
+exist yet, shows doctests as plain code with its output, and writes the Markdown of each page beside it,
 with an `llms.txt` that lists all.
 """
 
@@ -23,10 +23,7 @@ REPOSITORY = "https://github.com/safeloss/safeloss/blob/main/"
 # Pages that stand elsewhere in the repository, and are pages of the site too.
 ELSEWHERE = {"changelog.md": "CHANGELOG.md", "how-it-works.md": "safeloss/_runtime/README.md"}
 
-_NOTES = {
-    "en": "",
-    "zh": '!!! note "本页比英文页旧"\n    英文页后来有改动，请以[英文页]({english})为准。\n\n',
-}
+_BEHIND = '!!! note "本页比英文页旧"\n    英文页后来有改动，请以[英文页](%s)为准。\n\n'
 
 
 def generated() -> Iterator[tuple[str, str]]:
@@ -66,7 +63,10 @@ def _filled(nav: list[Any], made: set[str]) -> list[Any]:
             entries += [entry] if entry in made or (DOCS / entry).exists() else []
         else:
             [(title, value)] = entry.items()
-            entries.append({title: _LISTS[value]() if isinstance(value, str) else _filled(value, made)})
+            if isinstance(value, list):
+                entries.append({title: _filled(value, made)})
+            else:
+                entries.append({title: _LISTS[value]() if value in _LISTS else value})
     return entries
 
 
@@ -90,8 +90,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     path = page.file.src_uri
     markdown = re.sub(r"\]\(\.\./([A-Z])", rf"]({REPOSITORY}\1", markdown)
     markdown = shown(markdown)
-    if path.endswith(".zh.md") and f"docs/{path}" in translations.behind():
-        markdown = _NOTES["zh"].format(english=Path(path).name.replace(".zh.md", ".en.md")) + markdown
+    of = f"docs/{path}" if (DOCS / path).exists() else Path(path).name.partition(".")[0]
+    if path.endswith(".zh.md") and of in translations.behind():
+        english = config["site_url"] + page.url.partition("zh/")[2]
+        markdown = _BEHIND % english + markdown
     page.meta["markdown"] = markdown
     return markdown
 

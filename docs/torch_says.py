@@ -103,7 +103,7 @@ SAID = (
     Said(
         "SL132",
         "The size of tensor a (8) must match the size of tensor b (3) at non-singleton dimension 3",
-        "nn.BCEWithLogitsLoss(weight=torch.ones(3))(torch.randn(2, 3, 8, 8), torch.rand(2, 3, 8, 8))",
+        "nn.BCEWithLogitsLoss(weight=torch.ones(3))(*torch.rand(2, 2, 3, 8, 8))",
     ),
     Said(
         "SL141",

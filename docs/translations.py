@@ -1,8 +1,8 @@
 """Which Chinese pages are older than their English ones.
 
 `translations.json` has, for each Chinese page, a digest of the English text that it was made of.
-`python docs/translations.py` lists the pages that are behind; `python docs/translations.py PAGE ...`
-says that these are up to date now.
+`python docs/translations.py` lists the pages that are behind; with names of pages, it records that
+these are up to date now.
 """
 
 import hashlib
