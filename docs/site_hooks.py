@@ -1,8 +1,8 @@
 """What `mkdocs` calls while it builds the site (`hooks` in `mkdocs.yml`).
 
 Adds the pages that are generated and not committed, leaves out of the navigation what does not
-exist yet, shows doctests as plain code with its output, and writes the Markdown of each page beside it,
-with an `llms.txt` that lists all.
+exist yet, shows doctests as plain code with its output, and writes the Markdown of each page beside
+it, with an `llms.txt` that lists all.
 """
 
 import re
