@@ -160,6 +160,11 @@ def test_a_page_in_chinese_has_the_code_of_the_english_one(page: str) -> None:
     }
 
 
+def test_the_changelog_has_this_version() -> None:
+    [newest, *_] = re.findall(r"^## \[([\d.]+)\]", (DOCS.parent / "CHANGELOG.md").read_text(), re.M)
+    assert newest == __version__
+
+
 # Distributions ------------------------------------------------------------------------------------
 
 
