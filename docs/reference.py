@@ -3,13 +3,12 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safeloss import functional
-from safeloss._contract.model import Input
 from safeloss._contract.options import OURS
-from safeloss._contract.patterns import Reads
+from safeloss._contract.patterns import Pattern, Reads
 from safeloss._contract.values import Rule
 from safeloss._hazards import LOSSES
 from safeloss._hazards.cases import taken
@@ -26,7 +25,7 @@ def losses() -> str:
     for module, members in families.items():
         lines.append(f"| **{_family(module)}** | | | |")
         lines += [_line(safe) for safe in members]
-    sections = [_section(safe) for members in families.values() for safe in members]
+    sections = [section(safe) for members in families.values() for safe in members]
     return "\n\n".join(["\n".join(lines), *sections])
 
 
@@ -81,14 +80,14 @@ def _line(safe: Any) -> str:
     name = safe.__name__
     given = taken(safe.forward.signature)
     inputs = ", ".join(f"`{entry.name} {entry.patterns[0].text}`" for entry in given)
-    function = _function(safe)
+    function = function_of(safe)
     return (
         f"| [`{name}`](#{name.lower()}) | `nn.{native_of(safe).__name__}` | "
         f"{f'`{function}`' if function else 'none'} | {inputs} |"
     )
 
 
-def _function(safe: Any) -> str:
+def function_of(safe: Any) -> str:
     """The name of the same loss in `safeloss.functional`, if there is one."""
     signature = safe.forward.signature
     return next(
@@ -96,14 +95,15 @@ def _function(safe: Any) -> str:
     )
 
 
-def _section(safe: Any) -> str:
-    function, signature = _function(safe), safe.forward.signature
+def section(safe: Any) -> str:
+    """A loss: what it does, its layouts, its rules and its options."""
+    function, signature = function_of(safe), safe.forward.signature
     described = getattr(functional, function) if function else safe
     sentence = inspect.cleandoc(described.__doc__).partition("\n\n")[0].replace("\n", " ")
     parameters = inspect.signature(safe).parameters
     rows = "\n".join(
         f"| `{entry.name}`{' (optional)' if entry.weight else ''} "
-        f"| {_marked(declared(entry.patterns))} | {_numbers(entry) or 'any'} |"
+        f"| {marked(declared(entry.patterns))} | {numbers_of(entry.patterns) or 'any'} |"
         for entry in signature.reader.inputs
         if entry in taken(signature) or entry.name in parameters
     )
@@ -132,21 +132,22 @@ def _at_call(signature: Any) -> str:
     )
 
 
-def _marked(layouts: str) -> str:
+def marked(layouts: str) -> str:
+    """Layouts with their axes as code."""
     return re.sub(r"\[.*?\]", r"`\g<0>`", layouts)
 
 
-def _numbers(entry: Input) -> str:
+def numbers_of(patterns: Sequence[Pattern]) -> str:
     """The rules of all layouts, what is only warned of, and how the tensor is read."""
-    rules = dict.fromkeys(rule for pattern in entry.patterns for rule in pattern.rules)
+    rules = dict.fromkeys(rule for pattern in patterns for rule in pattern.rules)
     said = [
         f"{rule}"
         if str(rule).startswith("must ")
         else f"{'refused' if isinstance(rule, Rule) else 'warns'} if it {rule}"
         for rule in rules
     ]
-    reads = dict.fromkeys(Reads[p.reads].value for p in entry.patterns if p.reads)
-    if any(pattern.broadcast for pattern in entry.patterns):
+    reads = dict.fromkeys(Reads[p.reads].value for p in patterns if p.reads)
+    if any(pattern.broadcast for pattern in patterns):
         reads[Reads.BROADCAST.value] = None
     return "; ".join([*said, *reads])
 
