@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safeloss import functional
+from safeloss._contract.model import Input
 from safeloss._contract.options import OURS
 from safeloss._contract.patterns import Pattern, Reads
 from safeloss._contract.values import Rule
