@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage test-oldest test-newest test-nightly lint bench gate docs golden clean
+.PHONY: demo test coverage test-oldest test-newest test-nightly lint bench gate docs site site-serve dist golden clean
 
 demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
 	.venv/bin/python -m safeloss demo
@@ -36,6 +36,18 @@ test-oldest test-newest test-nightly: test-%: .venv-%/test
 docs: .venv/test     ## rewrite what is generated in the pages
 	.venv/bin/python docs/pages.py
 
+site: .venv/site     ## the site of the docs, into build/site; a broken link or anchor stops it
+	.venv/bin/python -m mkdocs --quiet build --strict
+
+site-serve: .venv/site ## the same, shown on http://127.0.0.1:8000 and built anew when a page changes
+	.venv/bin/python -m mkdocs serve
+
+dist: .venv/dist     ## the wheel and the sdist, into dist, and a look inside
+	rm -rf dist
+	.venv/bin/python -m build
+	.venv/bin/python -m twine check --strict dist/*
+	.venv/bin/python docs/distributions.py
+
 golden: .venv/test   ## rewrite the golden messages
 	.venv/bin/python -m pytest tests/test_errors.py --golden
 
@@ -59,6 +71,16 @@ clean:
 
 .venv/lint: .venv/test
 	.venv/bin/$(PIP) install --constraint constraints.txt --group lint
+	touch $@
+
+.venv/site: .venv/demo
+	.venv/bin/$(PIP) install "pip>=25.1"
+	.venv/bin/$(PIP) install --constraint constraints.txt --group site
+	touch $@
+
+.venv/dist: .venv/demo
+	.venv/bin/$(PIP) install "pip>=25.1"
+	.venv/bin/$(PIP) install --group dist
 	touch $@
 
 constraint-oldest = --constraint constraints-oldest.txt

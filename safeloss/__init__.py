@@ -22,6 +22,7 @@ Losses:
     SAFE                the dictionary from PyTorch's classes to these
 
 For models, and for losses that are no modules of this library:
+    convert, to_native  put these losses in the place of PyTorch's, wherever an object holds them
     functional          the losses as functions, named as in `torch.nn.functional`
     layouts             type hints for tensors, named for what their numbers mean
     typed               checks the tensors that a function takes and returns by its type hints

@@ -59,14 +59,13 @@ def commands() -> list[str]:
 def test_a_workflow_is_complete(file: Path) -> None:
     workflow = loaded(file)
     assert workflow.keys() >= {"name", True, "permissions", "jobs"}  # `on` is true in YAML 1.1
-    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["permissions"]["contents"] == "read"
     for job in jobs(file):
         assert job["runs-on"] == "ubuntu-latest"
         for step in job["steps"]:
             assert ("uses" in step) != ("run" in step)
-            assert re.fullmatch(r"actions/(checkout|setup-python)@v\d+", step.get("uses", "")) or (
-                "uses" not in step
-            )
+            action = step.get("uses", "actions/none@v1")
+            assert re.fullmatch(r"(actions|pypa)/[\w-]+@(v\d+|release/v1)", action)
 
 
 def test_what_the_workflows_run_exists() -> None:
@@ -76,8 +75,8 @@ def test_what_the_workflows_run_exists() -> None:
     assert ".ci/run" in run
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     made = [line.split()[1] for line in run if line.startswith("make ")]
-    assert set(made) == {"test-oldest", "test-newest", "test-nightly"} <= set(targets)
-    assert not [line for line in run if "${{" in line]
+    assert {"test-oldest", "test-newest", "test-nightly"} <= set(made) <= set(targets)
+    assert not [line for line in run if "${{ matrix" in line]
 
 
 def test_the_matrix_covers_what_is_supported() -> None:
