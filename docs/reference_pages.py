@@ -148,7 +148,7 @@ def tools() -> str:
             members = isinstance(getattr(safeloss, name), type)
             lines += [
                 f"::: safeloss.{name}",
-                *(["    options: {members: true}"] if members else []),
+                *(["    options: {members: null}"] if members else []),
             ]
             lines += [""]
     return "\n".join(lines)
@@ -160,7 +160,7 @@ def exceptions() -> str:
     lines = ["# Errors and warnings", "", "```text", tree, "```", ""]
     lines += ["[All codes](../errors/index.md), with what each one means.", ""]
     for name in errors.__all__:
-        options = "    options: {members: true}"
+        options = "    options: {members: null}"
         path = f"safeloss.{name}" if name in safeloss.__all__ else f"safeloss.errors.{name}"
         lines += [f"::: {path}", *([options] if name == "SafeLossError" else []), ""]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ People search for this text. Each row is held by a test that runs its program on
 `constraints.txt` names; the first row of a code gives its page the title.
 """
 
+import re
 from typing import NamedTuple
 
 
@@ -179,3 +180,12 @@ SAID = (
 def said_of(code: str) -> list[Said]:
     """The rows of `code`, the title first."""
     return [said for said in SAID if said.code == code]
+
+
+def form(text: str) -> str:
+    """A text without its numbers.
+
+    >>> form("input size (torch.Size([8, 1]))") == form("input size (torch.Size([32]))")
+    True
+    """
+    return re.sub(r"\d+(, \d+)*", "N", text)

@@ -55,6 +55,12 @@ def test_every_code_has_a_page(code: str, language: str) -> None:
     assert index.count(f"[{code}]({code}.md)") == 1 + len(said)
 
 
+def test_a_text_with_several_causes_leads_to_all_of_them() -> None:
+    page = error_pages.page("SL121", "en").partition("## ")[0]
+    assert re.findall(r"\((SL\d+)\.md\)", page) == ["SL105", "SL122"]
+    assert "SL105.md" not in error_pages.page("SL111", "en")
+
+
 def test_every_code_is_in_a_group() -> None:
     grouped = [code for _, codes in error_pages.groups() for code in codes]
     assert grouped == _explain.codes()
