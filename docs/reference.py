@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safeloss import functional
+from safeloss._contract.model import Input
 from safeloss._contract.options import OURS
 from safeloss._contract.patterns import Pattern, Reads
 from safeloss._contract.values import Rule
@@ -19,7 +20,7 @@ from safeloss._messages.explain import declared
 def losses() -> str:
     """A table by family, and a section for each loss."""
     families: dict[str, list[Any]] = {}
-    for safe in sorted(LOSSES.values(), key=lambda safe: safe.__module__):
+    for safe in _by_family():
         families.setdefault(safe.__module__, []).append(safe)
     lines = ["| loss | is a | function | inputs |", "|---|---|---|---|"]
     for module, members in families.items():
@@ -27,6 +28,47 @@ def losses() -> str:
         lines += [_line(safe) for safe in members]
     sections = [section(safe) for members in families.values() for safe in members]
     return "\n\n".join(["\n".join(lines), *sections])
+
+
+def unreduced() -> str:
+    """The table of unreduced losses: their shape, what the mean counts, what fills the targets."""
+    lines = ["| loss | unreduced loss | `d` | under the mask |", "|---|---|---|---|"]
+    for safe in _by_family():
+        signature = safe.forward.signature
+        if not signature.unweighted:
+            shapes = " or ".join(f"`{pattern.text}`" for pattern in signature.unreduced)
+            counts, lengths = signature.counting
+            counted = [_sentence(each) for each in (counts, lengths) if each is not None]
+            fills = ", ".join(
+                f"`{entry.name}` {_fill(entry, signature.names)}"
+                for entry in taken(signature)
+                if entry.patterns[0].fill is not None
+            )
+            lines.append(f"| `{safe.__name__}` | {shapes} | {' '.join(counted) or 1} | {fills} |")
+    return "\n".join(lines)
+
+
+def unweighted() -> str:
+    """The table of losses that take neither weights nor a mask."""
+    lines = ["| loss | why |", "|---|---|"]
+    for safe in _by_family():
+        if safe.forward.signature.unweighted:
+            lines.append(f"| `{safe.__name__}` | {safe.forward.signature.unweighted} |")
+    return "\n".join(lines)
+
+
+def _by_family() -> list[Any]:
+    return sorted(LOSSES.values(), key=lambda safe: safe.__module__)
+
+
+def _sentence(function: Any) -> str:
+    return inspect.cleandoc(function.__doc__).partition("\n\n")[0].replace("\n", " ")
+
+
+def _fill(entry: Input, names: tuple[str, ...]) -> str:
+    pattern = entry.patterns[0]
+    ignored = pattern.reads == "AS_INDICES" and "ignore_index" in names
+    return "`ignore_index`" if ignored else f"{pattern.fill:g}"
 
 
 def _family(module: str) -> str:
@@ -76,7 +118,18 @@ def section(safe: Any) -> str:
         f"## {safe.__name__}\n\n{sentence}\n\n"
         f"A subclass of `nn.{native_of(safe).__name__}`{called}.\n\n"
         f"| input | layouts | its numbers |\n|---|---|---|\n{rows}\n\n"
-        f"Options of ours: {'; '.join(options)}."
+        f"Options of ours: {'; '.join(options)}.\n\n{_at_call(signature)}"
+    )
+
+
+def _at_call(signature: Any) -> str:
+    """What may be given with each call."""
+    if signature.unweighted:
+        return f"It takes no weights and no mask: {signature.unweighted}."
+    shapes = " or ".join(f"`{pattern.text}`" for pattern in signature.unreduced)
+    return (
+        f"With a call: `sample_weight` and `mask`, of {shapes} or its first axes, and "
+        "`denominator` ([weights, masks and counts](weights.md))."
     )
 
 

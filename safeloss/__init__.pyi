@@ -3,6 +3,7 @@ from safeloss import functional, layouts
 from safeloss import losses as losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
+from safeloss._convert import convert, to_native
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
 from safeloss._trace import trace
@@ -90,9 +91,11 @@ __all__ = [
     "align",
     "allow",
     "audit",
+    "convert",
     "functional",
     "guard",
     "layouts",
+    "to_native",
     "trace",
     "typed",
 ]
