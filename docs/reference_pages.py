@@ -5,6 +5,7 @@ Signatures come from the source (mkdocstrings); layouts, rules and options from 
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,6 +171,7 @@ def loss_page(safe: Any) -> str:
     """The page of one loss."""
     name = safe.__name__
     section = reference.section(safe).partition("\n\n")[2]
+    section = re.sub(r"\]\((?=[\w-]+\.md)", "](../", section)  # it is written for `losses.md`
     lines = [f"# {name}", "", section, ""]
     if name in FORMULAS:
         example, formula, source = FORMULAS[name]
