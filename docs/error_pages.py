@@ -11,7 +11,7 @@ from torch_says import said_of
 
 from safeloss import _explain
 
-# The first two characters after "SL", and the section of the navigation.
+# The first digit of a code, and the section of the navigation.
 GROUPS = {
     "1": "Shapes, dtypes and arguments",
     "2": "Source code",
@@ -26,7 +26,6 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "prints": "What PyTorch prints",
         "from": "This text comes from",
         "others": "PyTorch prints the same text for other reasons too",
-        "unsaid": "PyTorch does not say anything of its own about this.",
         "numbers": "The numbers in such a text are the sizes of your own tensors.",
         "explain": "The same on your own machine, without a network",
         "lint": "`safeloss lint` finds it in source code, without running it.",
@@ -44,7 +43,6 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "prints": "PyTorch 打印的信息",
         "from": "这条信息来自",
         "others": "PyTorch 打印同样的信息，也可能是别的原因",
-        "unsaid": "对于这种错误，PyTorch 自己没有任何提示。",
         "numbers": "这类信息里的数字就是你自己的张量的大小。",
         "explain": "不联网也可以在自己的机器上查看",
         "lint": "`safeloss lint` 不用运行代码，就能在源代码里找到它。",
@@ -90,13 +88,13 @@ def page(code: str, language: str) -> str:
         *_others(code, language),
         body,
         "",
-        f"## {words['prints']}",
-        "",
+        *([f"## {words['prints']}", ""] if said else []),
     ]
     for one in said:  # in headings, which the search ranks first; it does not read blocks of code
         heading = [] if one is said[0] else [f"### {_escaped(one.text)}", ""]
         lines += [*heading, f"{words['from']} `{one.program}`", ""]
-    lines += [words["numbers"] if said else words["unsaid"], ""]
+    if any(character.isdigit() for one in said for character in one.text):
+        lines += [words["numbers"], ""]
     if code.startswith("SL2"):
         lines += [words["lint"], ""]
     flag = "" if language == "en" else f" --lang {language}"

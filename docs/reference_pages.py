@@ -49,9 +49,7 @@ def pages() -> Iterator[tuple[str, str]]:
 def place(name: str) -> str:
     """The page and the anchor of a public name, from the pages of reference."""
     value = getattr(safeloss, name)
-    if name in LOSSES:
-        return f"{name}.md"
-    if inspect.ismodule(value):
+    if name in LOSSES or inspect.ismodule(value):
         return f"{name}.md"
     if isinstance(value, type) and issubclass(value, (Exception, Warning)):
         return f"errors.md#safeloss.{name}"
@@ -178,17 +176,9 @@ def loss_page(safe: Any) -> str:
         native = native_of(safe).__name__
         lines += ["## Formula and example", ""]
         lines += ["Each number of the unreduced loss, in names of `torch`:", ""]
-        lines += [
-            "```python",
-            formula,
-            "```",
-            "",
-            "```python",
-            "import torch",
-            "import safeloss",
-            "",
-        ]
-        lines += [example, "```", "", "```text { .output }", _shown(example), "```", ""]
+        lines += [f"```python\n{formula}\n```", ""]
+        lines += [f"```python\nimport torch\nimport safeloss\n\n{example}\n```", ""]
+        lines += [f"```text {{ .output }}\n{_shown(example)}\n```", ""]
         lines += [f"Source: [`torch.nn.{native}`]({_TORCH}{native}.html)"]
         lines[-1] += f"; {source}." if source else "."
         lines += [""]

@@ -121,6 +121,11 @@ SAID = (
         "cross_entropy_loss(): argument 'input' (position 1) must be Tensor, not tuple",
         "nn.CrossEntropyLoss()((torch.randn(4, 3), None), torch.zeros(4).long())",
     ),
+    Said(
+        "SL143",
+        "Expected all tensors to be on the same device",
+        'nn.MSELoss()(torch.randn(4, device="cuda"), torch.randn(4))',  # needs a GPU
+    ),
     Said("SL144", "avg is not a valid value for reduction", 'nn.MSELoss(reduction="avg")(x, x)'),
     Said(
         "SL145",
