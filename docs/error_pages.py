@@ -6,11 +6,12 @@ search for.
 
 from collections.abc import Iterator, Mapping
 
+import torch_says
 from torch_says import said_of
 
 from safeloss import _explain
 
-# The first two characters after "SL", and the section of the navigation.
+# The first digit of a code, and the section of the navigation.
 GROUPS = {
     "1": "Shapes, dtypes and arguments",
     "2": "Source code",
@@ -18,11 +19,13 @@ GROUPS = {
     "4": "Before training",
 }
 
+MOST_FREQUENT = "SL105"  # `[B, 1]` with `[B]`: the search gives it before others of the same text
+
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "prints": "What PyTorch prints",
-        "from": "from",
-        "unsaid": "PyTorch does not say anything of its own about this.",
+        "from": "This text comes from",
+        "others": "PyTorch prints the same text for other reasons too",
         "numbers": "The numbers in such a text are the sizes of your own tensors.",
         "explain": "The same on your own machine, without a network",
         "lint": "`safeloss lint` finds it in source code, without running it.",
@@ -38,8 +41,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
     "zh": {
         "prints": "PyTorch 打印的信息",
-        "from": "来自",
-        "unsaid": "对于这种错误，PyTorch 自己没有任何提示。",
+        "from": "这条信息来自",
+        "others": "PyTorch 打印同样的信息，也可能是别的原因",
         "numbers": "这类信息里的数字就是你自己的张量的大小。",
         "explain": "不联网也可以在自己的机器上查看",
         "lint": "`safeloss lint` 不用运行代码，就能在源代码里找到它。",
@@ -77,23 +80,38 @@ def page(code: str, language: str) -> str:
         "---",
         f"title: {_quoted(f'{code}: {entry.title}')}",
         f"description: {_quoted(f'{title} ({code})' if said else entry.title)}",
+        *(["search:", "  boost: 2"] if code == MOST_FREQUENT else []),
         "---",
         f"# {_escaped(title)}" if said else f"# {code}: {entry.title}",
         "",
         *([f"**{code}: {entry.title}**", ""] if said else []),
+        *_others(code, language),
         body,
         "",
-        f"## {words['prints']}",
-        "",
+        *([f"## {words['prints']}", ""] if said else []),
     ]
-    for one in said:
-        lines += ["```text", one.text, "```", f"{words['from']} `{one.program}`", ""]
-    lines += [words["numbers"] if said else words["unsaid"], ""]
+    for one in said:  # in headings, which the search ranks first; it does not read blocks of code
+        heading = [] if one is said[0] else [f"### {_escaped(one.text)}", ""]
+        lines += [*heading, f"{words['from']} `{one.program}`", ""]
+    if any(character.isdigit() for one in said for character in one.text):
+        lines += [words["numbers"], ""]
     if code.startswith("SL2"):
         lines += [words["lint"], ""]
     flag = "" if language == "en" else f" --lang {language}"
     lines += [f"{words['explain']}: `safeloss explain {code}{flag}`", ""]
     return "\n".join(lines)
+
+
+def _others(code: str, language: str) -> list[str]:
+    """Links to the other codes whose PyTorch text differs from this title in its numbers only."""
+    titles = [torch_says.form(said.text) for said in said_of(code)[:1]]
+    others = [said.code for said in torch_says.SAID if torch_says.form(said.text) in titles]
+    links = [
+        f"[{other}: {_explain.entry(other, language).title}]({other}.md)"
+        for other in dict.fromkeys(others)
+        if other != code
+    ]
+    return [f"{WORDS[language]['others']}: {'; '.join(links)}", ""] if links else []
 
 
 def index(language: str) -> str:

@@ -5,6 +5,7 @@ Signatures come from the source (mkdocstrings); layouts, rules and options from 
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,9 +49,7 @@ def pages() -> Iterator[tuple[str, str]]:
 def place(name: str) -> str:
     """The page and the anchor of a public name, from the pages of reference."""
     value = getattr(safeloss, name)
-    if name in LOSSES:
-        return f"{name}.md"
-    if inspect.ismodule(value):
+    if name in LOSSES or inspect.ismodule(value):
         return f"{name}.md"
     if isinstance(value, type) and issubclass(value, (Exception, Warning)):
         return f"errors.md#safeloss.{name}"
@@ -148,7 +147,7 @@ def tools() -> str:
             members = isinstance(getattr(safeloss, name), type)
             lines += [
                 f"::: safeloss.{name}",
-                *(["    options: {members: true}"] if members else []),
+                *(["    options: {members: null}"] if members else []),
             ]
             lines += [""]
     return "\n".join(lines)
@@ -160,7 +159,7 @@ def exceptions() -> str:
     lines = ["# Errors and warnings", "", "```text", tree, "```", ""]
     lines += ["[All codes](../errors/index.md), with what each one means.", ""]
     for name in errors.__all__:
-        options = "    options: {members: true}"
+        options = "    options: {members: null}"
         path = f"safeloss.{name}" if name in safeloss.__all__ else f"safeloss.errors.{name}"
         lines += [f"::: {path}", *([options] if name == "SafeLossError" else []), ""]
     return "\n".join(lines)
@@ -170,23 +169,16 @@ def loss_page(safe: Any) -> str:
     """The page of one loss."""
     name = safe.__name__
     section = reference.section(safe).partition("\n\n")[2]
+    section = re.sub(r"\]\((?=[\w-]+\.md)", "](../", section)  # it is written for `losses.md`
     lines = [f"# {name}", "", section, ""]
     if name in FORMULAS:
         example, formula, source = FORMULAS[name]
         native = native_of(safe).__name__
         lines += ["## Formula and example", ""]
         lines += ["Each number of the unreduced loss, in names of `torch`:", ""]
-        lines += [
-            "```python",
-            formula,
-            "```",
-            "",
-            "```python",
-            "import torch",
-            "import safeloss",
-            "",
-        ]
-        lines += [example, "```", "", "```text { .output }", _shown(example), "```", ""]
+        lines += [f"```python\n{formula}\n```", ""]
+        lines += [f"```python\nimport torch\nimport safeloss\n\n{example}\n```", ""]
+        lines += [f"```text {{ .output }}\n{_shown(example)}\n```", ""]
         lines += [f"Source: [`torch.nn.{native}`]({_TORCH}{native}.html)"]
         lines[-1] += f"; {source}." if source else "."
         lines += [""]

@@ -4,6 +4,7 @@ People search for this text. Each row is held by a test that runs its program on
 `constraints.txt` names; the first row of a code gives its page the title.
 """
 
+import re
 from typing import NamedTuple
 
 
@@ -120,6 +121,11 @@ SAID = (
         "cross_entropy_loss(): argument 'input' (position 1) must be Tensor, not tuple",
         "nn.CrossEntropyLoss()((torch.randn(4, 3), None), torch.zeros(4).long())",
     ),
+    Said(
+        "SL143",
+        "Expected all tensors to be on the same device",
+        'nn.MSELoss()(torch.randn(4, device="cuda"), torch.randn(4))',  # needs a GPU
+    ),
     Said("SL144", "avg is not a valid value for reduction", 'nn.MSELoss(reduction="avg")(x, x)'),
     Said(
         "SL145",
@@ -179,3 +185,12 @@ SAID = (
 def said_of(code: str) -> list[Said]:
     """The rows of `code`, the title first."""
     return [said for said in SAID if said.code == code]
+
+
+def form(text: str) -> str:
+    """A text without its numbers.
+
+    >>> form("input size (torch.Size([8, 1]))") == form("input size (torch.Size([32]))")
+    True
+    """
+    return re.sub(r"\d+(, \d+)*", "N", text)

@@ -29,6 +29,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 )
 @pytest.mark.parametrize("said", torch_says.SAID, ids=lambda said: f"{said.code}: {said.text[:40]}")
 def test_pytorch_prints_what_the_pages_say(said: torch_says.Said) -> None:
+    if "cuda" in said.program and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     printed = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -53,6 +55,12 @@ def test_every_code_has_a_page(code: str, language: str) -> None:
         assert part in page
     index = pages[f"errors/index{'' if language == 'en' else '.zh'}.md"]
     assert index.count(f"[{code}]({code}.md)") == 1 + len(said)
+
+
+def test_a_text_with_several_causes_leads_to_all_of_them() -> None:
+    page = error_pages.page("SL121", "en").partition("## ")[0]
+    assert re.findall(r"\((SL\d+)\.md\)", page) == ["SL105", "SL122"]
+    assert "SL105.md" not in error_pages.page("SL111", "en")
 
 
 def test_every_code_is_in_a_group() -> None:
