@@ -186,6 +186,3 @@ def _tried(program: Program) -> tuple[Run | None, Exception | None]:
     except Exception as error:  # whatever a model or a loss raises
         return None, error
     return run, None
-
-
-

@@ -141,6 +141,6 @@ def fields(batch: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(batch, Mapping):
         yield from batch.items()
     elif isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        yield from zip(batch._fields, batch)
+        yield from zip(getattr(batch, "_fields", ()), batch)
     elif dataclasses.is_dataclass(batch):
         yield from ((f.name, getattr(batch, f.name)) for f in dataclasses.fields(batch))

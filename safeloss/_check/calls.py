@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
 def verdicts(call: LossCall, run: Run | None) -> Iterator[Verdict]:
     """What is wrong with a call of a loss; `run` is the step that it belongs to, if that ran."""
     with unobserved():
-        understood = native.call(call.signature, call.named, None)  # type: ignore[arg-type]
+        understood = native.call(call.signature, call.named, None)
         if understood is None:
             return
         decision = call.signature.decide(understood)
@@ -111,12 +111,11 @@ def _values(call: LossCall, decision: Decision, run: Run | None) -> Iterator[Ver
             for name, pattern in reading.patterns.items()
             if (found := first_broken(seen.arguments[name], pattern.rules, seen))
         }
-    counts = run is None or any(
-        _counts(call, found.mask, run) for found in broken.values() or [None]
-    )
+    masks: list[Tensor | None] = [found.mask for found in broken.values()]
+    counts = run is None or any(_counts(call, mask, run) for mask in masks or [None])
     narrow = error.code == codes.CLASS_INDEX and _is_narrow(seen, signature.reader.target)
     head = error.code in _HEAD and signature.names[0] in broken
-    rule = _sentence(error)
+    rule, largest = _sentence(error), 0
     if narrow:
         classes = seen.axes["classes"]
         largest = int(seen.arguments[signature.reader.target].max())
@@ -149,9 +148,7 @@ def _counts(call: LossCall, mask: Any, run: Run) -> bool:
         return True
     if not call.input.requires_grad:
         return False  # nothing is trained by it
-    (gradient,) = torch.autograd.grad(
-        run.value, call.input, retain_graph=True, allow_unused=True
-    )
+    (gradient,) = torch.autograd.grad(run.value, call.input, retain_graph=True, allow_unused=True)
     if gradient is None:
         return False
     weights = gradient != 0

@@ -214,7 +214,11 @@ def classes_are_balanced(e: Evidence) -> Iterator[Line]:
     The limit is half of chance: an answer that is the same for all, and knows only how often each
     class comes, then is more than half of the way to a loss of 0 without a look at the input.
     """
-    title, call, counted = "the classes come about equally often", e.main_call, _counted(e.main_call)
+    title, call, counted = (
+        "the classes come about equally often",
+        e.main_call,
+        _counted(e.main_call),
+    )
     if call is None or counted is None or counted.numel() < _FEWEST_LABELS:
         return
     classes, counts = [each.tolist() for each in counted.unique(return_counts=True)]
@@ -453,7 +457,9 @@ def norms_are_those_of_samples(e: Evidence) -> Iterator[Line]:
     summed = ratio / last.batch_size  # of a loss that is a sum
     rows = ", ".join(f"{p.gradient_norm:.3g} at {p.batch_size}" for p in points)
     healthy = ", ".join(f"{p.healthy_gradient_norm:.3g}" for p in points)
-    if any(1 / _FAR <= r <= _FAR for r in (ratio, summed)) or (e.audit and e.audit.kind == "coupled"):
+    if any(1 / _FAR <= r <= _FAR for r in (ratio, summed)) or (
+        e.audit and e.audit.kind == "coupled"
+    ):
         yield Line(codes.NORMS, "pass", title, rows, f"{healthy} for the mean of samples alone")
         return
     yield Line(
@@ -489,7 +495,9 @@ def one_batch_is_learnt(e: Evidence) -> Iterator[Line]:
     advice = "Look for layers that are frozen or not used, inputs that do not reach the head, and "
     advice += f"the lines above. {STEPS} steps are few for a model that is large or slow to begin."
     if stuck and last.reached:
-        advice = "The model can learn it: look at the learning rate of your optimizer, and at which "
+        advice = (
+            "The model can learn it: look at the learning rate of your optimizer, and at which "
+        )
         advice += "parameters it has."
     yield Line(codes.OVERFIT, "warn", title, seen, expected, advice)
 
@@ -504,7 +512,9 @@ def a_batch_of_one_works(e: Evidence) -> Iterator[Line]:
     try:
         value = float(program.run(one).value.detach())
     except Exception as error:  # whatever a model raises
-        normalises = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in program.model.modules())
+        normalises = any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in program.model.modules()
+        )
         why = " Batch normalisation needs two samples." if normalises else ""
         why = why or " Or look for a `squeeze()` that removes the batch axis, too."
         seen = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"

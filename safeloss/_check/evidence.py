@@ -1,6 +1,7 @@
 """What is found out about a program by running it, each thing once and when it is asked for."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from safeloss._check.levels import Levels, levels
 from safeloss._check.program import (
     Program,
     Run,
-    Unusable,
+    UnusableError,
     evaluating,
     in_place_of,
     loss_of,
@@ -60,7 +61,7 @@ class Evidence:
     def run(self) -> Run:
         """The step, which only the checks ask for that come after it has run."""
         if self._run is None:
-            raise Unusable("the step does not run")
+            raise UnusableError("the step does not run")
         return self._run
 
     @property
@@ -83,7 +84,9 @@ class Evidence:
     @functools.cached_property
     def main_call(self) -> LossCall | None:
         """The one call of a known loss that trains the model."""
-        trained = [c for c in self.run.calls if isinstance(c.input, Tensor) and c.input.requires_grad]
+        trained = [
+            c for c in self.run.calls if isinstance(c.input, Tensor) and c.input.requires_grad
+        ]
         return trained[0] if len(trained) == 1 else None
 
     @functools.cached_property
@@ -112,7 +115,9 @@ class Evidence:
             return None
 
         def with_outputs(given: Sequence[Tensor], batch: Any) -> Tensor:
-            return self._tail(lambda leaf: given[places[id(leaf)]] if id(leaf) in places else leaf, batch)
+            return self._tail(
+                lambda leaf: given[places[id(leaf)]] if id(leaf) in places else leaf, batch
+            )
 
         first, *others = outputs
 
@@ -126,8 +131,7 @@ class Evidence:
         rest = [batch_leaves[k].detach() for k in used] + [o.detach() for o in others]
         if not rest:
             return None
-        input = first.detach().movedim(axis.of(first) or 0, 0)
-        return _audited(loss, input, rest)
+        return _audited(loss, first.detach().movedim(axis.of(first) or 0, 0), rest)
 
     def _tail(self, put: Any, batch: Any) -> Tensor:
         """The loss for other outputs of the model, which is not asked."""
@@ -167,7 +171,11 @@ class Evidence:
             if program.axis.of(leaf) is None:
                 continue
             axis = program.axis.of(leaf) or 0
-            for other in (leaf.detach().roll(1, axis), torch.zeros_like(leaf), torch.ones_like(leaf)):
+            for other in (
+                leaf.detach().roll(1, axis),
+                torch.zeros_like(leaf),
+                torch.ones_like(leaf),
+            ):
                 now = measured(_with_leaves(program.batch, {place: other}))
                 if now is None or any(not torch.equal(a, b) for a, b in zip(now, base)):
                     used.append(place)
@@ -234,7 +242,7 @@ class Evidence:
         return found
 
     def _fit(self, optimizer: torch.optim.Optimizer, said: str) -> Fit:
-        program, values = self.program, list[float]()
+        program, values, begun = self.program, list[float](), math.nan
         program.fresh()
 
         def closure() -> Tensor:
@@ -289,7 +297,9 @@ class Evidence:
             program.fresh()
             with evaluating(program.model), torch.no_grad():
                 found = tensors(program.run(batch, fresh=False).outputs)
-            return [leaf for leaf in found if leaf.is_floating_point() and axis.of(leaf) is not None]
+            return [
+                leaf for leaf in found if leaf.is_floating_point() and axis.of(leaf) is not None
+            ]
 
         base = outputs(program.batch)
         changed = outputs(axis.moved(program.batch, 0, 1))

@@ -107,7 +107,9 @@ def _binary(named: dict[str, Any]) -> Levels:
 def _distance(loss: Callable[..., Tensor], center: str, *options: str) -> Any:
     def compute(named: dict[str, Any]) -> Levels:
         x, target = named["input"], named["target"]
-        middle = target.median(0, keepdim=True).values if center == "median" else target.mean(0, True)
+        middle = (
+            target.median(0, keepdim=True).values if center == "median" else target.mean(0, True)
+        )
         given = {name: named[name] for name in options}
         now, best = [float(loss(each, target, **given)) for each in (x, middle.expand_as(x))]
         spread = f"mean {float(target.mean()):.3g}, standard deviation {float(target.std()):.3g}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safeloss._audit.pictures import HUES, PAGE, STYLE, Curve, chart, with_code
 from safeloss._audit.pictures import fragment as audit_fragment
-from safeloss._check.checks import Line
+from safeloss._check.checks import Line, Status
 
 if TYPE_CHECKING:
     from safeloss._check import Check
@@ -31,8 +31,8 @@ _TABLE = """
 def headline(report: "Check") -> str:
     """How many lines have each status."""
     count = Counter(line.status for line in report.lines)
-    verb = {"fail": "fail", "warn": "warn", "pass": "pass"}
-    told = [f"{count[status]} {verb[status]}" for status in verb if count[status]]
+    order: tuple[Status, ...] = ("fail", "warn", "pass")
+    told = [f"{count[status]} {status}" for status in order if count[status]]
     return f"safeloss.check of {report.model}: {', '.join(told)}"
 
 

@@ -27,7 +27,7 @@ class Setting(NamedTuple):
     seconds: float
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """What a step gave is no loss."""
 
 
@@ -165,7 +165,7 @@ class Program:
 
 
 def _trained(model: nn.Module, loss: Any) -> dict[str, Tensor]:
-    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    found: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
     known = {id(p) for p in found.values()}
     if isinstance(loss, nn.Module):
         named = {f"loss.{name}": p for name, p in loss.named_parameters() if p.requires_grad}
@@ -208,9 +208,9 @@ def loss_of(result: Any) -> Tensor:
         chosen = result[0]
     if not isinstance(chosen, Tensor):
         kind = "None" if result is None else f"a {type(result).__name__}"
-        raise Unusable(f"the step gives {kind}, and no tensor that is the loss")
+        raise UnusableError(f"the step gives {kind}, and no tensor that is the loss")
     if not (chosen.is_floating_point() and chosen.numel()):
-        raise Unusable(f"the loss is {chosen.dtype} {list(chosen.shape)}, and no number")
+        raise UnusableError(f"the loss is {chosen.dtype} {list(chosen.shape)}, and no number")
     return chosen
 
 

@@ -70,7 +70,9 @@ def modules_seen(model: nn.Module) -> Iterator[dict[int, tuple[Tensor, nn.Module
         if isinstance(output, Tensor):
             made.setdefault(id(output), (output, module))
 
-    handles = [module.register_forward_hook(note) for module in model.modules() if _hookable(module)]
+    handles = [
+        module.register_forward_hook(note) for module in model.modules() if _hookable(module)
+    ]
     try:
         yield made
     finally:
