@@ -76,7 +76,7 @@ def _refused(call: LossCall, error: SafeLossError, *, weak: bool) -> Verdict:
     unclear = weak or isinstance(error, AmbiguousLayoutError)
     return Verdict(
         "head" if error.code in _HEAD else "fit",
-        certain=raised or (one and not weak),
+        certain=raised or one,
         code=error.code,
         rule=_sentence(error),
         fixes=tuple(error.fixes),
@@ -113,6 +113,8 @@ def _values(call: LossCall, decision: Decision, run: Run | None) -> Iterator[Ver
         }
     masks: list[Tensor | None] = [found.mask for found in broken.values()]
     counts = run is None or any(_counts(call, mask, run) for mask in masks or [None])
+    if not counts:
+        return
     narrow = error.code == codes.CLASS_INDEX and _is_narrow(seen, signature.reader.target)
     head = error.code in _HEAD and signature.names[0] in broken
     rule, largest = _sentence(error), 0
@@ -122,7 +124,7 @@ def _values(call: LossCall, decision: Decision, run: Run | None) -> Iterator[Ver
         rule = f"The head has {classes} outputs, and the labels go up to {largest}: {rule}"
     yield Verdict(
         "head" if narrow or head else "labels",
-        certain=counts,
+        certain=True,
         code=error.code,
         rule=rule,
         fixes=() if narrow else tuple(error.fixes),

@@ -276,9 +276,11 @@ def loss_begins_near_chance(e: Evidence) -> Iterator[Line]:
     wrong as it could be of what is right. For numbers it is ten times: with nine tenths of the
     loss, training learns where the targets lie, before it learns in what they differ.
     """
-    title, levels = "the loss begins near chance", e.levels
-    if levels is None:
+    title, levels, counted = "the loss begins near chance", e.levels, _counted(e.main_call)
+    if levels is None or e.main_call is None or counted is None:
         return
+    if bool((counted == counted[:1]).all()) and _is_made(e, e.main_call):
+        return  # the ones of a generator's step say nothing of chance
     chance = f"{levels.chance:.4g} ({levels.words}) is chance; " if levels.chance else ""
     expected = f"{chance}{levels.constant:.4g} is the best answer that is the same for all"
     seen = f"{levels.now:.4g}"
