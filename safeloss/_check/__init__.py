@@ -158,14 +158,14 @@ def _report(name: str, program: Program) -> Check:
         return Check(name, tuple(lines), ("A step that runs is needed for the rest.", OUT_OF_REACH))
     lines, notes = [], []
     for each in CHECKS:
-        told = (each.__doc__ or "").split(".")[0]
+        told = (each.__doc__ or "").splitlines()[0].removesuffix(".")
         if program.late:
             notes.append(f"Not checked, since the time is spent: {told}.")
             continue
         try:
             lines += each(evidence)
         except Exception as error:  # of a step on other batches than the one that was given
-            notes.append(f"Not checked ({type(error).__name__}): {told}.")
+            notes.append(f"Not checked, since it raises {type(error).__name__}: {told}.")
     if not program.copied:
         notes.append("The model itself was trained, and put back: its copy was not, or failed.")
     return Check(

@@ -451,7 +451,7 @@ def norms_are_those_of_samples(e: Evidence) -> Iterator[Line]:
     title = "the gradient norm goes with the batch size as it should"
     if e.program.axis.size < 2 or not any(g is not None for g in e.gradients.values()):
         return
-    points = [p for p in e.norms if math.isfinite(p.gradient_norm)]
+    points = [p for p in e.norms if all(map(math.isfinite, p))]
     if len(points) < 2 or not points[-1].healthy_gradient_norm:
         return
     last = points[-1]

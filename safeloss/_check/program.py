@@ -129,6 +129,8 @@ class Program:
         """One step on a copy of `batch`, from the beginning or, if not `fresh`, from where the
         last one ended."""
         self._setting.progress.step()
+        # Weights that autocast has cast are kept until the outermost context ends, which is ours.
+        torch.clear_autocast_cache()
         if fresh:
             self.fresh()
         given = self.batch if batch is None else batch
