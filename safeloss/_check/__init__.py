@@ -13,13 +13,14 @@ from torch import nn
 from safeloss._audit import Audit
 from safeloss._audit.probing import Generators, unnoticed
 from safeloss._check import pictures
-from safeloss._check.checks import BEFORE, CHECKS, Line, raised
+from safeloss._check.checks import BEFORE, CHECKS, QUICK, Line, raised
 from safeloss._check.evidence import Evidence, Norm
 from safeloss._check.program import Program, Run, Setting, uncompiled
 from safeloss._progress import Progress
 from safeloss._trace import trace
 from safeloss.errors import SafeLossError, SuspiciousInputWarning
 
+_FEWEST_TO_TELL = 4  # samples
 _RUNS = 220  # of the step, about: most are trainings on the one batch
 OUT_OF_REACH = (
     "Out of reach of one batch: targets that are shuffled against their inputs, data that differ "
@@ -151,23 +152,32 @@ def _prepared(model: nn.Module, reached: Any, seconds: float) -> Iterator[Settin
 def _report(name: str, program: Program) -> Check:
     with trace() as history:
         run, error = _tried(program)
-    evidence = Evidence(program, run, program.calls, history)
+    evidence = Evidence(program, run, error, history)
     if error is not None:
         first = raised(program.form.words, program.calls, error)
         lines = [first, *(line for each in BEFORE for line in each(evidence))]
         return Check(name, tuple(lines), ("A step that runs is needed for the rest.", OUT_OF_REACH))
     lines, notes = [], []
+    if 0 < program.axis.size < _FEWEST_TO_TELL:
+        notes.append(f"A batch of {program.axis.size} shows little: give 8 samples or more.")
+    skipped = []
     for each in CHECKS:
         told = (each.__doc__ or "").splitlines()[0].removesuffix(".")
-        if program.late:
-            notes.append(f"Not checked, since the time is spent: {told}.")
+        if program.late and each not in QUICK:
+            skipped.append(told)
             continue
         try:
             lines += each(evidence)
         except Exception as error:  # of a step on other batches than the one that was given
             notes.append(f"Not checked, since it raises {type(error).__name__}: {told}.")
+    if skipped:
+        notes.append(f"Not checked, since the time is spent: {'; '.join(skipped)}.")
+    notes += evidence.notes
     if not program.copied:
-        notes.append("The model itself was trained, and put back: its copy was not, or failed.")
+        notes.append(
+            "The model itself was used, and put back: it cannot be copied, or `step` trains it "
+            "whatever model it is given."
+        )
     return Check(
         name,
         tuple(lines),

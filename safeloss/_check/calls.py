@@ -12,13 +12,15 @@ from safeloss._check.recorder import LossCall
 from safeloss._contract import codes
 from safeloss._contract.activations import Origin, origin
 from safeloss._contract.contract import Decision
-from safeloss._contract.model import Reading, Refusal
+from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.suspicions import suspicions
 from safeloss._contract.values import Seen, first_broken
 from safeloss._guard import native
 from safeloss._runtime.validate import refusal_of, verify_values
 from safeloss._torch import readable, unobserved
 from safeloss.errors import AmbiguousLayoutError, SafeLossError, ValueRangeError
+
+_MANY = 8  # samples
 
 Aspect: TypeAlias = Literal["fit", "head", "labels"]
 
@@ -50,8 +52,18 @@ class Verdict(NamedTuple):
     broadcasts: bool = False  # wrong only if samples meet the targets of others
 
 
-def verdicts(call: LossCall, run: Run | None) -> Iterator[Verdict]:
-    """What is wrong with a call of a loss; `run` is the step that it belongs to, if that ran."""
+def of_error(error: SafeLossError) -> Verdict:
+    """What a loss of ours has refused by itself."""
+    labels = isinstance(error, ValueRangeError)
+    aspect: Aspect = "head" if error.code in _HEAD else "labels" if labels else "fit"
+    return Verdict(aspect, True, error.code, _sentence(error), tuple(error.fixes), error.advice)
+
+
+def verdicts(call: LossCall, run: Run | None, *, alone: bool = False) -> Iterator[Verdict]:
+    """What is wrong with a call of a loss; `run` is the step that it belongs to, if that ran.
+
+    `alone` says that the batch has one sample: then what more of them would do is looked at, too.
+    """
     with unobserved():
         understood = native.call(call.signature, call.named, None)
         if understood is None:
@@ -66,8 +78,23 @@ def verdicts(call: LossCall, run: Run | None) -> Iterator[Verdict]:
         face = native.face(call.signature, None)
         error = native.explained(call.signature, face, understood, misread)
         yield _refused(call, error, weak=False)
+    elif alone and (hidden := _hidden(call, understood)):
+        yield hidden
     yield from _values(call, decision, run)
     yield from _doubts(call, decision.reading, run)
+
+
+def _hidden(call: LossCall, understood: Call) -> Verdict | None:
+    """What a batch of one hides: `[1, 1]` and `[1]` become `[8, 1]` and `[8]`."""
+    larger = {n: (_MANY, *shape[1:]) if shape[:1] == (1,) else shape
+              for n, shape in understood.shapes.items()}  # fmt: skip
+    with unobserved():
+        misread = native.verdict(call.signature, understood._replace(shapes=larger))
+    if not isinstance(misread, Refusal):
+        return None
+    shapes = " and ".join(str(list(shape)) for shape in larger.values())
+    rule = f"With {_MANY} samples the shapes would be {shapes}. {misread.rule}"
+    return Verdict("fit", False, misread.code, rule, tuple(misread.fixes))
 
 
 def _refused(call: LossCall, error: SafeLossError, *, weak: bool) -> Verdict:

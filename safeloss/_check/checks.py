@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from safeloss._audit import Audit
 from safeloss._check.batches import tensors
-from safeloss._check.calls import Aspect, Verdict, one_output_softmax, verdicts
+from safeloss._check.calls import Aspect, Verdict, of_error, one_output_softmax, verdicts
 from safeloss._check.evidence import STEPS, Evidence
 from safeloss._check.program import evaluating, norm
 from safeloss._check.recorder import LossCall
 from safeloss._contract import codes
 from safeloss._contract.labels import listed
 from safeloss._messages.explain import describe
+from safeloss.errors import SafeLossError
 
 Status: TypeAlias = Literal["pass", "warn", "fail"]
 
@@ -72,8 +73,9 @@ def shapes_fit(e: Evidence) -> Iterator[Line]:
     title, expected = "predictions and targets fit together", "each prediction meets its own target"
     found = _verdicts(e, "fit")
     for call, verdict in found:
-        seen = f"{_came(call)}. {verdict.rule}{_past(e, call)}"
-        yield _line(codes.FIT, title, seen, expected, verdict)
+        came = "" if call is None else f"{_came(call)}. "
+        past = "" if call is None else _past(e, call)
+        yield _line(codes.FIT, title, f"{came}{verdict.rule}{past}", expected, verdict)
     if e.ran is not None and not found:
         seen = "; ".join(dict.fromkeys(map(_came, e.calls))) or _shapes(e)
         yield Line(codes.FIT, "pass", title, seen)
@@ -125,11 +127,17 @@ def _shapes(e: Evidence) -> str:
     return f"outputs {', '.join(outputs)}" if outputs else "no loss of PyTorch's was called"
 
 
-def _verdicts(e: Evidence, aspect: Aspect) -> list[tuple[LossCall, Verdict]]:
-    """What is wrong, each once."""
-    found: dict[tuple[str, str], tuple[LossCall, Verdict]] = {}
+def _said(call: LossCall | None, verdict: Verdict) -> str:
+    return verdict.rule if call is None else f"{call.signature.native_name}: {verdict.rule}"
+
+
+def _verdicts(e: Evidence, aspect: Aspect) -> list[tuple[LossCall | None, Verdict]]:
+    """What is wrong, each once; a loss of ours has said it itself, without a call of PyTorch's."""
+    found: dict[tuple[str, str], tuple[LossCall | None, Verdict]] = {}
+    if isinstance(e.error, SafeLossError) and (own := of_error(e.error)).aspect == aspect:
+        found[own.code, own.rule] = None, own
     for call in e.calls:
-        for verdict in verdicts(call, e.ran):
+        for verdict in verdicts(call, e.ran, alone=e.program.axis.size == 1):
             if verdict.aspect != aspect:
                 continue
             if verdict.broadcasts and not verdict.certain:
@@ -153,8 +161,7 @@ def head_fits(e: Evidence) -> Iterator[Line]:
     title, expected = "the head gives what the loss takes", "the scores or probabilities it needs"
     found = _verdicts(e, "head")
     for call, verdict in found:
-        seen = f"{call.signature.native_name}: {verdict.rule}"
-        yield _line(codes.HEAD, title, seen, expected, verdict)
+        yield _line(codes.HEAD, title, _said(call, verdict), expected, verdict)
     if e.ran is None or found:
         return
     for call in e.calls if e.program.axis.dim == 0 else []:
@@ -174,8 +181,8 @@ def labels_are_legal(e: Evidence) -> Iterator[Line]:
     """The rules that the loss has for its targets."""
     title, found = "the labels follow the rules of the loss", _verdicts(e, "labels")
     for call, verdict in found:
-        seen = f"{call.signature.native_name}: {verdict.rule}"
-        yield _line(codes.LABELS, title, seen, "labels that the loss is made for", verdict)
+        made_for = "labels that the loss is made for"
+        yield _line(codes.LABELS, title, _said(call, verdict), made_for, verdict)
     targets = [call.target for call in e.calls if isinstance(call.target, Tensor)]
     if e.ran is not None and not found and targets:
         numbers = targets[0].detach()
@@ -351,7 +358,14 @@ def gradients_reach(e: Evidence) -> Iterator[Line]:
     title, gradients = "gradients reach the parameters", e.gradients
     total = len(gradients)
     missing = [name for name, gradient in gradients.items() if gradient is None]
-    if not total:
+    if len(missing) == total and e.strangers:
+        held = _held(e)
+        status: Status = "pass" if any(id(leaf) in held for leaf in e.strangers) else "warn"
+        yield Line(
+            codes.UNREACHED, status, title, "none of the model, but tensors that it does not hold",
+            "parameters of the model", "Give the optimizer, to say that these are to be trained.",
+        )  # fmt: skip
+    elif not total:
         yield Line(
             codes.UNREACHED, "fail", title, "no parameter requires a gradient",
             "at least one", "Something has set `requires_grad=False` for all of them.",
@@ -380,12 +394,14 @@ def optimizer_holds_them(e: Evidence) -> Iterator[Line]:
     given, title = e.program.given_optimizer, "the optimizer has these parameters"
     if given is None:
         return
-    held = {id(p) for group in given.param_groups for p in group["params"]}
+    held = _held(e)
     own = e.program.given_parameters()
     reached = {name for name, gradient in e.gradients.items() if gradient is not None}
     left = [name for name, p in own.items() if id(p) not in held and name in reached]
     common = [name for name, p in own.items() if id(p) in held and name in reached]
-    if not common and (reached or not any(id(p) in held for p in own.values())):
+    if not common and any(id(leaf) in held for leaf in e.strangers):
+        yield Line(codes.OPTIMIZER, "pass", title, "tensors that the model does not hold")
+    elif not common and (reached or not any(id(p) in held for p in own.values())):
         yield Line(
             codes.OPTIMIZER, "fail", title, "none of those that the gradients reach",
             "the parameters of this model",
@@ -401,6 +417,13 @@ def optimizer_holds_them(e: Evidence) -> Iterator[Line]:
         yield Line(codes.OPTIMIZER, "pass", title, f"all {len(common)}")
 
 
+def _held(e: Evidence) -> set[int]:
+    """What the optimizer has, by `id`."""
+    given = e.program.given_optimizer
+    groups = [] if given is None else given.param_groups
+    return {id(p) for group in groups for p in group["params"]}
+
+
 def gradients_are_finite(e: Evidence) -> Iterator[Line]:
     """No NaN, no inf."""
     title = "the loss and its gradients are finite"
@@ -410,13 +433,16 @@ def gradients_are_finite(e: Evidence) -> Iterator[Line]:
         length = norm(list(e.gradients.values()))
         yield Line(codes.NOT_FINITE_GRADIENT, "pass", title, f"gradient norm {length:.4g}")
         return
+    floating = [t for t in tensors(e.program.batch) if t.is_floating_point()]
+    broken = any(not bool(t.isfinite().all()) for t in floating)
     yield Line(
         codes.NOT_FINITE_GRADIENT,
         "fail",
         title,
         f"loss {value:.4g}" + (f"; NaN or inf in the gradient of {_names(wrong)}" if wrong else ""),
         "numbers",
-        "Look for a logarithm or a root of 0, a division by 0, NaN in the inputs or targets, a "
+        ("The batch itself holds NaN or inf. " if broken else "")
+        + "Look for a logarithm or a root of 0, a division by 0, NaN in the inputs or targets, a "
         "mean over nothing, or half precision past 65504.",
     )
 
@@ -529,12 +555,12 @@ def a_batch_of_one_works(e: Evidence) -> Iterator[Line]:
 
 
 def evaluation_works(e: Evidence) -> Iterator[Line]:
-    """The step runs after `model.eval()`, without gradients."""
+    """The step runs after `model.eval()`."""
     title, program = "evaluation mode works", e.program
     program.fresh()
     try:
-        with evaluating(program.model), torch.no_grad():
-            value = float(program.run(fresh=False).value)
+        with evaluating(program.model):
+            value = float(program.run(fresh=False).value.detach())
     except Exception as error:  # whatever a model raises
         seen = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
         yield Line(
@@ -554,10 +580,10 @@ def a_second_call_is_the_same(e: Evidence) -> Iterator[Line]:
     title, program = "a second call gives the same", e.program
     program.fresh()
     try:
-        with evaluating(program.model), torch.no_grad():
-            first = float(program.run(fresh=False).value)
+        with evaluating(program.model):
+            first = float(program.run(fresh=False).value.detach())
             program.restart_generators()
-            second = float(program.run(fresh=False).value)
+            second = float(program.run(fresh=False).value.detach())
     except Exception:  # which the line before has told of
         return
     if math.isclose(first, second, rel_tol=1e-4, abs_tol=1e-7) or not math.isfinite(first):
@@ -581,6 +607,7 @@ def _names(names: Sequence[str]) -> str:
 
 # Those that also judge a step that raised, by the calls of losses that it came to.
 BEFORE: tuple[Check, ...] = (shapes_fit, head_fits, labels_are_legal)
+QUICK: tuple[Check, ...] = (step_runs, *BEFORE)  # they need no time to speak of
 CHECKS: tuple[Check, ...] = (
     step_runs,
     shapes_fit,

@@ -1,7 +1,6 @@
 """What is found out about a program by running it, each thing once and when it is asked for."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from safeloss._audit import Audit, audit
 from safeloss._check.batches import replaced, tensors
 from safeloss._check.levels import Levels, levels
 from safeloss._check.program import (
+    Leaves,
     Program,
     Run,
     UnusableError,
@@ -52,9 +52,15 @@ class Evidence:
     """All that the checks ask for; `run` is the step from the beginning."""
 
     def __init__(
-        self, program: Program, run: Run | None, calls: list[LossCall], history: Trace
+        self,
+        program: Program,
+        run: Run | None,
+        error: Exception | None,
+        history: Trace,
     ) -> None:
-        self.program, self._run, self.calls, self.history = program, run, calls, history
+        self.program, self._run, self.error, self.history = program, run, error, history
+        self.calls = program.calls  # those of the step, or what it came to
+        self.notes: list[str] = []
         self.alive: set[str] = set()  # parameters that had a gradient other than 0
 
     @property
@@ -80,6 +86,13 @@ class Evidence:
         dense = [g.to_dense() if g is not None and g.is_sparse else g for g in found]
         self.alive |= {name for name, g in zip(named, dense) if g is not None and g.any()}
         return dict(zip(named, dense))
+
+    @functools.cached_property
+    def strangers(self) -> list[Tensor]:
+        """What a backward pass reaches beside the model, the loss and the batch: an image that is
+        optimised, say."""
+        known = [*self.program.parameters().values(), *tensors(self.run.batch), self.run.value]
+        return [leaf for leaf in Leaves(self.run.value) if all(leaf is not k for k in known)]
 
     @functools.cached_property
     def main_call(self) -> LossCall | None:
@@ -233,16 +246,21 @@ class Evidence:
             name = type(program.optimizer).__name__
             rate = program.optimizer.param_groups[0].get("lr", "")
             said = f"your {name}(lr={rate:g})" if isinstance(rate, float) else f"your {name}"
-            found.append(self._fit(program.optimizer, said))
+            try:
+                found.append(self._fit(program.optimizer, said))
+            except Exception as error:  # of an optimizer that cannot be copied, such as LBFGS
+                self.notes.append(f"A copy of your {name} raises {type(error).__name__}.")
+        sparse = any(g is not None and g.is_sparse for g in program.gradients().values())
         for rate in RATES:
             if (found and found[-1].reached) or program.late:
                 break
-            optimizer = torch.optim.Adam(list(program.parameters().values()), lr=rate)
-            found.append(self._fit(optimizer, f"Adam(lr={rate:g})"))
+            kind = torch.optim.SGD if sparse else torch.optim.Adam  # which takes no sparse ones
+            optimizer = kind(list(program.parameters().values()), lr=rate)
+            found.append(self._fit(optimizer, f"{kind.__name__}(lr={rate:g})"))
         return found
 
     def _fit(self, optimizer: torch.optim.Optimizer, said: str) -> Fit:
-        program, values, begun = self.program, list[float](), math.nan
+        program, values = self.program, list[float]()
         program.fresh()
 
         def closure() -> Tensor:
@@ -254,17 +272,15 @@ class Evidence:
 
         for _ in range(STEPS):
             optimizer.step(closure)  # type: ignore[arg-type]  # a closure may give a tensor
-            if len(values) == 1:
-                begun = values[0]
             named = program.parameters().items()
             self.alive |= {n for n, p in named if p.grad is not None and bool(p.grad.any())}
             if program.late or not all(map(_is_finite, values[-1:])):
                 break
-            if self._reached(begun, values[-1]) and values[-1] < begun / 2:
+            if self._reached(values[0], values[-1]) and values[-1] < values[0] / 2:
                 break
         optimizer.zero_grad()
         program.fresh()
-        ended = min(values[-3:])
+        begun, ended = values[0], min(values[-3:])
         return Fit(said, begun, ended, len(values), self._reached(begun, ended), ended < begun)
 
     def _height(self, run: Run) -> float:
@@ -295,10 +311,12 @@ class Evidence:
 
         def outputs(batch: Any) -> list[Tensor]:
             program.fresh()
-            with evaluating(program.model), torch.no_grad():
+            with evaluating(program.model):
                 found = tensors(program.run(batch, fresh=False).outputs)
             return [
-                leaf for leaf in found if leaf.is_floating_point() and axis.of(leaf) is not None
+                leaf.detach()
+                for leaf in found
+                if leaf.is_floating_point() and axis.of(leaf) is not None
             ]
 
         base = outputs(program.batch)
@@ -308,7 +326,8 @@ class Evidence:
         for one, other in zip(base, changed):
             rest = torch.arange(1, axis.size, device=one.device)
             a, b = [t.index_select(axis.of(t) or 0, rest) for t in (one, other)]
-            if not torch.allclose(a, b, rtol=1e-3, atol=1e-5 * float(a.abs().max())):
+            size = float(a.nan_to_num(0.0, 0.0, 0.0).abs().max())
+            if not torch.allclose(a, b, rtol=1e-3, atol=1e-5 * size, equal_nan=True):
                 return True
         return False
 

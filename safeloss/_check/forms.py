@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
-from safeloss._check.batches import fields
+from safeloss._check.batches import fields, tensors
 
 Step: TypeAlias = Callable[[Any, Any], Any]
 
@@ -79,11 +79,15 @@ def _of_names(model: nn.Module, named: Mapping[str, Any], loss: Any) -> Form:
 
         return Form(f"loss(model({said}), batch.{target})", by_name, loss)
 
+    inputs = [name for name in inputs if tensors(named[name])]
+    counts = range(len(inputs), 0, -1)
+    taken = inputs[: next((n for n in counts if _binds(model, inputs[:n], {})), 1)]
+
     def by_place(m: Any, b: Any) -> Any:
         parts = dict(fields(b))
-        return _lost(loss, m(*[parts[name] for name in inputs]), parts[target])
+        return _lost(loss, m(*[parts[name] for name in taken]), parts[target])
 
-    said = ", ".join(f"batch.{name}" for name in inputs)
+    said = ", ".join(f"batch.{name}" for name in taken)
     return Form(f"loss(model({said}), batch.{target})", by_place, loss)
 
 

@@ -138,12 +138,20 @@ class Program:
         seen: list[Any] = []
         changed: list[str] = []
 
-        def note(module: nn.Module, args: Any, outputs: Any) -> None:
+        def before(module: nn.Module, args: Any) -> None:
+            if not changed and _changed(given, used):
+                changed.append("step")
+
+        def after(module: nn.Module, args: Any, outputs: Any) -> None:
             seen.append(outputs)
-            if _changed(given, used):
+            if not changed and _changed(given, used):
                 changed.append("model")
 
-        with _hooked(self.model, note), recorded() as calls, modules_seen(self.model) as made:
+        with (
+            _hooked(self.model, before, after),
+            recorded() as calls,
+            modules_seen(self.model) as made,
+        ):
             self.calls = calls  # to be asked for where the step raises
             result = self.form.step(self.model, used)
         if not changed and _changed(given, used):
@@ -240,12 +248,17 @@ def in_place_of(model: nn.Module, outputs: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hooked(model: nn.Module, note: Any) -> Iterator[None]:
-    handle = model.register_forward_hook(note)
+def _hooked(model: nn.Module, before: Any, after: Any) -> Iterator[None]:
+    """With both called at each call of the model; TorchScript has no hooks."""
+    if isinstance(model, torch.jit.ScriptModule):
+        yield
+        return
+    handles = model.register_forward_pre_hook(before), model.register_forward_hook(after)
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextlib.contextmanager

@@ -111,9 +111,7 @@ def double_softmax() -> Training:
 def sigmoid_before_logits() -> Training:
     x, y = yes_or_no()
     model = mlp(6, 1, nn.Sigmoid(), nn.Flatten(0))
-    return Training(
-        model, batched(x, y), nn.BCEWithLogitsLoss(), score=chance_of_yes(model, x, y)
-    )
+    return Training(model, batched(x, y), nn.BCEWithLogitsLoss(), score=chance_of_yes(model, x, y))
 
 
 @add
@@ -295,9 +293,7 @@ def dead_relu_by_scale() -> Training:
     x, y = numbers()
     model = mlp(4, 1)
     nn.init.constant_(model[0].bias, -100.0)
-    return Training(
-        model, batched(x, y[:, None]), nn.MSELoss(), score=explained(model, x, y)
-    )
+    return Training(model, batched(x, y[:, None]), nn.MSELoss(), score=explained(model, x, y))
 
 
 @add

@@ -38,9 +38,7 @@ def regression() -> Training:
 def regression_aligned_by_a_safe_loss() -> Training:
     x, y = numbers()
     model = mlp(4, 1)
-    return Training(
-        model, batched(x, y), safeloss.SafeMSELoss(), score=explained(model, x, y)
-    )
+    return Training(model, batched(x, y), safeloss.SafeMSELoss(), score=explained(model, x, y))
 
 
 @add
@@ -50,7 +48,11 @@ def regression_on_large_targets() -> Training:
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return Training(
-        model, batched(x, y[:, None]), nn.MSELoss(), optimizer=optimizer, score=explained(model, x, y)
+        model,
+        batched(x, y[:, None]),
+        nn.MSELoss(),
+        optimizer=optimizer,
+        score=explained(model, x, y),
     )
 
 
@@ -144,16 +146,12 @@ def table_with_categories() -> Training:
     x, colour = torch.randn(96, 2), torch.randint(4, (96,))
     y = x[:, 0] + colour.float()
     model = Table()
-    batches = [
-        {"numbers": a, "colour": b, "target": c} for a, b, c in batched(x, colour, y)
-    ]
+    batches = [{"numbers": a, "colour": b, "target": c} for a, b, c in batched(x, colour, y)]
 
     def step(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return F.smooth_l1_loss(model(batch["numbers"], batch["colour"]), batch["target"])
 
-    return Training(
-        model, batches, step=step, score=explained(lambda x: model(x, colour), x, y)
-    )
+    return Training(model, batches, step=step, score=explained(lambda x: model(x, colour), x, y))
 
 
 # Images ------------------------------------------------------------------------------------------
@@ -223,7 +221,10 @@ def text_by_bags_of_words() -> Training:
     labels = (words == 3).any(1).long()
     model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(48, 2))
     return Training(
-        model, batched(words, labels), nn.CrossEntropyLoss(), score=chance_of_right(model, words, labels)
+        model,
+        batched(words, labels),
+        nn.CrossEntropyLoss(),
+        score=chance_of_right(model, words, labels),
     )
 
 
@@ -268,7 +269,10 @@ def transformer_with_dropout() -> Training:
     words[:, 1:] = words[:, :1]
     model = Reader()
     return Training(
-        model, batched(words, labels), nn.CrossEntropyLoss(), score=chance_of_right(model, words, labels)
+        model,
+        batched(words, labels),
+        nn.CrossEntropyLoss(),
+        score=chance_of_right(model, words, labels),
     )
 
 

@@ -211,7 +211,12 @@ def batch_norm_of_two_samples() -> Training:
     x, y = numbers()
     model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
     return Training(
-        model, batched(x, y[:, None], size=2), nn.MSELoss(), goal=0.3, steps=400, score=explained(model, x, y)
+        model,
+        batched(x, y[:, None], size=2),
+        nn.MSELoss(),
+        goal=0.3,
+        steps=400,
+        score=explained(model, x, y),
     )
 
 
