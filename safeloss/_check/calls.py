@@ -94,7 +94,7 @@ def _hidden(call: LossCall, understood: Call) -> Verdict | None:
         return None
     shapes = " and ".join(str(list(shape)) for shape in larger.values())
     rule = f"With {_MANY} samples the shapes would be {shapes}. {misread.rule}"
-    return Verdict("fit", False, misread.code, rule, tuple(misread.fixes))
+    return Verdict("fit", False, misread.code, rule)
 
 
 def _refused(call: LossCall, error: SafeLossError, *, weak: bool) -> Verdict:

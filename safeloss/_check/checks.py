@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from safeloss._audit import Audit

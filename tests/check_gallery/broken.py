@@ -4,6 +4,8 @@ import copy
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from check_gallery import (
     Training,
     batched,
@@ -16,7 +18,6 @@ from check_gallery import (
     numbers,
     yes_or_no,
 )
-from torch import Tensor, nn
 
 BROKEN, add = gallery()
 

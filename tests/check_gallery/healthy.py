@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+import safeloss
 from check_gallery import (
     Training,
     batched,
@@ -17,9 +20,6 @@ from check_gallery import (
     trained,
     yes_or_no,
 )
-from torch import Tensor, nn
-
-import safeloss
 
 HEALTHY, add = gallery()
 
@@ -384,7 +384,7 @@ def contrastive_views() -> Training:
 
 @add
 def triplets() -> Training:
-    x, labels = classes()
+    x, _ = classes()
     model = mlp(6, 4)
     near, far = x[(torch.arange(96) + 3) % 96], x[(torch.arange(96) + 1) % 96]
 

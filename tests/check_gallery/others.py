@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
 from check_gallery import (
     Training,
     batched,
@@ -16,8 +19,6 @@ from check_gallery import (
     mlp,
     numbers,
 )
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 OTHERS, add = gallery()
 
