@@ -200,13 +200,15 @@ class Evidence:
         call = self.main_call
         if call is None or not isinstance(call.target, Tensor) or not call.input.dim():
             return None
-        names, native = call.signature, call.signature.native
-        first, target = names.names[0], names.reader.target
+        native, target = call.signature.native, call.signature.reader.target
+        first = call.signature.names[0]
         if native is None or len(call.input) < 2:
             return None
 
-        def loss(input: Tensor, given: Tensor) -> Tensor:
-            return native(**{**call.named, first: input, target: given})
+        given = {p.name: call.named[p.name] for p in call.signature.parameters if p.native}
+
+        def loss(input: Tensor, other: Tensor) -> Tensor:
+            return native(**{**given, first: input, target: other})
 
         return _audited(loss, call.input.detach(), [call.target.detach()])
 
