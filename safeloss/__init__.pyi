@@ -4,6 +4,7 @@ from safeloss import losses as losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
 from safeloss._check import Check, check
+from safeloss._convert import convert, to_native
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
 from safeloss._trace import trace
@@ -93,9 +94,11 @@ __all__ = [
     "allow",
     "audit",
     "check",
+    "convert",
     "functional",
     "guard",
     "layouts",
+    "to_native",
     "trace",
     "typed",
 ]

@@ -8,13 +8,14 @@ lies between (time, height and width), `*shape` any axes at all. Use them for mo
     def forward(self, x: Float[Tensor, "batch features"]) -> layouts.BinaryLogits: ...
 """
 
+import numbers
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
 from safeloss._contract import codes
-from safeloss._contract.patterns import Reads, of_one_sample
+from safeloss._contract.patterns import Fill, Reads, of_one_sample, parse
 from safeloss._contract.suspicions import (
     Alignable,
     Finite,
@@ -33,6 +34,7 @@ from safeloss._contract.values import (
     NotMissing,
     NotNaN,
     NotNegative,
+    NotNegativeInMean,
     Sign,
     SumToOne,
     WithinTargets,
@@ -51,6 +53,11 @@ else:
             return of_one_sample(layout)
 
 
+def __dir__() -> list[str]:
+    """The layouts, without what they are written with."""
+    return sorted(["OneSample", *[name for name, value in globals().items() if parse(value)]])
+
+
 Anything: TypeAlias = Shaped[Tensor, "*shape"]
 
 # For model heads.
@@ -61,10 +68,18 @@ MultiLabelLogits: TypeAlias = Float[Tensor, "batch classes"]  # several yes/no q
 # Yes/no questions, one score each: any shape, and as many labels.
 Scores: TypeAlias = Annotated[Float[Tensor, "*shape"], Finite(), NotProbabilities()]
 Labels: TypeAlias = Annotated[
-    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_LABELS, NotMissing(), Between(0, 1)
+    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"],
+    Reads.AS_LABELS,
+    NotMissing(),
+    Between(0, 1),
+    Fill(0),
 ]
 PerScore: TypeAlias = Annotated[  # on the trailing axis if 1-D
-    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
+    Real[Tensor, "*shape"] | Bool[Tensor, "*shape"],
+    Reads.AS_WEIGHTS,
+    Reads.BROADCAST,
+    NotNaN(),
+    Fill(0),
 ]
 PerPositiveScore: TypeAlias = Annotated[  # likewise
     Real[Tensor, "*shape"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
@@ -75,39 +90,41 @@ Probabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"],
     Finite(),
     Between(0, 1, exact=True, scores=True, code=codes.NO_PROBABILITIES),
+    Fill(0.5),
 ]
 ExactLabels: TypeAlias = Annotated[
     Real[Tensor, "*shape"] | Bool[Tensor, "*shape"],
     Reads.AS_LABELS,
     NotMissing(),
     Between(0, 1, exact=True),
+    Fill(0),
 ]
 
 # Scores and distances, with the sign of each.
 SignScores: TypeAlias = Annotated[Shaped[Tensor, "*shape"], Finite(), NotProbabilities()]
 Signs: TypeAlias = Annotated[  # -1 or 1
-    Shaped[Tensor, "*shape"], Reads.AS_TARGETS, NotMissing(), Sign()
+    Shaped[Tensor, "*shape"], Reads.AS_TARGETS, NotMissing(), Sign(), Fill(1)
 ]
 
 # Numbers to be met: one prediction each, any shape. What native takes, it gets: it may be integer
 # or complex.
 Predictions: TypeAlias = Annotated[Anything, Finite()]
-Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing()]
+Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing(), Fill(0)]
 Rates: TypeAlias = Annotated[Anything, Finite(), NotNegative(unless="log_input")]
-Counts: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing(), NotNegative()]
-PerPrediction: TypeAlias = Annotated[Float[Tensor, "*shape"], NotNaN()]
+Counts: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing(), NotNegative(), Fill(0)]
+PerPrediction: TypeAlias = Annotated[Float[Tensor, "*shape"], NotNaN(), Fill(0)]
 LogProbabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"], Finite(), LogProbability(), NormalisedAsTarget()
 ]
 TargetProbabilities: TypeAlias = Annotated[
-    Anything, Reads.AS_TARGETS, NotMissing(), NotNegative(unless="log_target")
+    Anything, Reads.AS_TARGETS, NotMissing(), NotNegative(unless="log_target"), Fill(0)
 ]
 
 # Means with their variances, which may be one for each row, or broadcast along one axis. They are
 # not aligned: `[1, B]` is never read as one for each row.
 Means: TypeAlias = Annotated[Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Finite()]
 MeanTargets: TypeAlias = Annotated[
-    Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Reads.AS_TARGETS, NotMissing()
+    Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""], Reads.AS_TARGETS, NotMissing(), Fill(0)
 ]
 Variances: TypeAlias = (
     Annotated[
@@ -116,9 +133,12 @@ Variances: TypeAlias = (
         Reads.BROADCAST,
         NotNaN(),
         NotNegative(exact=True),
+        Fill(1),
     ]
-    | Annotated[Float[Tensor, "*batch"], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True)]
-    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True)]
+    | Annotated[
+        Float[Tensor, "*batch"], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True), Fill(1)
+    ]
+    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True), Fill(1)]
 )
 
 # Several yes/no questions about each sample.
@@ -130,12 +150,14 @@ MultiHot: TypeAlias = Annotated[
     Reads.AS_LABELS,
     NotMissing(),
     Between(0, 1),
+    Fill(0),
 ]
 PerLabel: TypeAlias = Annotated[
     Real[Tensor, "batch classes"] | Bool[Tensor, "batch classes"],
     Reads.AS_WEIGHTS,
     Reads.BROADCAST,
     NotNaN(),
+    Fill(0),
 ]
 PerPositiveLabel: TypeAlias = Annotated[
     Real[Tensor, "batch classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
@@ -147,9 +169,10 @@ ClassIndices: TypeAlias = Annotated[
     Integer[Tensor, "batch *space"] | Bool[Tensor, "batch *space"],
     Reads.AS_INDICES,
     ClassIndex(),
+    Fill(0),
 ]
 ClassProbabilities: TypeAlias = Annotated[
-    Float[Tensor, "batch classes *space"], Reads.AS_TARGETS, NotMissing(), SumToOne()
+    Float[Tensor, "batch classes *space"], Reads.AS_TARGETS, NotMissing(), SumToOne(), Fill(0)
 ]
 PerClass: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES, NotNaN()]
 
@@ -160,11 +183,11 @@ MarginScores: TypeAlias = Annotated[  # only their differences count
     Float[Tensor, "batch classes"], Finite()
 ]
 RowClasses: TypeAlias = Annotated[
-    Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex()
+    Integer[Tensor, " batch"] | Bool[Tensor, " batch"], Reads.AS_INDICES, ClassIndex(), Fill(0)
 ]
 MarginWeights: TypeAlias = Annotated[Float[Tensor, " classes"], Reads.AS_SCORES, NotNaN()]
 ClassSets: TypeAlias = Annotated[
-    Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot()
+    Integer[Tensor, "batch classes"], Reads.AS_INDICES, ClassSet(), NotMultiHot(), Fill(-1)
 ]
 
 # Several yes/no questions, on the last axis.
@@ -174,18 +197,20 @@ LabelTargets: TypeAlias = Annotated[
     Reads.AS_LABELS,
     NotMissing(),
     Between(0, 1),
+    Fill(0),
 ]
 LabelWeights: TypeAlias = Annotated[
     Real[Tensor, "*batch classes"] | Bool[Tensor, "*batch classes"],
     Reads.AS_WEIGHTS,
     Reads.BROADCAST,
     NotNaN(),
+    Fill(0),
 ]
 
 # Vectors to be compared.
 Embeddings: TypeAlias = Annotated[Float[Tensor, "batch features"], Finite()]
 EmbeddingSigns: TypeAlias = Annotated[
-    Shaped[Tensor, " batch"], Reads.AS_TARGETS, NotMissing(), Sign()
+    Shaped[Tensor, " batch"], Reads.AS_TARGETS, NotMissing(), Sign(), Fill(1)
 ]
 Points: TypeAlias = Annotated[Float[Tensor, "*batch features"], Finite()]
 
@@ -203,15 +228,30 @@ SequenceLogProbabilities: TypeAlias = Annotated[
     NormalisedOverClasses(),
 ]
 SequenceLabels: TypeAlias = Annotated[
-    Integer[Tensor, "batch _"] | Integer[Tensor, " _"], Labelling(), Alignable()
+    Integer[Tensor, "batch _"] | Annotated[Integer[Tensor, " _"], Reads.JOINED],
+    Labelling(),
+    Alignable(),
 ]
 # Lengths may be sequences of Python integers, too, or of 0-d tensors.
-InputLengths: TypeAlias = Annotated[Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTime()]
+InputLengths: TypeAlias = Annotated[
+    Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTime(), Fill(1)
+]
 LabelLengths: TypeAlias = Annotated[
-    Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTargets()
+    Integer[Tensor, " batch"] | Integer[Tensor, ""], WithinTargets(), Fill(0)
 ]
 
 # `MultiMarginLoss` gives `[1]` for one sample whose class is `[1]`, and a number where it is `[]`.
 SampleClass: TypeAlias = Annotated[
-    Integer[Tensor, "1"] | Bool[Tensor, "1"], Reads.AS_INDICES, ClassIndex()
+    Integer[Tensor, "1"] | Bool[Tensor, "1"], Reads.AS_INDICES, ClassIndex(), Fill(0)
 ]
+
+# What may be given with each call. Weights and masks have the shape of the unreduced loss, or its
+# first axes; of a denominator there is one number.
+SampleWeights: TypeAlias = Annotated[
+    Real[Tensor, "..."], Reads.PER_LOSS, NotNaN(), NotNegativeInMean()
+]
+SampleMask: TypeAlias = Annotated[Bool[Tensor, "..."], Reads.PER_LOSS]
+if TYPE_CHECKING:
+    Denominator: TypeAlias = Real[Tensor, ""] | float
+else:
+    Denominator: TypeAlias = Real[Tensor, ""] | numbers.Real  # NumPy's too

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from losses import LOSSES, OURS, WITH_FUNCTIONS, Drawn, Loss, build, equal, several
+from losses import AT_CALL, LOSSES, OURS, WITH_FUNCTIONS, Drawn, Loss, build, equal, several
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.loss import _Loss
@@ -69,7 +69,7 @@ def check_signature(ours: Callable[..., Any], native: Callable[..., Any]) -> Non
     parameters = inspect.signature(ours).parameters.values()
     expected = inspect.signature(native).parameters
     extra = [p for p in parameters if p.name not in expected]
-    assert all(p.kind is p.KEYWORD_ONLY and p.name in OURS for p in extra)
+    assert all(p.kind is p.KEYWORD_ONLY and p.name in (*OURS, *AT_CALL) for p in extra)
     shared = [(p.name, p.kind, p.default) for p in parameters if p.name in expected]
     assert shared == [(p.name, p.kind, p.default) for p in expected.values()]
 
@@ -78,7 +78,7 @@ def check_signature(ours: Callable[..., Any], native: Callable[..., Any]) -> Non
 def test_the_module_has_the_kernels_layouts(loss: Loss) -> None:
     forward = inspect.signature(loss.safe.forward).parameters
     kernel = inspect.signature(loss.kernel).parameters
-    required = [p for p in kernel.values() if p.default is p.empty]
+    required = [p for p in kernel.values() if p.default is p.empty or p.name in AT_CALL]
     assert [p.annotation for p in forward.values()][1:] == [p.annotation for p in required]
 
 

@@ -541,7 +541,10 @@ for _loss in ("BCEWithLogitsLoss", "BCELoss", "MultiLabelBCE", "MultiLabelSoftMa
     def missing(b: int, loss: str = _loss) -> tuple[str, Made]:
         y = numbers(b)
         y[0, 0] = math.nan
-        return loss, of(predictions(loss, b, C), y)
+        x = predictions(loss, b, C)
+        known = [named(numbers.flatten()[1:], "number") for numbers in (x, y)]
+        means = {"NaN marks targets that are missing": Meaning(*known)}
+        return loss, of(x, y, means, wanted=loss != "MultiLabelSoftMarginLoss")
 
     for _make in (signs, ones_and_twos, full_bytes, images, unknown_labels, class_numbers, missing):
         NUMBERS[f"{_make.__name__}-{_loss}"] = _make

@@ -72,7 +72,7 @@ def verdict(call: Call, signature: Signature):
     reading = signature.reader.read(call)
     if isinstance(reading, Refusal):
         return reading.error, reading.rule
-    strategy = signature.mean_strategy(reading, call)
+    strategy = signature.strategy(reading, call)
     if isinstance(strategy, Refusal):
         return strategy.error, strategy.rule
     moves = {

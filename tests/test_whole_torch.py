@@ -154,7 +154,12 @@ BROKEN = [
     (SF.hinge_embedding_loss, torch.zeros(2), torch.tensor([1, 2]), "target * 2 - 3"),
     (SF.nll_loss, torch.randn(4, 3).abs(), torch.zeros(4).long(), "input.log_softmax(1)"),
     (SF.binary_cross_entropy, torch.randn(9) * 9, torch.ones(9), "input.sigmoid()"),
-    (SF.mse_loss, torch.zeros(2), torch.tensor([0.0, float("nan")]), None),
+    (
+        SF.mse_loss,
+        torch.zeros(2),
+        torch.tensor([0.0, float("nan")]),
+        "safeloss.functional.mse_loss(input, target, check_values='always', mask=~target.isnan())",
+    ),
     (SF.poisson_nll_loss, torch.zeros(2), torch.tensor([0.0, -1.0]), None),
 ]
 
@@ -165,4 +170,6 @@ def test_values(kernel, x, target, fix) -> None:
         kernel(x, target, check_values="always")
     assert (fix in refusal.value.fixes) if fix else not refusal.value.fixes
     for offered in refusal.value.fixes:
-        eval(offered, {**PUBLIC, "torch": torch, "input": x, "target": target})
+        eval(
+            offered, {**PUBLIC, "safeloss": safeloss, "torch": torch, "input": x, "target": target}
+        )

@@ -25,6 +25,8 @@ BOOL_INDICES = "SL125"
 # ... weights:
 WEIGHT_SHAPE = "SL131"
 WEIGHT_AXIS = "SL132"
+PER_SAMPLE = "SL133"
+UNWEIGHTED = "SL134"
 # ... dtypes, types, devices and options:
 DTYPE = "SL141"
 NO_TENSOR = "SL142"
@@ -55,6 +57,7 @@ CTC_TOO_SHORT = "SL313"
 EMPTY_MEAN = "SL321"
 BATCHMEAN = "SL322"
 IGNORED_INDEX = "SL323"
+DENOMINATOR = "SL324"
 # ... and predictions that are suspicious:
 DOUBLE_ACTIVATION = "SL331"
 NORMALISED_AXIS = "SL332"

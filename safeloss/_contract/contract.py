@@ -13,20 +13,25 @@ import torch
 from safeloss._contract import codes
 from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Kind, Parameter, Reading, Refusal
-from safeloss._contract.options import refused_option
+from safeloss._contract.options import AT_CALL, MEANS, PLAIN_MEANS, refused_option
 from safeloss._contract.patterns import Pattern, Shape
+from safeloss._contract.weights import (
+    Unreduced,
+    ignores,
+    place_weights,
+    refused_denominator,
+)
 from safeloss._torch import is_zero, may_be_zero
 from safeloss.errors import LayoutError, OptionError
 
 LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
-MEANS = ("mean", "batchmean", "elementwise_mean")  # the last is an old name, and legal
 
 
 class Decision(NamedTuple):
     """What a call means, and what PyTorch must be given."""
 
     reading: Reading
-    strategy: str  # of the mean: see `Contract.mean_strategy`
+    strategy: tuple[str, ...]  # of the reduction: see `Contract.strategy`
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class Contract:
     divides_by_weights: bool  # the mean over class indices, of which some may not count
     undefined_if_empty: bool  # PyTorch returns uninitialised memory for a mean over zero elements
     mean_over: str  # the axis that each unreduced number is a mean over, if it is one
+    unweighted: str  # why nothing may be given with one call; empty: it may be
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -64,23 +70,47 @@ class Contract:
         if options.get("size_average") is not None or options.get("reduce") is not None:
             summed = "sum" if options["size_average"] is False else "mean"
             options["reduction"] = "none" if options["reduce"] is False else summed
-        return Call(shapes, dtypes, options, evidence)
+        given = [name for name in AT_CALL if name in shapes or options.get(name) is not None]
+        return Call(shapes, dtypes, options, evidence, tuple(given))
 
     def decide(self, call: Call) -> Refusal | Decision:
         """What `call` means, or why it is refused."""
         misfit = refused_option(self.parameters, call.options)
         if misfit:
             return Refusal(OptionError, misfit, code=codes.OPTION)
+        if call.given and self.unweighted:
+            rule = f"`{call.given[0]}` has no meaning for this loss: {self.unweighted}."
+            return Refusal(OptionError, rule, code=codes.UNWEIGHTED)
+        if "denominator" in call.given and call.options["reduction"] not in PLAIN_MEANS:
+            return refused_denominator(call)
         reading = self.reader.read(call)
+        if call.given and isinstance(reading, Reading):
+            unreduced = self.unreduced_axes(reading, call)
+            reading = place_weights(reading, call, self.reader.inputs, unreduced)
+            if isinstance(reading, Refusal) and self.mean_over and not reading.advice:
+                reading = reading._replace(
+                    advice="MultiLabelBCE has an unreduced loss for each label."
+                )
         if isinstance(reading, Refusal):
             return reading
-        strategy = self.mean_strategy(reading, call)
+        strategy = self.strategy(reading, call)
         return strategy if isinstance(strategy, Refusal) else Decision(reading, strategy)
 
     def has_one_label(self, call: Call) -> bool:
         """Whether the batch has one sample, and its target is an index."""
         shape, dtype = call.shapes[self.reader.inputs[0].name], call.dtypes[self.reader.target]
         return len(shape) > 1 and shape[0] == 1 and not dtype.is_floating_point
+
+    def unreduced_axes(self, reading: Reading, call: Call) -> Unreduced:
+        """The axes of the unreduced loss."""
+        for pattern in self.unreduced:
+            spelled = pattern.spell(reading.axes)
+            if spelled is not None:
+                return Unreduced(pattern.labels(reading.axes), spelled)
+        # Not declared, as of a distance function: it takes the last axis.
+        first = self.reader.inputs[0].name
+        labels = reading.patterns[first].labels(reading.axes)
+        return Unreduced(labels[:-1], tuple(call.shapes[first])[:-1])
 
     def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
         """The sizes of the axes that the mean is taken over."""
@@ -96,7 +126,7 @@ class Contract:
         """Whether the result is a mean over zero elements; None where its sizes are not declared,
         and only the result tells."""
         none = any([is_zero(size) for size in self.averaged_sizes(reading, call)])
-        reduction = call.options.get("reduction", "mean")
+        reduction = self._reduction(call)
         if self.mean_over and is_zero(reading.axes[self.mean_over]):
             return not none or reduction in MEANS
         if reduction not in MEANS:
@@ -105,6 +135,10 @@ class Contract:
         if none or self._declared(reading) or not any([is_zero(size) for size in sizes]):
             return none
         return None
+
+    def _reduction(self, call: Call) -> str:
+        """How the result is reduced; with a denominator of its own a mean is a sum."""
+        return "sum" if "denominator" in call.given else call.options.get("reduction", "mean")
 
     @property
     def offers_zero(self) -> bool:
@@ -117,31 +151,54 @@ class Contract:
         fixes = ('{loss}(empty="zero")',) if self.offers_zero else ()
         return Refusal(LayoutError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
 
-    def mean_strategy(self, reading: Reading, call: Call) -> str | Refusal:
-        """How the result is reduced: by PyTorch (""), or from the unreduced loss by `reduced`."""
+    def strategy(self, reading: Reading, call: Call) -> tuple[str, ...] | Refusal:
+        """How the result is reduced: by PyTorch (no words), or by the runner as the words say."""
+        words = self._mean_strategy(reading, call)
+        given = call.given
+        if isinstance(words, Refusal) or not given:
+            return words
+        masked = "mask" in given and not ignores(reading, call, self.reader.target)
+        scores = call.dtypes[self.reader.inputs[0].name]
+        half = scores in (torch.float16, torch.bfloat16)  # a sum of which may overflow
+        if not (masked or half or words or "sample_weight" in given):
+            return ("divided",) if "denominator" in given else ()
+        if not masked and given == ("mask",):
+            return words
+        options = [
+            ("rows", "rows" in words),
+            ("masked", masked),
+            ("shared", reading.shares),
+            ("zero", call.options.get("empty") == "zero"),
+            ("divided", "denominator" in given),
+            ("undeclared", not self._declared(reading)),
+        ]
+        reduction = call.options.get("reduction", "mean")
+        return ("weighted", reduction, *[word for word, holds in options if holds])
+
+    def _mean_strategy(self, reading: Reading, call: Call) -> tuple[str, ...] | Refusal:
         empty = call.options.get("empty", "warn")
         if not (self.undefined_if_empty or empty in ("zero", "raise")):
-            return ""
+            return ()
         if empty == "raise" and self.is_empty_mean(reading, call):
             return self.refused_mean()
         sizes = self.averaged_sizes(reading, call)
-        reduction = call.options.get("reduction", "mean")
+        reduction = self._reduction(call)
         if empty == "zero" and self.mean_over and may_be_zero(reading.axes[self.mean_over]):
-            return f"rows {'count' if reduction in MEANS else reduction}"
+            return ("rows", "count") if reduction in MEANS else ("rows", reduction)
         if reduction not in MEANS:
             undefined = self.undefined_if_empty and reduction == "sum"
-            return "sum" if undefined and any([may_be_zero(size) for size in sizes]) else ""
+            return ("sum",) if undefined and any([may_be_zero(size) for size in sizes]) else ()
         if any([is_zero(size) for size in sizes]):
             if empty == "zero":
-                return "sum"
-            return "mean" if self.undefined_if_empty else ""
+                return ("sum",)
+            return ("mean",) if self.undefined_if_empty else ()
         if empty == "zero" and self._divides_by_values(reading, call):
-            return "total"
+            return ("total",)
         if empty == "zero" and not self._declared(reading):
             sizes = call.shapes[self.reader.inputs[0].name]  # any of them may be left
         if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
-            return "count" if empty == "zero" else "mean"
-        return ""
+            return ("count", reduction) if empty == "zero" else ("mean",)
+        return ()
 
     def _declared(self, reading: Reading) -> bool:
         return any([pattern.spell(reading.axes) is not None for pattern in self.unreduced])

@@ -9,6 +9,7 @@ import torch
 
 from safeloss._contract import codes
 from safeloss._contract.model import Call, Edit, Input, Mistake, Offer, Reading, Refusal
+from safeloss._contract.options import AT_CALL
 from safeloss._contract.patterns import Axes, Pattern, Shape, dtypes_of
 from safeloss.errors import AmbiguousLayoutError, DTypeError, LayoutError
 
@@ -228,7 +229,7 @@ class Reader(NamedTuple):
     def _weighted(self, reading: Reading, call: Call) -> Reading | Refusal:
         """`reading` with its weights: never aligned, and 1-D ones read on the trailing axis."""
         for entry in self.inputs:
-            if entry.weight and entry.name in call.shapes:
+            if entry.weight and entry.name in call.shapes and entry.name not in AT_CALL:
                 weighted = self._weight(entry, reading, call)
                 if isinstance(weighted, Refusal):
                     return weighted

@@ -2,6 +2,7 @@
 
 import enum
 import operator
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -67,6 +68,7 @@ class Call(NamedTuple):
     dtypes: Mapping[str, torch.dtype]
     options: Mapping[str, Any]
     evidence: Evidence | None = None
+    given: tuple[str, ...] = ()  # the weights, the mask and the denominator, if they are there
 
     def knows_class_axis(self, rank: int, classes: int) -> bool:
         return self.evidence is not None and self.evidence.knows_class_axis(rank, classes)
@@ -134,6 +136,15 @@ class Edit(NamedTuple):
         return (*shape,)
 
 
+class Masked(NamedTuple):
+    """How the mask, which has the axes of the unreduced loss, applies to one argument."""
+
+    value: Any  # that stands for what the mask leaves out; None: what is there stays
+    shared: tuple[int, ...]  # axes along which the argument has one number for all
+    missing: tuple[int, ...]  # ... those among them that it lacks
+    own: tuple[int, ...]  # axes of the argument that the unreduced loss lacks
+
+
 class Reading(NamedTuple):
     """What a call means."""
 
@@ -144,6 +155,8 @@ class Reading(NamedTuple):
     # The axis of the first input that this call proves to hold the classes.
     proves: int | None = None
     one_class: bool = False  # a mistake unless earlier calls had several
+    masked: Mapping[str, Masked] = types.MappingProxyType({})  # by argument, where a mask is given
+    shares: bool = False  # whether a weight or a mask has one number for several of the loss
 
     def binding(self, axes: Axes) -> "Reading":
         return self._replace(axes=axes)

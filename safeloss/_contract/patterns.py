@@ -14,6 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -34,6 +35,15 @@ class Reads(enum.Enum):
     UNALIGNED = "must have exactly the shape that is spelled"
     BROADCAST = "may be smaller than spelled, where native broadcasts it without enlarging"
     BINDS = "binds axes that the first argument lacks, and is not aligned"
+    PER_LOSS = "has the shape of the unreduced loss, or its first axes"
+    JOINED = "joins the samples on one axis, so that no mask can leave one out"
+
+
+@dataclass(frozen=True)
+class Fill:
+    """The number that stands for what a mask leaves out, which PyTorch must be able to read."""
+
+    value: float
 
 
 class Dim(NamedTuple):
@@ -62,6 +72,8 @@ class Pattern(NamedTuple):
     broadcast: bool = False  # `Reads.BROADCAST`
     unaligned: bool = False  # `Reads.UNALIGNED`
     binds: bool = False  # `Reads.BINDS`
+    joined: bool = False  # `Reads.JOINED`
+    fill: float | None = None  # of a `Fill`
     rules: tuple[Any, ...] = ()  # of `_values`
 
     def has(self, axis: str) -> bool:
@@ -148,6 +160,16 @@ class Pattern(NamedTuple):
             joint.append(b if a == 1 else a)
         return tuple(joint)
 
+    def labels(self, axes: Axes) -> list[tuple[str, int]]:
+        """The name of each axis under `axes`, with its place among those that share the name."""
+        found: list[tuple[str, int]] = []
+        for position, dim in enumerate(self.dims):
+            if dim.variadic:
+                found += [(dim.name, place) for place in range(len(axes["*" + dim.name]))]
+            else:
+                found.append((dim.name or f"{position}", 0))
+        return found
+
     def spell(self, axes: Axes) -> tuple[int, ...] | None:
         """The shape that this layout has under `axes`; None if they do not determine it."""
         shape: tuple[int, ...] = ()
@@ -227,6 +249,16 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
     return ()
 
 
+def bare(hint: Any) -> Any:
+    """`hint` as it is shown to users: the same tensors, without what `Annotated` adds to them."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return bare(typing.get_args(hint)[0])
+    if origin is typing.Union or origin is types.UnionType:
+        return functools.reduce(operator.or_, [bare(member) for member in typing.get_args(hint)])
+    return hint
+
+
 def of_one_sample(hint: Any) -> Any:
     """`hint` without the axes that a single sample lacks: the batch, and the space around it."""
     if typing.get_origin(hint) is typing.Annotated:
@@ -260,6 +292,10 @@ def _noted(pattern: Pattern, note: Any) -> Pattern:
         return pattern._replace(unaligned=True)
     if note is Reads.BINDS:
         return pattern._replace(binds=True)
+    if note is Reads.JOINED:
+        return pattern._replace(joined=True)
+    if isinstance(note, Fill):
+        return pattern._replace(fill=note.value)
     if isinstance(note, Reads):
         return pattern._replace(reads=note.name)
     return pattern._replace(rules=(*pattern.rules, note))

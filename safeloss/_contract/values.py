@@ -11,6 +11,7 @@ import abc
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ from safeloss._contract.labels import (
     listed,
 )
 from safeloss._contract.model import Offer
-from safeloss._contract.options import ignored_index
+from safeloss._contract.options import MEANS, ignored_index
 
 _ROUNDING = 2 * torch.finfo(torch.bfloat16).eps  # how far off an end of an interval may be
 SUM_ROUNDING = 1e-2  # how far off a sum of probabilities may be
@@ -67,6 +68,7 @@ class Seen(NamedTuple):
     options: Mapping[str, Any]
     axes: Mapping[str, Any]
     classes: int | None = None  # the axis of the classes in the tensor that is looked at
+    masks: Mapping[str, Tensor] = MappingProxyType({})  # by argument: what counts, if not all does
 
     @property
     def ignored(self) -> int | None:
@@ -128,9 +130,9 @@ class NotNaN(Rule):
 class NotMissing(NotNaN):
     """The same where NaN may stand for a target that is not known."""
 
-    def found(self, values: Tensor, index: list[int], axis: int) -> str:
-        where = "leave out targets that are missing (docs/limits.md shows how)"
-        return f"{super().found(values, index, axis)}; {where}"
+    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+        if "mask" in seen.arguments and wrong.numel() < values.numel():
+            yield Offer("{loss}(mask=~{0}.isnan())", "NaN marks targets that are missing")
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,16 @@ class NotNegative(Rule):
     def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
         if self.unless:
             yield Offer(f"{{loss}}({self.unless}=True)", "`{0}` holds logarithms")
+
+
+class NotNegativeInMean(NotNegative):
+    """Of a weight whose sum the mean is divided by; other reductions take any sign."""
+
+    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+        averaged = seen.options.get("reduction", "mean") in MEANS
+        if not averaged or seen.arguments.get("denominator") is not None:
+            return values.new_zeros((), dtype=torch.bool)
+        return super().broken(values, seen)
 
 
 class ClassSet(Rule):
@@ -388,12 +400,16 @@ class Broken(NamedTuple):
     mask: Tensor
 
 
-def first_broken(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> Broken | None:
-    """The first of `rules` that `values` break."""
+def first_broken(
+    values: Tensor, rules: tuple[Any, ...], seen: Seen, counted: Tensor | None = None
+) -> Broken | None:
+    """The first of `rules` that `values` break, where they are `counted`."""
     for rule in rules:
         if isinstance(rule, Rule) and is_legible(values):
             try:
                 mask = rule.broken(values, seen)
+                if counted is not None and mask.dim():
+                    mask = mask & counted
                 if mask.any():
                     return Broken(rule, mask)
             except RuntimeError:

@@ -402,6 +402,8 @@ def _native(face: Face, call: Call, trial: Trial | None) -> str:
     name = face.native
     if not name or trial is None or any(callable(value) for value in call.options.values()):
         return ""
+    if call.given:  # what PyTorch does not take
+        return ""
     largest = max(math.prod(int(size) for size in shape) for shape in call.shapes.values())
     options = {key: value for key, value in call.options.items() if key not in OURS}
     if "reduction" in options:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from safeloss._contract.labels import are_scores, are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
+from safeloss._contract.options import AT_CALL
 from safeloss._messages.shapes import shape_offers, weight_offers
 from safeloss._messages.syntax import parsed
 from safeloss.errors import Fix
@@ -151,23 +152,32 @@ def whole_call(
     `edits` are the expressions that are given in the place of arguments.
     """
     edits = edits or {}
+    added = _keywords(option)
+    moved = [value for name, value in added.items() if name in AT_CALL]
     given = [entry for entry in inputs if entry.name in call.shapes or entry.name in edits]
     data = [edits.get(entry.name, entry.name) for entry in given if not entry.weight]
-    aligned = ", ".join(filter(None, data))
-    parameters = inspect.signature(face.kernel).parameters
-    added = option.partition("=")[0]
-    weights = [
-        f"{entry.name}={edits.get(entry.name, entry.name)}" for entry in given if entry.weight
-    ]
-    kept = [
-        f"{name}={value!r}"
-        for name, value in _changed(face, call).items()
-        if name in parameters and name != added
-    ]
-    extra = ", ".join([*weights, *kept, *filter(None, [option])])
+    weights = {
+        entry.name: edits.get(entry.name, entry.name)
+        for entry in given
+        if entry.weight and entry.name not in moved
+    }
+    kept = {name: repr(value) for name, value in _changed(face, call).items()}
+    keywords = {**weights, **kept, **added}
+    at_call = {name: keywords.pop(name) for name in AT_CALL if name in keywords}
+    own = [f"{name}={value}" for name, value in keywords.items()]
+    together = [f"{name}={value}" for name, value in at_call.items()]
+    first = [*filter(None, data)]
     if face.module:
-        return Fix(f"{face.callee}({extra})({aligned})")
-    return Fix(f"{face.callee}({', '.join(filter(None, [aligned, extra]))})")
+        return Fix(f"{face.callee}({', '.join(own)})({', '.join([*first, *together])})")
+    return Fix(f"{face.callee}({', '.join([*first, *own, *together])})")
+
+
+def _keywords(option: str) -> dict[str, str]:
+    """The names and values of `option`, which is written as in a call."""
+    source = f"_({option})"
+    call: Any = parsed(source).body
+    values = [str(ast.get_source_segment(source, keyword.value)) for keyword in call.keywords]
+    return {str(keyword.arg): value for keyword, value in zip(call.keywords, values)}
 
 
 def _changed(face: Face, call: Call) -> dict[str, Any]:

@@ -157,6 +157,8 @@ def weight_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> It
                 f"{name}.view(-1{', 1' * (len(full) - 1)}).expand_as({first})",
                 f"`{name}` has one number for each sample",
             )
+        else:
+            yield Offer("{loss}(sample_weight=weight)", when)
     elif _element_wise(inputs[0], entry):
         yield from _stretched(name, first, call)
 
@@ -266,7 +268,6 @@ def _weight_facts(first: Input, name: str, call: Call) -> str:
     words += f"`{first.name}` {_count(full[axis], 'class')}"
     if shape[0] == full[0]:
         words += f" and {_count(full[0], 'sample')}"
-        words += '. For one weight per sample, take `reduction="none"`, multiply, and take the mean'
     return f"{words}."
 
 

@@ -27,7 +27,7 @@ from safeloss._runtime.evidence import UNKNOWN, inherited
 from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
-from safeloss._runtime.signature import Total, signature_of
+from safeloss._runtime.signature import Named, signature_of
 from safeloss._runtime.validate import could_be, face_of
 from safeloss.errors import OptionError, SafeLossError
 
@@ -51,9 +51,11 @@ def checked(
     native: Callable[..., Any] | None = None,
     operator: Operator | None = None,
     mistakes: tuple[Mistake, ...] = (),
-    total: Total | None = None,
+    counts: Callable[[Named], Tensor | None] | None = None,
+    lengths: Callable[[Named], Tensor] | None = None,
     undefined_if_empty: bool = False,
     mean_over: str = "",
+    unweighted: str = "",
 ) -> Callable[[_Kernel], _Kernel]: ...
 def checked(
     kernel: Any = None,
@@ -61,17 +63,21 @@ def checked(
     native: Callable[..., Any] | None = None,
     operator: Operator | None = None,
     mistakes: tuple[Mistake, ...] = (),
-    total: Total | None = None,
+    counts: Callable[[Named], Tensor | None] | None = None,
+    lengths: Callable[[Named], Tensor] | None = None,
     undefined_if_empty: bool = False,
     mean_over: str = "",
+    unweighted: str = "",
 ) -> Any:
     """`kernel` with its signature as a check: the same name, parameters and docstring.
 
     The return annotation is the shape of `reduction="none"`. `native` is the function of torch that
     the kernel calls, and `operator` what that ends in, if it is a single one. `mistakes` are
-    refused by name. `total` computes the divisor of the mean where that depends on values, and
-    `undefined_if_empty` says that PyTorch returns uninitialised memory for a mean over nothing.
-    `mean_over` is the axis that each number of `reduction="none"` is already a mean over.
+    refused by name. `counts` computes what PyTorch's mean counts for each unreduced number, where
+    that is not 1, and `lengths` what it divides each one by before. `undefined_if_empty` says that
+    PyTorch returns uninitialised memory for a mean over nothing. `mean_over` is the axis that each
+    number of `reduction="none"` is already a mean over. `unweighted` is the reason why neither
+    weights nor a mask have a meaning.
     """
     if kernel is None:
         return functools.partial(
@@ -79,12 +85,21 @@ def checked(
             native=native,
             operator=operator,
             mistakes=mistakes,
-            total=total,
+            counts=counts,
+            lengths=lengths,
             undefined_if_empty=undefined_if_empty,
             mean_over=mean_over,
+            unweighted=unweighted,
         )
     signature = signature_of(
-        kernel, native, operator, mistakes, total, undefined_if_empty, mean_over
+        kernel,
+        native,
+        operator,
+        mistakes,
+        (counts, lengths),
+        undefined_if_empty,
+        mean_over,
+        unweighted,
     )
     function = codegen.function(signature, _SLOW_PATHS)
     function.signature = signature

@@ -16,7 +16,8 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
 from safeloss._contract.model import Kind
-from safeloss._contract.options import AT_CALL
+from safeloss._contract.options import AT_CALL, documented
+from safeloss._contract.patterns import bare
 from safeloss._runtime.compiled import traced_call
 from safeloss._runtime.signature import Signature
 from safeloss._runtime.size_oracle import consultation
@@ -25,7 +26,9 @@ from safeloss._runtime.size_oracle import consultation
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
 _TEMPLATE = """\
 def key_of({kernel_parameters}):
-    return {kernel_key}
+    key = {kernel_key}
+    {at_call}
+    return key
 
 
 def {gathered}:
@@ -38,11 +41,12 @@ def make({closed_over}):
         if is_dynamo_compiling():
             positions = {positions}
             arguments = {arguments}
-            return traced_call(consult, "{loss}", kernel, total, positions, {owner}, arguments)
+            return traced_call(consult, "{loss}", kernel, counting, positions, {owner}, arguments)
         key = None
         try:
             {prepare}
             key = {key}
+            {at_call}
             plan = {plan}
         except (KeyError, AttributeError, TypeError):
             plan = {first}
@@ -204,7 +208,7 @@ def _written(
         "traced_call": traced_call,
         "consult": consultation(signature),
         "kernel": signature.kernel,
-        "total": signature.total,
+        "counting": signature.counting,
     }
     scope: dict[str, Any] = {
         **names,
@@ -223,6 +227,7 @@ def _written(
         "closed_over": ", ".join(traced),
         "kernel_parameters": ", ".join(own),
         "kernel_key": _tuple(signature.key_parts(own)),
+        "at_call": _at_call(signature),
         "positions": str(tuple(positions)),
         **blocks,
     }
@@ -233,16 +238,35 @@ def _written(
     written = scope["make"](**traced)
     written.key = scope["key_of"]
     written.__qualname__ = name
-    doc = str(signature.kernel.__doc__)
-    method = name == "forward"
-    written.__doc__ = doc.partition(">>>")[0].rstrip() if method else doc  # examples of functions
-    written.__signature__ = declared
+    doc = documented(signature.kernel.__doc__, declared.parameters, not signature.unweighted)
+    if doc is not None and name == "forward":
+        doc = doc.partition(">>>")[0].rstrip()  # the examples are of functions
+    written.__doc__ = doc
+    written.__signature__ = _shown(declared)
     written.__annotations__ = {
         parameter.name: parameter.annotation
-        for parameter in declared.parameters.values()
+        for parameter in written.__signature__.parameters.values()
         if parameter.annotation is not parameter.empty
     }
+    written.__annotations__["return"] = declared.return_annotation
     return written
+
+
+def _shown(declared: inspect.Signature) -> inspect.Signature:
+    """A signature for users: with the tensors that layouts stand for, and not their rules."""
+    parameters = [
+        parameter.replace(annotation=bare(parameter.annotation))
+        for parameter in declared.parameters.values()
+    ]
+    return declared.replace(parameters=parameters)
+
+
+def _at_call(signature: Signature) -> str:
+    """The longer key of a call that is given weights, a mask or a count."""
+    parts = signature.key_parts_at_call()
+    if not parts:
+        return ""
+    return f"if not ({' is '.join(AT_CALL)} is None):\n    key = {_tuple(['*key', *parts])}"
 
 
 def _filled(line: str, fields: Mapping[str, str]) -> str:

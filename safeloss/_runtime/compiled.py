@@ -10,10 +10,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from safeloss._contract import codes
+from safeloss._runtime.masks import filled
+from safeloss._runtime.reductions import COUNT_RULE
 from safeloss._runtime.runner import Arguments, run_kernel
-from safeloss._runtime.signature import Kernel, Order, Total
+from safeloss._runtime.signature import Counting, Kernel, Order
 from safeloss._torch import decided
-from safeloss.errors import SafeLossError
+from safeloss.errors import SafeLossError, ValueRangeError
 
 Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
 # Of a count the name of its type; of a tensor what is known of it, or else whether it is None.
@@ -46,7 +49,9 @@ class Run(NamedTuple):
 
     order: Order
     steps: tuple[tuple[int, str, tuple[Term, ...]], ...]  # by position, a method
-    strategy: str  # of the mean
+    # By position: the number that is filled in, and the axes; see `Masked`.
+    fills: tuple[tuple[int, Term, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]
+    strategy: tuple[str, ...]  # of the reduction
     learns: bool  # that it was called; the module is not asked: that would be guarded on
     settles: bool  # which axis holds the classes
     kind: Literal["run"] = "run"
@@ -59,7 +64,7 @@ def traced_call(
     consult: Consult,
     name: str,
     kernel: Kernel,
-    total: Total | None,
+    counting: Counting,
     positions: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     owner: Any,
     arguments: Arguments,
@@ -121,5 +126,14 @@ def traced_call(
             given[position] = given[position].view(values)
         else:
             given[position] = getattr(given[position], method)(*values)
+    for position, (placed, term), shared, missing, own in outcome.fills:
+        value = numbers[term] if placed else term
+        mask = given[outcome.order.at_call[1]]
+        given[position] = filled(given[position], mask, value, shared, missing, own)
+    if "divided" in outcome.strategy:
+        count = given[outcome.order.at_call[2]]
+        if not isinstance(count, Tensor) and not count > 0:
+            callee = name if owner is None else type(owner).__name__
+            raise ValueRangeError(f"[{codes.DENOMINATOR}] {callee}: {COUNT_RULE} {count}.")
     # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
-    return run_kernel(kernel, total, outcome.order, outcome.strategy, given)
+    return run_kernel(kernel, counting, outcome.order, outcome.strategy, given)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
+from safeloss._contract import codes
 from safeloss._contract.contract import Decision
 from safeloss._contract.model import Call, Reading, Refusal
+from safeloss._contract.options import AT_CALL
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
 from safeloss._runtime.native_errors import explain_native_error, told
-from safeloss._runtime.runner import Arguments, Runner, runner
+from safeloss._runtime.reductions import COUNT_ADVICE, COUNT_RULE, native_reduction
+from safeloss._runtime.runner import Arguments, Look, Runner, runner
 from safeloss._runtime.signature import Named, Signature
 from safeloss._runtime.validate import (
     look_at_values,
@@ -29,7 +32,7 @@ from safeloss._runtime.validate import (
     verify_values,
 )
 from safeloss._torch import outside_compiler, readable, transformed, unobserved
-from safeloss.errors import SafeLossError
+from safeloss.errors import SafeLossError, ValueRangeError
 
 
 @outside_compiler
@@ -130,9 +133,17 @@ def _plan(
         for name, edit in reading.edits.items()
         for step in edit.steps(call.shapes[name])
     )
-    code = None if strategy or always else signature.reduction_code(call)
-    at_values = _look(signature, reading) if always else None
-    run = runner(signature, steps, strategy, code, at_values)
+    fills = tuple(
+        (signature.names.index(name), masked)
+        for name, masked in reading.masked.items()
+        if masked.value is not None
+    )
+    reduction = native_reduction(strategy) if strategy else call.options.get("reduction", "")
+    code = None if always else signature.reduction_code(call, reduction)
+    watching = [_look(signature, reading)] if always else []
+    if "divided" in strategy:
+        watching.append(_look_at_count(signature))
+    run = runner(signature, steps, fills, strategy, code, watching)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     integers = [parameter.name for parameter in signature.parameters if parameter.integer]
     counted = not any(isinstance(call.options[name], Tensor) for name in integers)
@@ -155,7 +166,8 @@ def _plan(
         if memory.plans is NO_PLANS:
             memory.plans = Plans(memory)
         if lasting:
-            kept = run if reading.edits or strategy or always else code
+            plain = not (reading.edits or fills or strategy or always)
+            kept = code if plain else run
             with contextlib.suppress(TypeError):  # an option without a hash: read on every call
                 memory.plans.keep(key, kept)
                 if not fixed and not reading.one_class:
@@ -164,7 +176,7 @@ def _plan(
     return run, learn
 
 
-def _look(signature: Signature, reading: Reading) -> Callable[[Any, Arguments], None]:
+def _look(signature: Signature, reading: Reading) -> Look:
     """What looks at the numbers of every call."""
 
     def look(owner: Any, arguments: Arguments) -> None:
@@ -172,6 +184,20 @@ def _look(signature: Signature, reading: Reading) -> Callable[[Any, Arguments], 
             if not traced:
                 named = dict(zip(signature.names, arguments))
                 look_at_values(signature, owner, reading, named)
+
+    return look
+
+
+def _look_at_count(signature: Signature) -> Look:
+    """What refuses a count of 0 that is a number. One in a tensor is not read from the device."""
+    position = signature.names.index("denominator")
+
+    def look(owner: Any, arguments: Arguments) -> None:
+        count = arguments[position]
+        if not isinstance(count, Tensor) and not count > 0:
+            rule, advice = f"{COUNT_RULE} {count}.", COUNT_ADVICE
+            name = name_of(signature, owner)
+            raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=advice)
 
     return look
 
@@ -211,8 +237,9 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
     if owner is not None and owner is not tracer.root and not overridden:
         path = tracer.path_of_module(owner)
         named = dict(zip(signature.names, arguments))
-        inputs = tuple(named[name] for name in owner.forward.inputs)
-        return tracer.create_proxy("call_module", path, inputs, {})
+        taken = [name for name in owner.forward.inputs if name not in AT_CALL]
+        extra = {name: named[name] for name in AT_CALL if named.get(name) is not None}
+        return tracer.create_proxy("call_module", path, tuple(named[n] for n in taken), extra)
     required = len([p for p in signature.parameters if p.default is Parameter.empty])
     options = {
         p.name: value  # a proxy cannot be compared

@@ -7,93 +7,69 @@ calls the kernel, or its operator, itself (`codegen`).
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.overrides import has_torch_function
 
-from safeloss._runtime.signature import Kernel, Named, Order, Signature, Total
+from safeloss._contract.model import Masked
+from safeloss._runtime.masks import filled
+from safeloss._runtime.reductions import native_reduction, reduced
+from safeloss._runtime.signature import Counting, Kernel, Order, Signature
 
 Step: TypeAlias = tuple[int, Callable[[Tensor], Tensor]]  # a view or a cast, by position
+Fills: TypeAlias = Sequence[tuple[int, Masked]]  # what the mask leaves out of arguments
 Arguments: TypeAlias = tuple[Any, ...]  # of the kernel, all of them, in their order
+Look: TypeAlias = Callable[[Any, Arguments], None]
 Runner: TypeAlias = Callable[[Any, Arguments], Tensor]  # the first is the module, or None
 
 
 def runner(
     signature: Signature,
     steps: Sequence[Step] = (),
-    strategy: str = "",
+    fills: Fills = (),
+    strategy: tuple[str, ...] = (),
     code: int | None = None,
-    look: Callable[[Any, Arguments], None] | None = None,
+    looks: Sequence[Look] = (),
 ) -> Runner:
-    """How calls of one form run: `look` at the numbers, take the `steps`, enter PyTorch.
+    """How calls of one form run: `looks` at the numbers, the `steps`, the `fills`, PyTorch.
 
     `code` is torch's number of the reduction, where the operator alone does what the kernel does.
-    `strategy` is how the mean is taken: see `Contract.mean_strategy`.
+    `strategy` is how the result is reduced: see `Contract.strategy`.
     """
-    kernel, total, order = signature.kernel, signature.total, signature.order
+    kernel, counting, order = signature.kernel, signature.counting, signature.order
+    operator, operands = signature.operator, signature.operands
+    alone = operator is not None and code is not None and not order.by_name
 
     def run(owner: Any, arguments: Arguments) -> Tensor:
-        if look is not None:
+        for look in looks:
             look(owner, arguments)
         given = [*arguments]
         for position, step in steps:
             given[position] = step(given[position])
-        return run_kernel(kernel, total, order, strategy, given)
+        for position, masked in fills:
+            given[position] = filled(given[position], given[order.at_call[1]], *masked)
+        if operator is None or not alone or has_torch_function(given):
+            return run_kernel(kernel, counting, order, strategy, given)
+        native = [*given, None]  # the last is for operands that are None
+        native[order.reduction] = code
+        loss = operator.call(*[native[i] for i in operands])
+        return reduced(loss, counting, order, strategy, given) if strategy else loss
 
-    if signature.operator is None or code is None or strategy or order.by_name:
-        return run
-    operator, operands, positional = signature.operator.call, signature.operands, order.positional
-
-    def run_operator(_: Any, arguments: Arguments) -> Tensor:
-        given = [*arguments, None]  # the last is for operands that are None
-        for position, step in steps:
-            given[position] = step(given[position])
-        if has_torch_function(given):
-            return kernel(*[given[i] for i in positional])
-        given[order.reduction] = code
-        return operator(*[given[i] for i in operands])
-
-    return run_operator
+    return run
 
 
 def run_kernel(
-    kernel: Kernel, total: Total | None, order: Order, strategy: str, given: list[Any]
+    kernel: Kernel,
+    counting: Counting,
+    order: Order,
+    strategy: tuple[str, ...],
+    given: list[Any],
 ) -> Tensor:
     """The loss, reduced by PyTorch or as `strategy` says. A compiler traces this, too."""
     native = [*given]
     if strategy:
         for position in order.legacy:
             native[position] = None
-        native[order.reduction] = "none"
+        native[order.reduction] = native_reduction(strategy)
     by_name = {order.names[i]: native[i] for i in order.by_name}
     loss = kernel(*[native[i] for i in order.positional], **by_name)
-    return _reduced(loss, total, strategy, dict(zip(order.names, given))) if strategy else loss
-
-
-def _reduced(loss: Tensor, total: Total | None, strategy: str, named: Named) -> Tensor:
-    """The unreduced `loss`, reduced as `strategy` says."""
-    if strategy.startswith("rows"):  # each is a mean over the last axis, be it of size 0
-        classes = torch.full_like(loss, named["input"].shape[-1])
-        loss = torch.where(classes == 0, 0, loss)
-        if strategy == "rows none":
-            return loss
-        strategy = strategy.removeprefix("rows ")
-    if strategy == "sum":
-        return loss.sum()
-    if strategy == "mean":
-        return loss.mean()
-    half = loss.dtype in (torch.float16, torch.bfloat16)
-    divisor: Any = None
-    if total is not None and strategy == "total":
-        weight = named.get("weight")
-        if half and weight is not None:  # whose total may overflow
-            named = {**named, "weight": weight.float()}
-        divisor = total(named)
-    if divisor is None:
-        count = loss.shape[0] if named.get("reduction") == "batchmean" else loss.numel()
-        divisor = torch.sym_max(count, 1)
-    else:
-        divisor = torch.where(divisor == 0, 1, divisor)
-    if half:  # PyTorch's means accumulate in float32, and a half sum may overflow
-        return (loss.sum(dtype=torch.float32) / divisor).to(loss.dtype)
-    return loss.sum() / divisor
+    return reduced(loss, counting, order, strategy, given) if strategy else loss

@@ -14,14 +14,19 @@ from torch import Tensor
 from safeloss._contract.contract import LEGACY, Contract
 from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Input, Kind, Mistake, Parameter, Reading
-from safeloss._contract.options import OURS, SIZED
-from safeloss._contract.patterns import parse
+from safeloss._contract.options import AT_CALL, OURS, SIZED
+from safeloss._contract.patterns import Pattern, parse
+from safeloss._runtime.masks import filled
 from safeloss._runtime.memory import Memory, Sites
 from safeloss._runtime.operators import NUMBERS, Operator
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
 Kernel: TypeAlias = Callable[..., Tensor]
-Total: TypeAlias = Callable[[Named], Tensor | None]
+# What PyTorch's mean counts for each element of the unreduced loss, where that is not 1 (by the
+# function, and by its None); and what it divides each element by before.
+Counting: TypeAlias = tuple[
+    Callable[[Named], Tensor | None] | None, Callable[[Named], Tensor] | None
+]
 
 
 class Order(NamedTuple):
@@ -32,6 +37,7 @@ class Order(NamedTuple):
     by_name: tuple[int, ...]
     reduction: int
     legacy: tuple[int, ...]  # torch's old spelling of the reduction
+    at_call: tuple[int, ...]  # the sample weight, the mask and the denominator
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +45,7 @@ class Signature(Contract):
     """A contract, and the kernel that it belongs to."""
 
     kernel: Kernel
-    total: Total | None  # computes the divisor of a mean, where values decide it
+    counting: Counting
     native: Kernel | None  # of `torch.nn.functional`, where there is one
     operator: Operator | None  # that native ends in, if it is a single one
     memory: Memory  # of the function: the plans, and the class axes, of all places that call it
@@ -59,6 +65,7 @@ class Signature(Contract):
             tuple(i for i, p in native if p.keyword_only),
             self.names.index("reduction") if "reduction" in self.names else -1,
             tuple(i for i, p in native if p.name in LEGACY),
+            tuple(self.names.index(name) for name in AT_CALL if name in self.names),
         )
 
     @functools.cached_property
@@ -76,6 +83,8 @@ class Signature(Contract):
         weights = [entry.name for entry in self.reader.inputs if entry.weight]
         parts = []
         for parameter in self.parameters:
+            if parameter.name in AT_CALL:
+                continue
             source = arguments[parameter.name]
             if parameter.name in weights:
                 parts.append(f"{source} if {source} is None else ({source}.shape, {source}.dtype)")
@@ -90,6 +99,18 @@ class Signature(Contract):
                 parts.append(source)
         return parts
 
+    def key_parts_at_call(self) -> list[str]:
+        """The parts that are added where anything is given with the call.
+
+        The value of a denominator decides nothing.
+        """
+        return [
+            f"{name} if {name} is None else (getattr({name}, 'shape', 0), "
+            f"getattr({name}, 'dtype', {name}.__class__))"
+            for name in AT_CALL
+            if name in self.names
+        ]
+
     def call(self, evidence: Evidence | None, named: Named) -> Call:
         """What the verdict on a call with these arguments depends on."""
         shapes, dtypes, options = {}, {}, {}
@@ -101,7 +122,7 @@ class Signature(Contract):
                 options[name] = value
         return self.called(shapes, dtypes, options, evidence)
 
-    def reduction_code(self, call: Call) -> int | None:
+    def reduction_code(self, call: Call, reduction: str) -> int | None:
         """torch's number of the reduction, where the operator alone does what the kernel does."""
         if self.operator is None or self.native is None:
             return None
@@ -113,14 +134,18 @@ class Signature(Contract):
                 continue
             if name in call.shapes or call.options[name] is not parameter.default:
                 return None
-        return NUMBERS.get(call.options["reduction"])
+        return NUMBERS.get(reduction)
 
     def edited(self, reading: Reading, named: Named) -> Named:
         """The arguments as native must get them."""
-        return {
+        edited = {
             name: reading.edits[name].apply(value) if name in reading.edits else value
             for name, value in named.items()
         }
+        for name, masked in reading.masked.items():
+            if masked.value is not None:
+                edited[name] = filled(edited[name], edited["mask"], *masked)
+        return edited
 
 
 def signature_of(
@@ -128,13 +153,15 @@ def signature_of(
     native: Kernel | None,
     operator: Operator | None,
     mistakes: tuple[Mistake, ...],
-    total: Total | None,
+    counting: Counting,
     undefined_if_empty: bool,
     mean_over: str,
+    unweighted: str,
 ) -> Signature:
     """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
     declared = inspect.signature(kernel)
-    inputs = [_input(p) for p in declared.parameters.values() if parse(p.annotation)]
+    unreduced = parse(declared.return_annotation)
+    inputs = [_input(p, unreduced) for p in declared.parameters.values() if parse(p.annotation)]
     tensors = [entry.name for entry in inputs]
     target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
     sized = tuple((axis, option) for axis, option in SIZED if option in declared.parameters)
@@ -142,12 +169,13 @@ def signature_of(
         name=kernel.__name__.lstrip("_"),
         parameters=tuple(_parameter(p, p.name in tensors) for p in declared.parameters.values()),
         reader=Reader(tuple(inputs), target, sized, mistakes),
-        unreduced=parse(declared.return_annotation),
-        divides_by_weights=total is not None,
+        unreduced=unreduced,
+        divides_by_weights=counting[0] is not None,
         undefined_if_empty=undefined_if_empty,
         mean_over=mean_over,
+        unweighted=unweighted,
         kernel=kernel,
-        total=total,
+        counting=counting,
         native=native,
         operator=operator,
         memory=Memory(unread=False),
@@ -156,10 +184,13 @@ def signature_of(
     )
 
 
-def _input(parameter: inspect.Parameter) -> Input:
+def _input(parameter: inspect.Parameter, unreduced: tuple[Pattern, ...]) -> Input:
     """A parameter that is declared as a tensor."""
     hint = parameter.annotation
     patterns = parse(hint)
+    if patterns[0].reads == "PER_LOSS":  # whose shape the return annotation says
+        texts = dict.fromkeys([pattern.text for pattern in unreduced if pattern.dims])
+        patterns = (patterns[0]._replace(text=" or ".join(texts)),)
     alone = all(parse(member) or member is type(None) for member in typing.get_args(hint))
     return Input(
         name=parameter.name,
@@ -186,7 +217,7 @@ def _parameter(parameter: inspect.Parameter, tensor: bool) -> Parameter:
         kind=kind,
         default=parameter.default,
         keyword_only=parameter.kind is parameter.KEYWORD_ONLY,
-        native=parameter.name not in OURS,
+        native=parameter.name not in (*OURS, *AT_CALL),
         choices=choices,
         integer=hint in (int, int | None),
         optional=hint is not int,

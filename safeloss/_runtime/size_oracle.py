@@ -91,6 +91,9 @@ class _Number:
         return not self < other
 
 
+_GIVEN: Any = object()  # a number or a list where a tensor may be, of which nothing is known
+
+
 def _term(value: Any) -> Term:
     return (True, value.place) if isinstance(value, _Number) else (False, value)
 
@@ -140,9 +143,15 @@ def _outcome(
         for method, arguments in edit.moves(call.shapes[name]) + edit.casts(device):
             parts = arguments[0] if method == "view" else arguments
             steps.append((names.index(name), method, tuple([_term(part) for part in parts])))
+    fills = [
+        (names.index(name), _term(masked.value), masked.shared, masked.missing, masked.own)
+        for name, masked in reading.masked.items()
+        if masked.value is not None
+    ]
     return Run(
         signature.order,
         tuple(steps),
+        tuple(fills),
         strategy,
         learns=not exporting(),  # which warns of a module that changes
         settles=reading.proves is not None,
@@ -168,6 +177,8 @@ def _call(
             dtypes[name], _, rank = tensor
             shapes[name] = tuple([_Number(place + axis, comparisons) for axis in range(rank)])
             place += rank
+        elif tensor is False:
+            given[name] = _GIVEN
     memory: Any = _Remembered(comparisons)
     return signature.called(shapes, dtypes, given, memory)
 

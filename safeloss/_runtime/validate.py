@@ -9,9 +9,10 @@ from jaxtyping import jaxtyped
 from torch import Tensor
 
 from safeloss._contract import codes
-from safeloss._contract.contract import MEANS, Decision
+from safeloss._contract.contract import Decision
 from safeloss._contract.labels import are_whole
 from safeloss._contract.model import Call, Input, Reading, Refusal
+from safeloss._contract.options import MEANS
 from safeloss._contract.patterns import Pattern, is_bearable
 from safeloss._contract.suspicions import suspicions
 from safeloss._contract.values import Broken, NotNaN, Rule, Seen, as_lengths, first_broken
@@ -24,6 +25,7 @@ from safeloss._messages.explain import (
 )
 from safeloss._messages.fixes import Face, Trial
 from safeloss._messages.stack import warn_once
+from safeloss._runtime.masks import mask_of
 from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import readable, unobserved
 from safeloss.errors import LayoutError, SafeLossError, ValueRangeError
@@ -58,7 +60,7 @@ def verify_hints(
     with jaxtyped("context"):
         for entry in inputs:
             tensor = named[entry.name]
-            if isinstance(tensor, Tensor):
+            if isinstance(tensor, Tensor) and entry.name in reading.patterns:
                 pattern = reading.patterns[entry.name]
                 if pattern.broadcast:
                     tensor = tensor.expand(call.shapes[inputs[0].name])
@@ -104,7 +106,7 @@ def verify_values(
         return Look(read=False, conclusive=True)  # it counts as read
     call = signature.call(None, named)
     lists = _lists(signature, named)
-    seen = Seen(signature.edited(reading, {**named, **lists}), call.options, reading.axes)
+    seen = _seen(signature, reading, call, {**named, **lists})
     tensors |= lists
     patterns = _patterns(signature, reading, lists)
     with torch.no_grad():
@@ -131,6 +133,16 @@ def verify_values(
                 kind = f"{loss} {name} {doubt}"
                 warn_once(f"{loss}: `{name}` {text}.", code=doubt.code, kind=kind)
     return Look(read=True, conclusive=conclusive)
+
+
+def _seen(signature: Signature, reading: Reading, call: Call, named: Named) -> Seen:
+    """The call, as PyTorch is about to get it."""
+    edited = signature.edited(reading, named)
+    masks = {
+        name: mask_of(edited["mask"], masked.shared, masked.missing, masked.own)
+        for name, masked in reading.masked.items()
+    }
+    return Seen(edited, call.options, reading.axes, masks=masks)
 
 
 def _lists(signature: Signature, named: Named) -> dict[str, Tensor]:
@@ -174,7 +186,8 @@ def verify_mean(
 
 def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Named) -> None:
     """Warn of a mean over no target that counts, or raise where `empty` says so."""
-    if signature.total is None:
+    weighed = named.get("sample_weight") is not None or named.get("mask") is not None
+    if named.get("denominator") is not None or not (signature.divides_by_weights or weighed):
         return
     edited = signature.edited(reading, named)
     call = signature.call(None, named)
@@ -184,21 +197,39 @@ def verify_divisor(signature: Signature, owner: Any, reading: Reading, named: Na
     if signature.is_empty_mean(reading, call):
         return  # the sizes tell, and that has been said
     with torch.no_grad():
-        divisor = signature.total(edited)
-        if divisor is None or divisor != 0:
+        counted = _counted(signature, edited)
+        if counted is None or counted.sum() != 0:
             return
-        counted = signature.total({**edited, "weight": None})
-    rule = (
-        f"every number of `{signature.reader.target}` is `ignore_index`: the mean over nothing "
-        "is NaN."
-        if counted is not None and counted == 0
-        else "`weight` is 0 for every target of this batch: the mean is 0 / 0, which is NaN."
-    )
+        unweighted = _counted(signature, {**edited, "weight": None, "sample_weight": None})
+    nothing = unweighted is not None and unweighted.sum() == 0
+    if nothing and named.get("mask") is not None and not edited["mask"].any():
+        rule = "`mask` is False everywhere: the mean over nothing is NaN."
+    elif nothing:
+        rule = (
+            f"every number of `{signature.reader.target}` is `ignore_index`: the mean over nothing "
+            "is NaN."
+        )
+    else:
+        weight = "weight" if named.get("weight") is not None else "sample_weight"
+        rule = f"`{weight}` is 0 for every target of this batch: the mean is 0 / 0, which is NaN."
     if call.options["empty"] == "raise":
         fixes = ('{loss}(empty="zero")',)
         refusal = Refusal(ValueRangeError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
         raise refusal_of(signature, owner, call, refusal, named)
     warn_once(f"{name_of(signature, owner)}: {rule}", code=codes.EMPTY_MEAN)
+
+
+def _counted(signature: Signature, named: Named) -> Tensor | None:
+    """What the mean counts, if any number decides on it."""
+    counts, _ = signature.counting
+    counted = None if counts is None else counts(named)
+    weight, mask = named.get("sample_weight"), named.get("mask")
+    if weight is not None and mask is not None:
+        weight = torch.where(mask, weight, 0)
+    for factor in (weight, mask):
+        if factor is not None:
+            counted = factor if counted is None else counted * factor
+    return counted
 
 
 def _patterns(signature: Signature, reading: Reading, lists: Named) -> dict[str, Pattern]:
@@ -210,7 +241,7 @@ def _patterns(signature: Signature, reading: Reading, lists: Named) -> dict[str,
 def _broken(patterns: Mapping[str, Pattern], seen: Seen) -> dict[str, Broken]:
     """The first rule that each argument breaks."""
     found = {
-        name: first_broken(seen.arguments[name], pattern.rules, seen)
+        name: first_broken(seen.arguments[name], pattern.rules, seen, seen.masks.get(name))
         for name, pattern in patterns.items()
     }
     return {name: broken for name, broken in found.items() if broken is not None}
@@ -252,7 +283,7 @@ def is_accepted(signature: Signature, named: Named) -> bool:
         return True
     lists = _lists(signature, named)
     reading = decision.reading
-    seen = Seen(signature.edited(reading, {**named, **lists}), call.options, reading.axes)
+    seen = _seen(signature, reading, call, {**named, **lists})
     return not _broken(_patterns(signature, reading, lists), seen)
 
 
@@ -282,7 +313,7 @@ def _enters(loss: Any, *arguments: Any, **options: Any) -> bool:
         bound.apply_defaults()
         return is_accepted(loss.signature, dict(bound.arguments))
     forward: Any = loss.forward
-    given = dict(zip(forward.inputs, arguments))
+    given = {**dict(zip(forward.inputs, arguments)), **options}
     held = {p.name: getattr(loss, p.name, p.default) for p in forward.signature.parameters}
     return is_accepted(forward.signature, {**held, **given})
 

@@ -9,6 +9,7 @@ from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
 from safeloss._runtime import operators
 from safeloss._runtime.checked import checked
 from safeloss.layouts import (
+    Denominator,
     ExactLabels,
     Labels,
     LabelScores,
@@ -23,6 +24,8 @@ from safeloss.layouts import (
     PerScore,
     Predictions,
     Probabilities,
+    SampleMask,
+    SampleWeights,
     Scores,
     Signs,
     SignScores,
@@ -41,6 +44,9 @@ def binary_cross_entropy(
     class_dim: ClassDim = None,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.binary_cross_entropy`, with every probability meeting its label.
 
@@ -72,6 +78,9 @@ def binary_cross_entropy_with_logits(
     class_dim: ClassDim = None,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.binary_cross_entropy_with_logits`, with every score meeting its label.
 
@@ -110,6 +119,9 @@ def multilabel_binary_cross_entropy(
     class_dim: ClassDim = None,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "batch classes"] | Float[Tensor, " classes"]:
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
 
@@ -141,6 +153,9 @@ def multilabel_soft_margin_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "*batch"]:
     """`torch.nn.functional.multilabel_soft_margin_loss`, with every score meeting its label.
 
@@ -165,6 +180,9 @@ def soft_margin_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.soft_margin_loss`, with every score meeting its sign.
 
@@ -187,6 +205,9 @@ def hinge_embedding_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.hinge_embedding_loss`, with every distance meeting its sign.
 

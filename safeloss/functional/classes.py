@@ -23,34 +23,34 @@ from safeloss.layouts import (
     ClassProbabilities,
     ClassScores,
     ClassSets,
+    Denominator,
     MarginScores,
     MarginWeights,
     OneSample,
     PerClass,
     RowClasses,
     SampleClass,
+    SampleMask,
+    SampleWeights,
 )
 
 
-def total_weight(arguments: dict[str, Any]) -> Tensor | None:
-    """The divisor of a mean over class indices: the total weight of the targets that count.
-
-    None for class probabilities, whose mean divides by the number of samples.
-    """
+def counts(arguments: dict[str, Any]) -> Tensor | None:
+    """The class weight of the target, 0 for `ignore_index`; with class probabilities 1."""
     target, weight = arguments["target"], arguments["weight"]
     if target.is_floating_point():
         return None
-    counts = target != ignored_index(arguments)
+    counted = target != ignored_index(arguments)
     if weight is None:
-        return torch.sum(counts)
-    return torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
+        return counted
+    return torch.where(counted, weight[torch.where(counted, target, 0)], 0)
 
 
 @checked(
     native=F.cross_entropy,
     operator=operators.CROSS_ENTROPY,
     mistakes=mistakes.CROSS_ENTROPY,
-    total=total_weight,
+    counts=counts,
 )
 def cross_entropy(
     input: ClassScores | OneSample[ClassScores],
@@ -68,6 +68,9 @@ def cross_entropy(
     class_dim: ClassDim = None,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "batch *space"] | Float[Tensor, ""]:
     """`torch.nn.functional.cross_entropy`, with the softmax over the classes and nothing else.
 
@@ -90,7 +93,7 @@ def cross_entropy(
     )
 
 
-@checked(native=F.nll_loss, operator=operators.NLL_LOSS, mistakes=mistakes.NLL, total=total_weight)
+@checked(native=F.nll_loss, operator=operators.NLL_LOSS, mistakes=mistakes.NLL, counts=counts)
 def nll_loss(
     input: ClassLogProbabilities | OneSample[ClassLogProbabilities],
     target: ClassIndices | OneSample[ClassIndices],
@@ -103,6 +106,9 @@ def nll_loss(
     class_dim: ClassDim = None,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "batch *space"] | Float[Tensor, ""]:
     """`torch.nn.functional.nll_loss`, on log-probabilities over the classes and nothing else.
 
@@ -137,6 +143,9 @@ def multi_margin_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.multi_margin_loss`, with class indices of any integer dtype.
 
@@ -168,6 +177,9 @@ def multilabel_margin_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.multilabel_margin_loss`, on sets of class indices that end at -1.
 

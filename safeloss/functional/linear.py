@@ -8,19 +8,22 @@ from torch.nn import LinearCrossEntropyOptions
 from safeloss._contract import mistakes
 from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime.checked import checked
-from safeloss.functional.classes import total_weight
+from safeloss.functional.classes import counts
 from safeloss.layouts import (
     ClassIndices,
     ClassProbabilities,
+    Denominator,
     Features,
     LinearBias,
     LinearWeight,
     OneSample,
     PerClass,
+    SampleMask,
+    SampleWeights,
 )
 
 
-@checked(native=F.linear_cross_entropy, mistakes=mistakes.LINEAR_CROSS_ENTROPY, total=total_weight)
+@checked(native=F.linear_cross_entropy, mistakes=mistakes.LINEAR_CROSS_ENTROPY, counts=counts)
 def linear_cross_entropy(
     input: Features | OneSample[Features],
     linear_weight: LinearWeight,
@@ -37,6 +40,9 @@ def linear_cross_entropy(
     options: LinearCrossEntropyOptions | None = None,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "batch *space"] | Float[Tensor, "*space"]:
     """`torch.nn.functional.linear_cross_entropy`, with every row meeting its own class.
 

@@ -13,12 +13,15 @@ from safeloss._runtime.checked import checked
 from safeloss._torch import unread
 from safeloss.layouts import (
     Counts,
+    Denominator,
     LogProbabilities,
     Means,
     MeanTargets,
     PerPrediction,
     Predictions,
     Rates,
+    SampleMask,
+    SampleWeights,
     TargetProbabilities,
     Targets,
     Variances,
@@ -27,13 +30,13 @@ from safeloss.layouts import (
 F: Any = torch.nn.functional  # whose stubs lack `weight`
 
 
-def total_weight(arguments: dict[str, Any]) -> Tensor | None:
-    """The divisor of a weighted mean; None where it is the number of elements."""
-    weight = arguments["weight"]
-    return None if weight is None else weight.sum()
+def counts(arguments: dict[str, Any]) -> Tensor | None:
+    """`weight`, where it is given."""
+    weight: Tensor | None = arguments["weight"]
+    return weight
 
 
-@checked(native=F.l1_loss, operator=operators.L1_LOSS, total=total_weight)
+@checked(native=F.l1_loss, operator=operators.L1_LOSS, counts=counts)
 def l1_loss(
     input: Predictions,
     target: Targets,
@@ -44,6 +47,9 @@ def l1_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.l1_loss`, with every prediction meeting its target.
 
@@ -55,7 +61,7 @@ def l1_loss(
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
 
 
-@checked(native=F.mse_loss, operator=operators.MSE_LOSS, total=total_weight)
+@checked(native=F.mse_loss, operator=operators.MSE_LOSS, counts=counts)
 def mse_loss(
     input: Predictions,
     target: Targets,
@@ -66,6 +72,9 @@ def mse_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.mse_loss`, with every prediction meeting its target.
 
@@ -88,6 +97,9 @@ def smooth_l1_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.smooth_l1_loss`, with every prediction meeting its target.
 
@@ -109,6 +121,9 @@ def huber_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.huber_loss`, with every prediction meeting its target.
 
@@ -133,6 +148,9 @@ def poisson_nll_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.poisson_nll_loss`, with every rate meeting its count.
 
@@ -156,6 +174,9 @@ def kl_div(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "*shape"]:
     """`torch.nn.functional.kl_div`, with every log-probability meeting its target.
 
@@ -181,6 +202,9 @@ def gaussian_nll_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*batch outputs"] | Shaped[Tensor, ""]:
     """`torch.nn.functional.gaussian_nll_loss`, with every mean meeting its target.
 

@@ -10,8 +10,11 @@ from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime import operators
 from safeloss._runtime.checked import checked
 from safeloss.layouts import (
+    Denominator,
     InputLengths,
     LabelLengths,
+    SampleMask,
+    SampleWeights,
     SequenceLabels,
     SequenceLogProbabilities,
 )
@@ -23,7 +26,13 @@ Lengths: TypeAlias = (
 )
 
 
-@checked(native=F.ctc_loss, operator=operators.CTC_LOSS)
+def lengths(arguments: dict[str, Any]) -> Tensor:
+    """1, after each loss was divided by its number of labels (but at least by 1)."""
+    given = arguments["target_lengths"]
+    return torch.as_tensor(given, device=arguments["log_probs"].device).clamp(min=1)
+
+
+@checked(native=F.ctc_loss, operator=operators.CTC_LOSS, lengths=lengths)
 def ctc_loss(
     log_probs: SequenceLogProbabilities,
     targets: SequenceLabels,
@@ -35,6 +44,9 @@ def ctc_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.ctc_loss`, on labels that are padded or joined.
 

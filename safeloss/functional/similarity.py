@@ -10,11 +10,14 @@ from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime import operators
 from safeloss._runtime.checked import checked
 from safeloss.layouts import (
+    Denominator,
     Embeddings,
     EmbeddingSigns,
     OneSample,
     Points,
     Predictions,
+    SampleMask,
+    SampleWeights,
     Signs,
 )
 
@@ -31,6 +34,9 @@ def margin_ranking_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Shaped[Tensor, "*shape"]:
     """`torch.nn.functional.margin_ranking_loss`, with every pair meeting its sign.
 
@@ -54,6 +60,9 @@ def cosine_embedding_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, " batch"] | Float[Tensor, ""]:
     """`torch.nn.functional.cosine_embedding_loss`, with every pair meeting its sign.
 
@@ -80,6 +89,9 @@ def triplet_margin_loss(
     *,
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "*batch"]:
     """`torch.nn.functional.triplet_margin_loss`, with every anchor meeting its own two points.
 
@@ -104,6 +116,9 @@ def triplet_margin_with_distance_loss(
     reduction: Reduction = "mean",
     check_values: CheckValues = "first",
     empty: Empty = "warn",
+    sample_weight: SampleWeights | None = None,
+    mask: SampleMask | None = None,
+    denominator: Denominator | None = None,
 ) -> Float[Tensor, "..."]:
     """`torch.nn.functional.triplet_margin_with_distance_loss`, on three inputs of one shape.
 
