@@ -30,6 +30,7 @@ For models, and for losses that are no modules of this library:
     audit               finds out whether a loss mixes samples, and returns an Audit
     guard, allow        check PyTorch's own losses, wherever they are called; each Finding is
                         listed, and what is allowed is left out
+    check               tries a model, its data and its loss before training, and returns a Check
     trace               records which operations changed the shapes of tensors
 
 Errors are SafeLossErrors, which are ValueErrors:
