@@ -6,9 +6,12 @@ from safeloss._audit import Audit, audit
 from safeloss._convert import convert, to_native
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
+from safeloss._loss_module import LossModule
+from safeloss._own import checked
 from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__
+from safeloss._wrap import wrap
 from safeloss.errors import (
     AmbiguousLayoutError,
     ArgumentTypeError,
@@ -58,6 +61,7 @@ __all__ = [
     "DeviceError",
     "Finding",
     "LayoutError",
+    "LossModule",
     "MultiLabelBCE",
     "OptionError",
     "SafeAdaptiveLogSoftmaxWithLoss",
@@ -91,6 +95,7 @@ __all__ = [
     "align",
     "allow",
     "audit",
+    "checked",
     "convert",
     "functional",
     "guard",
@@ -98,4 +103,5 @@ __all__ = [
     "to_native",
     "trace",
     "typed",
+    "wrap",
 ]

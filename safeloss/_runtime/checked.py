@@ -34,12 +34,12 @@ from safeloss.errors import OptionError, SafeLossError
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
 _SLOW_PATHS = {
-    "new_call": new_call,
-    "explain_native_error": explain_native_error,
-    "inherited": inherited,
-    "SafeLossError": SafeLossError,
-    "end_at_the_call": end_at_the_call,
-    "UNKNOWN": UNKNOWN,
+    "_new_call": new_call,
+    "_explain_native_error": explain_native_error,
+    "_inherited": inherited,
+    "_SafeLossError": SafeLossError,
+    "_end_at_the_call": end_at_the_call,
+    "_UNKNOWN": UNKNOWN,
 }
 
 
