@@ -4,6 +4,8 @@ from safeloss import losses as losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
 from safeloss._convert import convert, to_native
+from safeloss._extra.dice import DiceLoss
+from safeloss._extra.focal import SigmoidFocalLoss, SoftmaxFocalLoss
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
 from safeloss._loss_module import LossModule
@@ -59,6 +61,7 @@ __all__ = [
     "Audit",
     "DTypeError",
     "DeviceError",
+    "DiceLoss",
     "Finding",
     "LayoutError",
     "LossModule",
@@ -89,6 +92,8 @@ __all__ = [
     "SafeSoftMarginLoss",
     "SafeTripletMarginLoss",
     "SafeTripletMarginWithDistanceLoss",
+    "SigmoidFocalLoss",
+    "SoftmaxFocalLoss",
     "SuspiciousInputWarning",
     "ValueRangeError",
     "__version__",

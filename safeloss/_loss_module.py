@@ -30,9 +30,10 @@ class LossModule(_Fields, SafeModule, nn.Module):
 
     `class Focal(safeloss.LossModule, kernel=focal)` calls `focal`, which `safeloss.checked` has
     decorated. Its fields are options of `focal`, with the same names and defaults: they are
-    keyword-only arguments of the constructor, attributes, and part of `repr` and of pickles. A field
-    that is a tensor is a buffer. `reduction`, `empty`, `check_values` and, where the classes may be
-    the last axis, `class_dim` are options of every such module. A subclass inherits the kernel.
+    keyword-only arguments of the constructor, attributes, and part of `repr` and of pickles. A
+    field that is a tensor is a buffer. Every such module also has the options `reduction`, `empty`
+    and `check_values`, and `class_dim` where the classes may be the last axis. A subclass inherits
+    the kernel.
 
     Raises:
         TypeError: a class whose field the kernel lacks, or has with another default.
@@ -54,6 +55,8 @@ class LossModule(_Fields, SafeModule, nn.Module):
     _accepted: ClassVar[tuple[str, ...]] = ()  # by the constructor: the fields, and our options
     _defaults: ClassVar[dict[str, Any]] = {}  # of all that the kernel has, but for its inputs
     _tensors: ClassVar[tuple[str, ...]] = ()  # parameters of the kernel that are
+
+    __signature__: ClassVar[Any]
 
     def __init_subclass__(cls, kernel: Any = None, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -123,7 +126,7 @@ class LossModule(_Fields, SafeModule, nn.Module):
         prepare(self, **plain)
 
     def extra_repr(self) -> str:
-        """The fields that are no tensors, and those of our options that are not at their default."""
+        """The fields that are no tensors, and those of our options that are not as usual."""
         shown = [
             name
             for name in self._accepted

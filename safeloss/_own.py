@@ -200,7 +200,8 @@ def _members(hint: Any) -> tuple[Any, ...]:
 def _is_layout(hint: Any) -> bool:
     patterns = parse(hint)
     return bool(patterns) and all(
-        isinstance(p.hint, type) and issubclass(p.hint.array_type, Tensor) for p in patterns
+        isinstance(p.hint, type) and issubclass(typing.cast(Any, p.hint).array_type, Tensor)
+        for p in patterns
     )
 
 

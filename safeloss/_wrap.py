@@ -29,10 +29,10 @@ def wrap(
     """Check the calls of a function or a module that somebody else wrote.
 
     The layouts go by position: the first is of the first positional argument of `loss`, and so on,
-    whatever its parameters are called. Arguments are aligned by axes of size 1, cast where the layout
-    says so, or refused. What the loss returns stays as it is. A function gives a checked function.
-    A module is returned itself, with the same class and `state_dict`: it gets a forward pre-hook.
-    Without `loss` this is a decorator.
+    whatever its parameters are called. Arguments are aligned by axes of size 1, cast where the
+    layout says so, or refused. What the loss returns stays as it is. A function gives a checked
+    function. A module is returned itself, with the same class and `state_dict`: it gets a forward
+    pre-hook. Without `loss` this is a decorator.
 
     Raises:
         TypeError: a hint that is no layout, or a loss that takes fewer arguments.

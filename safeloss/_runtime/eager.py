@@ -148,7 +148,8 @@ def _plan(
     first = run
     if signature.own is not None and not symbolic:
         sizes = signature.unreduced_axes(reading, call).shape
-        verifying = replace(signature, kernel=signature.kernel.verifying(tuple(sizes)))
+        kernel: Any = signature.kernel
+        verifying = replace(signature, kernel=kernel.verifying(tuple(sizes)))
         first = runner(verifying, steps, fills, strategy, code, watching)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     integers = [parameter.name for parameter in signature.parameters if parameter.integer]
