@@ -67,7 +67,10 @@ class LossModule(_Fields, SafeModule, nn.Module):
                 f"`class {cls.__name__}(safeloss.LossModule, kernel=my_loss)`."
             )
         declared = inspect.signature(kernel).parameters
-        own = [name for name, hint in inspect.get_annotations(cls).items() if _is_field(hint)]
+        hints = inspect.get_annotations(cls)
+        own = [name for name, hint in hints.items() if _is_field(hint)]
+        # TorchScript reads them, and knows neither layouts nor strings.
+        cls.__annotations__ = {name: hint for name, hint in hints.items() if name not in own}
         for name in own:
             _verify_field(cls, name, declared, kernel.__name__)
         cls._fields = tuple(dict.fromkeys([*cls._fields, *own]))

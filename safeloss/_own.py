@@ -107,7 +107,7 @@ def compiled(
     )
     counts = None if count is None else _counting(count)
     function: Any = _engine.checked(mistakes=_mistakes(declared), counts=counts)(kernel)
-    kernel.checked = function
+    kernel.checked, kernel.body = function, body
     function.__qualname__, function.__module__ = body.__qualname__, body.__module__
     return function
 

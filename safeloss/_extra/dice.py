@@ -41,10 +41,10 @@ class DiceLoss(safeloss.LossModule, kernel=dice_loss):
     """The dice loss of segmentation: scores `[batch, classes, *space]`, and as many labels.
 
     The second axis holds the classes, and is 1 where there is one question: then labels
-    `[batch, *space]` are aligned with it. Each class is a question of its own, or with `softmax=True` one of them is
-    right and the labels are one-hot. A dice loss is that of one sample and class, or with
-    `per_batch=True` of one class over all samples of the batch, which then depend on each other;
-    weights and masks are given per sample, and have no such meaning there.
+    `[batch, *space]` are aligned with it. Each class is a question of its own, or with
+    `softmax=True` one of them is right and the labels are one-hot. A dice loss is that of one
+    sample and class, or with `per_batch=True` of one class over all samples of the batch, which
+    then depend on each other; weights and masks are given per sample, and mean nothing there.
 
     | here | MONAI's `DiceLoss` | segmentation_models_pytorch's `DiceLoss` |
     |---|---|---|

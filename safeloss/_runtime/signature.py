@@ -169,7 +169,7 @@ def signature_of(
     inputs = [_input(p, unreduced) for p in declared.parameters.values() if parse(p.annotation)]
     tensors = [entry.name for entry in inputs]
     # A loss of a single tensor has no other that could be matched against it.
-    matched = [x.name for x in inputs[1:] if not any(p.binds for p in x.patterns)]
+    matched = [x.name for x in inputs[1:] if not (x.weight or any(p.binds for p in x.patterns))]
     target = (*matched, inputs[0].name)[0]
     # What the body of somebody else's loss is not given is what we have added to its signature.
     added = getattr(kernel, "added", (*OURS, *AT_CALL))
@@ -223,11 +223,13 @@ def _input(parameter: inspect.Parameter, unreduced: tuple[Pattern, ...]) -> Inpu
 def _parameter(parameter: inspect.Parameter, tensor: bool, native: bool) -> Parameter:
     hint = parameter.annotation
     choices = () if tensor else _choices(hint)
-    members = {hint, *typing.get_args(hint), *map(type, choices)}
+    members = [hint, *typing.get_args(hint), *map(type, choices)]
     kind = Kind.FREE
     if tensor:
         kind = Kind.TENSOR
-    elif members & {int, bool, str}:  # a verdict may depend on these, but on no other number
+    elif any(
+        plain in members for plain in (int, bool, str)
+    ):  # a verdict may depend on these, but on no other number
         kind = Kind.INTEGER if int in members else Kind.CHOICE
     return Parameter(
         name=parameter.name,
