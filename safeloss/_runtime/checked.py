@@ -146,6 +146,14 @@ def verify_weights(module: Any, **weights: Any) -> None:
     raise in_users_names(refusal, weights)
 
 
+def verify_fraction(module: Any, **options: float) -> None:
+    """Numbers from 0 to 1."""
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            rule = f"{name} must be between 0 and 1; it is {value!r}."
+            raise OptionError.about(type(module).__name__, rule, code=codes.OPTION)
+
+
 def prepare(module: Any, **options: Any) -> None:
     """Give a module its own options, which torch's constructor does not take, and a memory."""
     if is_dynamo_compiling():  # there the call itself looks at the options

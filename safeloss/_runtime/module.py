@@ -35,7 +35,7 @@ class SafeModule:
         super().__init_subclass__(**arguments)
         cls._own_options = {
             name: getattr(cls, name)
-            for name in OURS
+            for name in (*OURS, "label_smoothing")
             if hasattr(cls, name) and not hasattr(getattr(cls, name), "__get__")  # a property
         }
         forward: Any = vars(cls).get("forward")
