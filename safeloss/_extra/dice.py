@@ -51,7 +51,7 @@ class DiceLoss(safeloss.LossModule, kernel=dice_loss):
     | `softmax=False`, `True` | `sigmoid=True`, `softmax=True` | "binary" or "multilabel" |
     | `per_batch=True` | `batch=True` | always |
     | `squared=True` | `squared_pred=True` | never |
-    | `smooth=s` | `smooth_nr=s, smooth_dr=s` | `smooth=s`; classes without a label give 0 |
+    | `smooth=s` | `smooth_nr=s, smooth_dr=s` | `smooth=s / 2`; classes without a label give 0 |
 
     >>> loss = DiceLoss()
     >>> loss(torch.full((2, 1, 4, 4), 20.0), torch.ones(2, 4, 4))
