@@ -19,10 +19,13 @@ Losses:
     sequences           SafeCTCLoss
     with a last layer   SafeLinearCrossEntropyLoss (since torch 2.13),
                         SafeAdaptiveLogSoftmaxWithLoss
+    beyond PyTorch      SigmoidFocalLoss, SoftmaxFocalLoss, DiceLoss
     SAFE                the dictionary from PyTorch's classes to these
 
 For models, and for losses that are no modules of this library:
     convert, to_native  put these losses in the place of PyTorch's, wherever an object holds them
+    checked, wrap       check a loss that you write, or one that somebody else wrote
+    LossModule          makes a module of a checked loss; testing tries what a loss should do
     functional          the losses as functions, named as in `torch.nn.functional`
     layouts             type hints for tensors, named for what their numbers mean
     typed               checks the tensors that a function takes and returns by its type hints

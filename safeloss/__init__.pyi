@@ -1,15 +1,21 @@
 from safeloss import errors as errors
 from safeloss import functional, layouts
 from safeloss import losses as losses
+from safeloss import testing as testing
 from safeloss._align import align
 from safeloss._audit import Audit, audit
 from safeloss._check import Check, check
 from safeloss._convert import convert, to_native
+from safeloss._extra.dice import DiceLoss
+from safeloss._extra.focal import SigmoidFocalLoss, SoftmaxFocalLoss
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
+from safeloss._loss_module import LossModule
+from safeloss._own import checked
 from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__
+from safeloss._wrap import wrap
 from safeloss.errors import (
     AmbiguousLayoutError,
     ArgumentTypeError,
@@ -58,8 +64,10 @@ __all__ = [
     "Check",
     "DTypeError",
     "DeviceError",
+    "DiceLoss",
     "Finding",
     "LayoutError",
+    "LossModule",
     "MultiLabelBCE",
     "OptionError",
     "SafeAdaptiveLogSoftmaxWithLoss",
@@ -87,6 +95,8 @@ __all__ = [
     "SafeSoftMarginLoss",
     "SafeTripletMarginLoss",
     "SafeTripletMarginWithDistanceLoss",
+    "SigmoidFocalLoss",
+    "SoftmaxFocalLoss",
     "SuspiciousInputWarning",
     "ValueRangeError",
     "__version__",
@@ -94,6 +104,7 @@ __all__ = [
     "allow",
     "audit",
     "check",
+    "checked",
     "convert",
     "functional",
     "guard",
@@ -101,4 +112,5 @@ __all__ = [
     "to_native",
     "trace",
     "typed",
+    "wrap",
 ]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
-from safeloss._runtime.checked import forward_of, prepare, verify_weights
+from safeloss._runtime.checked import forward_of, prepare, verify_fraction, verify_weights
 from safeloss._runtime.module import AtCall, SafeModule
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
 
     The mean equals that of `nn.MultiLabelSoftMarginLoss`, in one fused operation. Class indices,
-    `[batch]` and one class are refused. `num_classes` binds the class axis; with it, one sample
+    `[batch]` and one class are refused. With `label_smoothing` the labels `y` are
+    `y (1 - s) + s / 2`. `num_classes` binds the class axis; with it, one sample
     may come without a batch axis. On two axes both values of `class_dim` name the same one.
 
     Raises:
@@ -114,15 +115,18 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
         reduction: Reduction = "mean",
         pos_weight: Tensor | None = None,
         *,
+        label_smoothing: float = 0.0,
         num_classes: int | None = None,
         class_dim: ClassDim = None,
         check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight, pos_weight=pos_weight)
+        verify_fraction(self, label_smoothing=label_smoothing)
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
         prepare(
             self,
+            label_smoothing=label_smoothing,
             num_classes=num_classes,
             class_dim=class_dim,
             check_values=check_values,
@@ -130,11 +134,13 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
         )
 
     if TYPE_CHECKING:
+        label_smoothing: float
         num_classes: int | None
         class_dim: ClassDim
 
         def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
     else:
+        label_smoothing = 0.0
         num_classes = None
         class_dim = None
         forward = forward_of(functional.multilabel_binary_cross_entropy)
