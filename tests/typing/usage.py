@@ -191,6 +191,13 @@ def read_a_refusal() -> list[str]:
     return said
 
 
+def check_a_training() -> None:
+    model = torch.nn.Linear(3, 1)
+    report = safeloss.check(model, (torch.randn(B, 3), torch.randn(B, 1)), torch.nn.MSELoss())
+    assert_type(report.ok, bool)
+    assert_type([line.advice for line in report.lines if line.status == "fail"], list[str])
+
+
 def main() -> None:
     construct_every_loss()
     call_modules()
@@ -200,6 +207,7 @@ def main() -> None:
     focal_loss(torch.randn(B, 1), torch.rand(B))
     watch()
     read_a_refusal()
+    check_a_training()
 
 
 if __name__ == "__main__":
