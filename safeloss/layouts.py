@@ -12,7 +12,7 @@ import numbers
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from jaxtyping import Bool, Float, Integer, Real, Shaped
-from torch import Tensor
+from torch import SymFloat, SymInt, Tensor
 
 from safeloss._contract import codes
 from safeloss._contract.patterns import Fill, Reads, of_one_sample, parse
@@ -266,4 +266,5 @@ SampleMask: TypeAlias = Annotated[Bool[Tensor, "..."], Reads.PER_LOSS]
 if TYPE_CHECKING:
     Denominator: TypeAlias = Real[Tensor, ""] | float
 else:
-    Denominator: TypeAlias = Real[Tensor, ""] | numbers.Real  # NumPy's too
+    # NumPy's too, and a size that a trace knows only by its symbol.
+    Denominator: TypeAlias = Real[Tensor, ""] | numbers.Real | SymInt | SymFloat

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from losses import LOSSES, Drawn, Loss, build, calls
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import safeloss
 from safeloss import functional as SF
@@ -347,6 +348,39 @@ def test_the_value_of_a_denominator_compiles_nothing_anew() -> None:
     assert counter.frame_count <= 2, "static, then dynamic, as of `loss / n`"
 
 
+def test_a_count_that_only_the_data_will_tell() -> None:
+    """Compiled and exported in one graph."""
+    loss, x, y = safeloss.SafeCrossEntropyLoss(), torch.randn(8, 3), torch.randint(3, (8,))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        step = torch.compile(
+            lambda n: loss(x, y, denominator=n.item()), backend="eager", fullgraph=True
+        )
+        for n in (torch.tensor(3), torch.tensor(2.5)):
+            torch.testing.assert_close(step(n), F.cross_entropy(x, y, reduction="sum") / n)
+
+
+@pytest.mark.parametrize("mode", ["fake", "symbolic"])
+def test_traced_without_numbers(mode: str) -> None:
+    """A mask is not applied where fake tensors have no mode, and a size may be a count."""
+
+    def loss(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        return SF.cross_entropy(x, y, mask=mask, denominator=x.shape[0])
+
+    x, y, mask = torch.randn(8, 3), torch.randint(3, (8,)), torch.rand(8) < 0.6
+    traced = make_fx(loss, tracing_mode=mode)(x, y, mask)
+    size = 5 if mode == "symbolic" else 8
+    few = x[:size], y[:size], mask[:size]
+    torch.testing.assert_close(traced(*few), loss(*few))
+
+
+def test_a_wide_weight_of_complex_numbers() -> None:
+    x, y = torch.randn(2, 4, 3, dtype=torch.complex64)
+    found = SF.l1_loss(x, y, sample_weight=torch.ones(4).double())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, F.l1_loss(x, y))
+
+
 # Nothing left -------------------------------------------------------------------------------------
 
 
@@ -450,6 +484,19 @@ REFUSED = [
     (CLASSES, {"mask": X > 0}, safeloss.LayoutError, "[4]", None),
     (CLASSES, {"sample_weight": [1, 1]}, safeloss.ArgumentTypeError, "tensor", None),
     (CLASSES, {"denominator": 0}, safeloss.ValueRangeError, "above 0", None),
+    (CLASSES, {"denominator": True}, safeloss.ValueRangeError, "a number above 0", None),
+    (CLASSES, {"denominator": "4"}, safeloss.ArgumentTypeError, "must be one number", None),
+    (CLASSES, {"denominator": 3j}, safeloss.ArgumentTypeError, "must be one number", None),
+    (CLASSES, {"denominator": Y.sum() > 0}, safeloss.DTypeError, "integer or floating.", None),
+    (CLASSES, {"denominator": Y.sum() * 1j}, safeloss.DTypeError, "integer or floating.", None),
+    (CLASSES, {"sample_weight": Y * 1j}, safeloss.DTypeError, "integer or floating.", None),
+    (
+        CLASSES,  # a fix keeps the mask
+        {"sample_weight": Y > 0, "mask": Y < 2},
+        safeloss.DTypeError,
+        "a mask",
+        "sample_weight.float()",
+    ),
     (CLASSES, {"denominator": Y}, safeloss.LayoutError, "one number", "denominator.sum()"),
     (CLASSES, {"denominator": 3, "reduction": "sum"}, safeloss.OptionError, "mean", None),
     (CLASSES, {"denominator": 3, "reduction": "none"}, safeloss.OptionError, "mean", None),
@@ -467,6 +514,25 @@ def test_refused(call, at_call, error, said, fix) -> None:
         kernel(*inputs, **at_call)
     assert said in str(refusal.value)
     assert any(fix in each for each in refusal.value.fixes) if fix else not refusal.value.fixes
+
+
+@pytest.mark.parametrize("at_call", [{"mask": True}, {"sample_weight": 1.0}, {"mask": Y}])
+def test_what_is_given_with_a_call_counts_no_classes(at_call) -> None:
+    with pytest.raises(safeloss.SafeLossError) as refusal:
+        SF.cross_entropy(X[:3], Y[:3], **at_call)
+    assert "each class" not in str(refusal.value)
+    assert "numbers" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("at_call", [{"sample_weight": X[:, 0]}, {"denominator": 3, "mask": None}])
+def test_given_to_the_constructor(at_call) -> None:
+    """The fix passes it by keyword, since the call takes it no other way."""
+    with pytest.raises(safeloss.ArgumentTypeError, match="given to the constructor") as refusal:
+        safeloss.SafeMSELoss(**at_call)
+    (fix,) = refusal.value.fixes
+    assert all(f"{name}={name}" in fix for name in at_call)
+    names = {"sample_weight": X[:, 0].abs(), "denominator": 3, "mask": None}
+    eval(fix, {"SafeMSELoss": safeloss.SafeMSELoss, "input": X, "target": X, **names})
 
 
 def test_negative_weights_where_nothing_is_divided_by_them() -> None:

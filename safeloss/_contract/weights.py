@@ -74,9 +74,9 @@ def _leading(shape: Shape, unreduced: Shape) -> int | None:
 
 def _cast(dtype: torch.dtype, scores: torch.dtype) -> torch.dtype | None:
     """A float64 weight does not widen the loss; float32 is exact enough for half scores."""
-    if dtype != torch.float64 or not scores.is_floating_point or scores == torch.float64:
+    if dtype != torch.float64 or scores in (torch.float64, torch.complex128):
         return None
-    return torch.float32
+    return torch.float32 if scores.is_floating_point or scores.is_complex else None
 
 
 def _with_mask(
@@ -172,9 +172,10 @@ def _untyped(entry: Input, call: Call) -> Refusal:
             Offer("mask != 0", "0 marks what does not count"),
             Offer("mask == 0", "0 marks what counts"),
         )
-    elif dtype == "bool":
+    elif dtype == "bool" and name == "sample_weight":
         rule += " (bool is a mask)"
-        fixes = (Offer("{loss}(mask=sample_weight)", "True marks what counts"),)
+        if "mask" not in call.given:  # which it would take the place of
+            fixes = (Offer("{loss}(mask=sample_weight)", "True marks what counts"),)
     return Refusal(DTypeError, f"{rule}.", code=codes.DTYPE, fixes=fixes, weight=name)
 
 

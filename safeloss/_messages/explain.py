@@ -121,13 +121,13 @@ def explain_type(
     for entry in inputs:
         value = named[entry.name]
         if value is not None or not entry.weight:
-            tensor = isinstance(value, Tensor)
-            came = describe(value.dtype, value.shape) if tensor else type(value).__name__
-            rows.append(Argument(entry.name, came, declared(entry.patterns)))
+            rows.append(Argument(entry.name, _came(value), declared(entry.patterns)))
     names = " and ".join([f"`{name}`" for name in wrong])
     tensors = "must be a tensor." if len(wrong) == 1 else "must be tensors."
     fixes: list[Fix] = []
-    if face is not None and call is not None and trial is not None:
+    if wrong == ["denominator"]:
+        tensors = "must be one number, or a tensor that holds one."
+    elif face is not None and call is not None and trial is not None:
         fixes = _repairs(inputs, named, wrong, face, call, trial)
     advice = " ".join(filter(None, [_about_type(entry, named) for entry in inputs]))
     return ArgumentTypeError.about(
@@ -155,7 +155,7 @@ def _about_type(entry: Input, named: Mapping[str, Any]) -> str:
         return f"`{name}` can be called: pass what it returns."
     if isinstance(value, (int, float)) and not entry.tensor:
         return f"`{name}` needs one length for each sample."
-    if isinstance(value, (int, float)) and entry.weight:
+    if isinstance(value, (int, float)) and entry.weight and name not in AT_CALL:
         return f"`{name}` needs one number for each class." if _per_class(entry) else ""
     return ""
 
@@ -251,20 +251,18 @@ def explain_value(
 
 
 def explain_construction(
-    name: str, callee: str, signature: Any, data: list[Tensor]
+    name: str, callee: str, signature: Any, data: Mapping[str, Any]
 ) -> SafeLossError:
     """The error for a loss that was given data when it was made; `signature` is its `forward`'s."""
-    inputs = [name for name in signature.inputs if name not in AT_CALL]
-    rows = [
-        Argument(each, describe(tensor.dtype, tensor.shape), "")
-        for each, tensor in zip(inputs, data)
-    ]
+    rows = [Argument(each, _came(value), "") for each, value in data.items()]
+    taken = [each for each in signature.inputs if each not in AT_CALL]
+    taken += [f"{each}={each}" for each in AT_CALL if each in data]
     return ArgumentTypeError.about(
         name,
         "the data was given to the constructor. Make the loss first, and then call it.",
         code=codes.DATA_IN_CONSTRUCTOR,
         arguments=tuple(rows),
-        fixes=(f"{callee}()({', '.join(inputs)})",),
+        fixes=(f"{callee}()({', '.join(taken)})",),
     )
 
 
@@ -384,6 +382,10 @@ def describe(dtype: torch.dtype, shape: Iterable[int]) -> str:
     """`float32 [32, 1]`."""
     # `f"{size}"` is what Dynamo can do with a symbolic size, in a typed head.
     return f"{str(dtype).replace('torch.', '')} [{', '.join([f'{size}' for size in shape])}]"
+
+
+def _came(value: Any) -> str:
+    return describe(value.dtype, value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
 def declared(patterns: tuple[Pattern, ...]) -> str:

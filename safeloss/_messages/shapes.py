@@ -12,6 +12,7 @@ from torch import Tensor
 
 from safeloss._contract.labels import are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
+from safeloss._contract.options import AT_CALL
 from safeloss._contract.patterns import Pattern, Shape
 from safeloss.errors import DTypeError
 
@@ -144,6 +145,8 @@ def weight_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> It
     first, name = inputs[0].name, refusal.weight
     entry = next(entry for entry in inputs if entry.name == name)
     shape, full = call.shapes[name], call.shapes[first]
+    if name == "denominator" or (name in AT_CALL and call.dtypes[name].is_complex):
+        return  # no number that was meant
     yield Offer(f"{name}.float()")
     if len(shape) > 1 and sum(size != 1 for size in shape) == 1:
         yield Offer(f"{name}.flatten()")
@@ -182,6 +185,8 @@ def _without_ones(shape: Shape) -> list[int]:
 def facts(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
     """Which sizes differ, in words."""
     first = inputs[0]
+    if refusal.weight in AT_CALL:
+        return ""  # it fits the unreduced loss, and not the scores
     if refusal.weight:
         return _weight_facts(first, refusal.weight, call)
     said = []

@@ -19,7 +19,12 @@ from safeloss._messages.stack import warn_once
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
 from safeloss._runtime.native_errors import explain_native_error, told
-from safeloss._runtime.reductions import COUNT_ADVICE, COUNT_RULE, native_reduction
+from safeloss._runtime.reductions import (
+    COUNT_ADVICE,
+    COUNT_RULE,
+    breaks_count_rule,
+    native_reduction,
+)
 from safeloss._runtime.runner import Arguments, Look, Runner, runner
 from safeloss._runtime.signature import Named, Signature
 from safeloss._runtime.validate import (
@@ -32,7 +37,7 @@ from safeloss._runtime.validate import (
     verify_types,
     verify_values,
 )
-from safeloss._torch import outside_compiler, readable, transformed, unobserved
+from safeloss._torch import decided, outside_compiler, readable, transformed, unobserved
 from safeloss.errors import SafeLossError, ValueRangeError
 
 
@@ -115,7 +120,7 @@ def _plan(
     reading, strategy = decision
     symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
     if not symbolic:
-        verify_hints(signature, owner, call, reading, signature.edited(reading, named))
+        verify_hints(signature, owner, call, reading, signature.aligned(reading, named))
     for mistake in signature.reader.warnings(call):
         warn_once(f"{name}: {mistake.rule}", code=mistake.code)
     loud = call.options.get("empty") in ("warn", "raise")
@@ -201,7 +206,10 @@ def _look_at_count(signature: Signature) -> Look:
 
     def look(owner: Any, arguments: Arguments) -> None:
         count = arguments[position]
-        if not isinstance(count, Tensor) and not count > 0:
+        symbolic = isinstance(count, (torch.SymInt, torch.SymFloat))
+        if not isinstance(count, Tensor) and breaks_count_rule(
+            count, decided if symbolic else bool
+        ):
             rule, advice = f"{COUNT_RULE} {count}.", COUNT_ADVICE
             name = name_of(signature, owner)
             raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=advice)

@@ -128,10 +128,12 @@ def explained(construct: Any) -> Any:
 
 def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     forward = module._ours.forward
-    named = [options[name] for name in forward.inputs if name in options]
-    data = named or [value for value in arguments[:2] if isinstance(value, Tensor)]
+    data = {name: options[name] for name in forward.inputs if name in options}
+    tensors = [value for value in arguments[:2] if isinstance(value, Tensor)]
     # No constructor takes a tensor for its second parameter, and a number may be a 0-d tensor.
-    if named or (len(data) == 2 and any(tensor.dim() for tensor in data)):
+    if len(tensors) == 2 and any(tensor.dim() for tensor in tensors):
+        data = {**dict(zip(forward.inputs, tensors)), **data}
+    if data:
         raise explain_construction(type(module).__name__, module._ours.__name__, forward, data)
 
 

@@ -5,7 +5,7 @@ With the unreduced loss `l`, the sample weight `w`, the mask `m`, and `d`, which
 own mean counts for each element, the mean is `sum(w m l) / sum(w m d)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,14 @@ from safeloss._contract import codes
 from safeloss._runtime.signature import Counting, Order
 from safeloss.errors import LayoutError
 
-COUNT_RULE = "`denominator` must be above 0; it is"
+COUNT_RULE = "`denominator` must be a number above 0; it is"
 COUNT_ADVICE = "It is the count over all micro-batches. Where that is 0, there is nothing to learn."
 _HALF = (torch.float16, torch.bfloat16)
+
+
+def breaks_count_rule(count: Any, holds: Callable[[Any], bool]) -> bool:
+    """Whether a count that is no tensor cannot divide; `holds` says of a comparison if it is so."""
+    return isinstance(count, bool) or holds(count <= 0) or holds(count != count)
 
 
 def native_reduction(strategy: tuple[str, ...]) -> str:

@@ -141,12 +141,16 @@ class Signature(Contract):
                 return None
         return NUMBERS.get(reduction)
 
-    def edited(self, reading: Reading, named: Named) -> Named:
-        """The arguments as native must get them."""
-        edited = {
+    def aligned(self, reading: Reading, named: Named) -> Named:
+        """The arguments in the shapes and dtypes that native must get."""
+        return {
             name: reading.edits[name].apply(value) if name in reading.edits else value
             for name, value in named.items()
         }
+
+    def edited(self, reading: Reading, named: Named) -> Named:
+        """The arguments as native must get them."""
+        edited = self.aligned(reading, named)
         for name, masked in reading.masked.items():
             if masked.value is not None:
                 edited[name] = filled(edited[name], edited["mask"], *masked)
