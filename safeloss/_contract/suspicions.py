@@ -56,8 +56,8 @@ class Finite(Suspicion):
         missing = torch.isnan(values)
         name, mask = ("NaN", missing) if missing.any() else ("inf", self._infinite(values))
         return (
-            f"contains {name}, first at {mask.nonzero()[0].tolist()}, so the loss or its gradient may "
-            "be NaN. Common causes: a division by 0, a logarithm of 0, an overflow in half "
+            f"contains {name}, first at {mask.nonzero()[0].tolist()}, so the loss or its gradient "
+            "may be NaN. Common causes: a division by 0, a logarithm of 0, an overflow in half "
             "precision, or a learning rate that is too high"
         )
 
@@ -145,8 +145,8 @@ class NotProbabilities(_Activated):
 
     def __str__(self) -> str:
         return (
-            "has only numbers between 0 and 1, some of them close to 0 and some close to 1, as after "
-            f"a sigmoid, but {_twice('sigmoid').format(place=IN_THE_MODEL)}"
+            "has only numbers between 0 and 1, some close to 0 and some close to 1, as after a "
+            f"sigmoid, but {_twice('sigmoid').format(place=IN_THE_MODEL)}"
         )
 
     def said(self, values: Tensor, seen: Seen) -> str:
