@@ -45,6 +45,14 @@ def eager(case: Case, inputs: Tensors, backward: bool) -> Arms:
     return found
 
 
+def fresh(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """The modules, built anew for every call, as in a `forward` that makes its own loss."""
+    return {
+        NATIVE: loop(lambda *given: case.native()(*given), inputs, backward),
+        "safe": loop(lambda *given: case.safe()(*given), inputs, backward),
+    }
+
+
 def function(case: Case, inputs: Tensors, backward: bool) -> Arms:
     """The functions, and the native one behind jaxtyping's decorator."""
     return {
@@ -113,6 +121,7 @@ def _compiled(call: Callable[..., Tensor], backend: str) -> Callable[..., Tensor
 _SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {
     "eager": eager,
     "function": function,
+    "fresh": fresh,
     "elsewhere": elsewhere,
     "values": values,
     "compiled": compiled,

@@ -11,6 +11,7 @@ from benchmarks.timing import Pace
 from benchmarks.weights import FORMS, WEIGHTED
 
 VALUES_AT = 4096  # elements
+FRESH_AT = 256
 
 
 class Plan(NamedTuple):
@@ -54,6 +55,7 @@ def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
         for size in plan.sizes
         for backward in passes
     )
+    yield from (Cell("fresh", case, FRESH_AT, back, 1) for case in cases for back in passes)
     yield from (
         Cell("elsewhere", case, size, backward, 1)
         for case in cases

@@ -12,6 +12,7 @@ HEADINGS = (
 SECTIONS = {
     "eager": "Modules, eager",
     "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on native",
+    "fresh": "Modules that are built anew for every call, construction included",
     "elsewhere": "Modules, beside those of other libraries",
     "sample_weight": "A weight for each number of the loss, beside the same by hand",
     "mask": "A mask, beside the same by hand",

@@ -7,7 +7,7 @@ import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from safeloss._lint import command as lint
 from safeloss._migrate import command as migrate
@@ -296,6 +296,9 @@ COMMANDS = {
         "met targets that are not theirs (logits [B, 1] and labels [B]), or a loss read a wrong\n"
         "axis, the line is printed at the end, with the shapes and the fix. --arithmetic also\n"
         "watches losses that are written by hand.\n\n"
+        "If a function of PyTorch's crashes the script, the traceback ends with what safeloss\n"
+        "says of that call: the shapes and dtypes of its tensors, where these came from, and a\n"
+        "fix where there is one. The exit code stays that of the crash.\n\n"
         "torch.compile is off in the run, since compiled code is not seen, and so are DataLoader\n"
         "workers and other threads.",
         {
@@ -328,6 +331,25 @@ def listed(exits: Mapping[int, str]) -> str:
     return f"exit code:{rows}"
 
 
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command, which asks after an option that is nearly one of its own."""
+
+    given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given = list(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        options = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in self.given:
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(each.startswith(name) for each in options):
+                message += did_you_mean(name, options)
+                break
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     plain = argparse.RawDescriptionHelpFormatter
@@ -339,17 +361,19 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=plain,
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = root.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for name, command in COMMANDS.items():
-        command.add_options(
-            commands.add_parser(
-                name,
-                help=command.summary,
-                description=command.lesson,
-                epilog=listed(command.exits),
-                formatter_class=plain,
-            )
+        own = commands.add_parser(
+            name,
+            help=command.summary,
+            description=command.lesson,
+            epilog=listed(command.exits),
+            formatter_class=plain,
         )
+        command.add_options(own)
+        own.set_defaults(parser=own)
     return root
 
 
@@ -359,7 +383,9 @@ def dispatch(arguments: Sequence[str]) -> int:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         near = did_you_mean(arguments[0], COMMANDS)
         root.error(f"{arguments[0]!r} is no command.{near} Choose from {', '.join(COMMANDS)}")
-    options = root.parse_args(arguments or ["--help"])  # alone: everything there is
+    options, unknown = root.parse_known_args(arguments or ["--help"])  # alone: everything there is
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}.")
     return COMMANDS[options.command].run(options)
 
 

@@ -9,6 +9,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from safeloss._contract.activations import remember_place
 from safeloss._decorating import FunctionDecorator
 from safeloss._messages.explain import describe
 from safeloss._messages.stack import Line, users_line
@@ -172,6 +173,7 @@ class _Recorder(TorchFunctionMode):
 
     def _follow(self, func: Callable[..., Any], source: _Source, tensor: Tensor) -> None:
         """Let the history of `source` go on in `tensor`, which `func` has made of it."""
+        remember_place(tensor, _place)
         past = self._until(source.tensor, source.kind)
         after = _kind(tensor)
         if after is not None and after != source.kind:
@@ -181,6 +183,12 @@ class _Recorder(TorchFunctionMode):
             if len(self.past) >= MOST_TENSORS and tensor not in self.past:
                 del self.past[next(self.past.keys())]
             self.past[tensor] = past
+
+
+def _place() -> str:
+    """Where the user's code stands, in the words of a message."""
+    line = users_line()
+    return "" if line is None else f"at {line} (`{line.text}`)" if line.text else f"at {line}"
 
 
 def _sources(

@@ -16,6 +16,7 @@ from torch.fx import Proxy
 
 from safeloss._contract.codes import TYPED
 from safeloss._contract.patterns import Axes, Pattern, is_bearable, parse
+from safeloss._messages.call_site import name_arguments
 from safeloss._messages.explain import declared, describe, on_rank
 from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss._trace import with_history
@@ -48,9 +49,9 @@ def typed(function: _Function) -> _Function:
     given as f-strings ("{size}") are not supported.
 
     Raises:
-        LayoutError: a shape is not as declared.
-        DTypeError: an element type is not as declared.
-        ArgumentTypeError: what is no array is not as declared.
+        LayoutError: a shape does not match its annotation.
+        DTypeError: an element type does not match its annotation.
+        ArgumentTypeError: what is no array does not match its annotation.
 
     >>> from jaxtyping import Float
     >>> @typed
@@ -58,10 +59,10 @@ def typed(function: _Function) -> _Function:
     ...     return x
     >>> head(torch.zeros(8, 3))
     Traceback (most recent call last):
-    safeloss.LayoutError: [SL151] head: what it returns is not as declared.
+    safeloss.LayoutError: [SL151] head: the return value does not match its annotation.
         x        float32 [8, 3]   declared Float [batch, features]
         return   float32 [8, 3]   declared Float [batch]
-    Here batch = 8, features = 3.
+    The axes so far: batch = 8, features = 3.
     """
     owner = function.__qualname__
     names, several, named = _parameters(function)
@@ -140,6 +141,7 @@ def _verify(owner: str, hints: dict[str, _Hint], given: dict[str, Any], names: l
     for name in names:
         if name in hints and not is_bearable(given[name], hints[name].hint):
             refusal = _refusal(owner, hints, given, name)
+            name_arguments(refusal, given)
             raise with_history(refusal, given).with_traceback(None) from None
 
 
@@ -150,7 +152,9 @@ def _match(
     for name in names:
         if name in hints:
             if not _is_declared(given[name], hints[name]):
-                text = f"[{TYPED}] {owner}: {_subject(name)} is not as declared.{on_rank()}"
+                text = (
+                    f"[{TYPED}] {owner}: {_subject(name)} does not match its annotation.{on_rank()}"
+                )
                 raise ArgumentTypeError(text)
             for value, hint in _leaves(given[name], hints[name]):
                 bound = None
@@ -160,7 +164,7 @@ def _match(
                 if bound is None:
                     came = describe(value.dtype, value.shape)
                     what = f"{came}, declared {declared(hint.patterns)}"
-                    rule = f"{_subject(name)} is not as declared ({what})."
+                    rule = f"{_subject(name)} does not match its annotation ({what})."
                     text = f"[{TYPED}] {owner}: {rule}{on_rank()}"
                     if any([pattern.takes(value.dtype) for pattern in hint.patterns]):
                         raise LayoutError(text)
@@ -192,7 +196,7 @@ def _leaves(value: Any, hint: _Hint) -> list[tuple[Tensor, _Hint]]:
 
 
 def _subject(name: str) -> str:
-    return "what it returns" if name == RETURN else f"`{name}`"
+    return "the return value" if name == RETURN else f"`{name}`"
 
 
 def _refusal(
@@ -220,8 +224,8 @@ def _refusal(
     named = [f"{key} = {size}" for key, size in axes.items() if key.isidentifier()]
     return error.about(
         owner,
-        f"{_subject(name)} is not as declared.",
+        f"{_subject(name)} does not match its annotation.",
         code=TYPED,
         arguments=tuple(rows),
-        advice=f"Here {', '.join(named)}." if named else "",
+        advice=f"The axes so far: {', '.join(named)}." if named else "",
     )

@@ -120,3 +120,89 @@ def indices(
         losses.append((1 - smoothing) * -logs[right] * shares[right] + smoothing * smooth)
         weights.append(shares[right])
     return _reduced(losses, reduction, weights)
+
+
+# Losses of several inputs, each an argument by its name -------------------------------------------
+
+
+def _sizes(*inputs: Named) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for each in inputs:
+        for axis, size in each.sizes().items():
+            assert sizes.setdefault(axis, size) == size, "one name, two sizes"
+    return sizes
+
+
+def _vectors(inputs: tuple[Named, ...], place: dict[str, int], size: int) -> list[list[float]]:
+    """The numbers of each input along the axis `feature`."""
+    return [[each.at({**place, "feature": i}) for i in range(size)] for each in inputs]
+
+
+def ranking(input1: Named, input2: Named, target: Named) -> float:
+    """The mean of `MarginRankingLoss`, of margin 0."""
+    return _reduced(
+        [
+            max(0, -target.at(place) * (input1.at(place) - input2.at(place)))
+            for place in _places(_sizes(input1, input2, target))
+        ],
+        "mean",
+    )
+
+
+def cosines(input1: Named, input2: Named, target: Named) -> float:
+    """The mean of `CosineEmbeddingLoss`, of margin 0."""
+    sizes, losses = _sizes(input1, input2, target), []
+    size = sizes.pop("feature")
+    for place in _places(sizes):
+        one, other = _vectors((input1, input2), place, size)
+        cosine = math.fsum(x * y for x, y in zip(one, other)) / (
+            math.hypot(*one) * math.hypot(*other)
+        )
+        losses.append(1 - cosine if target.at(place) == 1 else max(0, cosine))
+    return _reduced(losses, "mean")
+
+
+def triplets(anchor: Named, positive: Named, negative: Named) -> float:
+    """The mean of `TripletMarginLoss`, of margin 1."""
+    sizes, losses = _sizes(anchor, positive, negative), []
+    size = sizes.pop("feature")
+    for place in _places(sizes):
+        a, p, n = _vectors((anchor, positive, negative), place, size)
+        losses.append(max(0, math.dist(a, p) - math.dist(a, n) + 1))
+    return _reduced(losses, "mean")
+
+
+def gaussians(input: Named, target: Named, var: Named) -> float:
+    """The mean of `GaussianNLLLoss`."""
+    return _reduced(
+        [
+            (math.log(var.at(p)) + (input.at(p) - target.at(p)) ** 2 / var.at(p)) / 2
+            for p in _places(_sizes(input, target, var))
+        ],
+        "mean",
+    )
+
+
+def sequences(
+    log_probs: Named, targets: Named, input_lengths: Named, target_lengths: Named
+) -> float:
+    """The mean of `CTCLoss`: over all ways to write the labels with blanks (class 0) between.
+
+    Each way is spelled out, and what stays of it without repeats and blanks is compared.
+    """
+    sizes, losses = log_probs.sizes(), []
+    for sample in range(sizes["sample"]):
+        steps = int(input_lengths.at({"sample": sample}))
+        count = int(target_lengths.at({"sample": sample}))
+        labels = [int(targets.at({"sample": sample, "label": i})) for i in range(count)]
+        total = 0.0
+        for path in itertools.product(range(sizes["classes"]), repeat=steps):
+            if [label for label, _ in itertools.groupby(path) if label] == labels:
+                total += math.exp(
+                    math.fsum(
+                        log_probs.at({"time": t, "sample": sample, "classes": c})
+                        for t, c in enumerate(path)
+                    )
+                )
+        losses.append(-_log(total) / max(count, 1))
+    return _reduced(losses, "mean")

@@ -39,20 +39,24 @@ def target_of(loss, x):
 
 WRONG = [
     # the loss,        what comes before it,                          words of the warning
-    (BCE, lambda x: x.sigmoid(), "comes out of a sigmoid, and this loss applies the sigmoid"),
-    (BCE, lambda x: F.hardsigmoid(x), "remove the sigmoid and pass the raw scores"),
-    (BCE, lambda x: F.logsigmoid(x), "comes out of a log-sigmoid"),
-    (BCE, lambda x: x.sigmoid().log(), "comes out of a log-sigmoid"),
-    (BCE, lambda x: x.softmax(1), "comes out of a softmax, and this loss applies a sigmoid"),
-    (BCE, lambda x: x.softmax(1)[:, 1], "comes out of a softmax"),
-    (BCE, lambda x: x.log_softmax(1), "comes out of a log-softmax"),
+    (BCE, lambda x: x.sigmoid(), "is the output of a sigmoid, but this loss applies the sigmoid"),
+    (
+        BCE,
+        lambda x: F.hardsigmoid(x),
+        "Remove the sigmoid in the model's forward and pass the raw scores",
+    ),
+    (BCE, lambda x: F.logsigmoid(x), "is the output of a log-sigmoid"),
+    (BCE, lambda x: x.sigmoid().log(), "is the output of a log-sigmoid"),
+    (BCE, lambda x: x.softmax(1), "is the output of a softmax, but this loss applies a sigmoid"),
+    (BCE, lambda x: x.softmax(1)[:, 1], "is the output of a softmax"),
+    (BCE, lambda x: x.log_softmax(1), "is the output of a log-softmax"),
     (ML, lambda x: x.sigmoid(), "sigmoid itself"),
-    (ML, lambda x: x.softmax(-1), "comes out of a softmax over the classes"),
+    (ML, lambda x: x.softmax(-1), "is the output of a softmax over the classes"),
     (SOFT, lambda x: x.sigmoid(), "sigmoid itself"),
     (safeloss.SafeSoftMarginLoss, lambda x: x.sigmoid(), "sigmoid itself"),
-    (CE, lambda x: x.softmax(1), "a softmax over the classes, and this loss applies the softmax"),
+    (CE, lambda x: x.softmax(1), "a softmax over the classes, but this loss applies the softmax"),
     (CE, lambda x: x.softmax(0), "a softmax over axis 0, which does not hold the classes"),
-    (CE, lambda x: x.sigmoid(), "comes out of a sigmoid, and this loss applies a softmax"),
+    (CE, lambda x: x.sigmoid(), "is the output of a sigmoid, but this loss applies a softmax"),
     (CE, lambda x: x.log_softmax(0), "a log-softmax over axis 0"),
     (
         partial(CE, class_dim=-1),
@@ -231,7 +235,7 @@ MODELS = [
 def test_a_model_that_ends_in_a_sigmoid(model, samples) -> None:
     x = torch.randn(samples, 4, 1) if isinstance(model[0], nn.Conv1d) else torch.randn(samples, 4)
     (text,) = said(BCE(), model(x), torch.ones(samples))
-    assert "remove the sigmoid and pass the raw scores" in text
+    assert "Remove the sigmoid in the model's forward and pass the raw scores" in text
     with torch.autocast("cpu", torch.bfloat16):
         assert said(BCE(), model(x).float(), torch.ones(samples))
     assert not said(BCE(check_values="never"), model(x), torch.ones(samples))
@@ -380,3 +384,38 @@ def test_a_tiny_softmax_is_no_logarithm_up_to_rounding() -> None:
     assert x.max() < 2 * torch.finfo(torch.bfloat16).eps
     with pytest.raises(safeloss.ValueRangeError, match="log-probabilities"):
         SF.nll_loss(x, torch.zeros(8).long(), check_values="always")
+
+
+class Head(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.linear, self.activation = nn.Linear(4, 3), activation
+
+    def forward(self, x):
+        scores = self.linear(x)
+        return self.activation(scores)[:, :]  # the line that is named
+
+
+@pytest.mark.parametrize("activation", [nn.Softmax(1), partial(F.softmax, dim=1), torch.sigmoid])
+def test_a_trace_names_the_line_of_the_activation(activation) -> None:
+    head, x = Head(activation), torch.randn(8, 4)
+    (text,) = said(CE(), head(x), torch.zeros(8).long())
+    assert "in the model's forward and pass the raw scores (logits)." in text
+    with safeloss.trace():
+        scores = head(x)
+        (text,) = said(CE(), scores, torch.zeros(8).long())
+    assert f"test_activations.py:{LINE} (`return self.activation(scores)[:, :]" in text
+
+
+LINE = Head.forward.__code__.co_firstlineno + 2
+
+
+def test_a_trace_names_no_line_of_another_activation() -> None:
+    """The one before the last layer is as it should be; the last was not seen by the trace."""
+    x = torch.randn(8, 4, requires_grad=True)
+    with safeloss.trace():
+        hidden = nn.Linear(4, 3)(x.sigmoid())
+    scores = hidden.softmax(1)
+    with safeloss.trace():
+        (text,) = said(CE(), scores, torch.zeros(8).long())
+    assert "in the model's forward" in text

@@ -20,6 +20,11 @@ REFUSED = [
     ("hazards MSELos", "'MSELos' is no loss. Did you mean 'SafeMSELoss'? Choose from"),
     ("hazards safemseloss", "Did you mean 'SafeMSELoss'?"),
     ("--versoin", "usage: safeloss"),
+    ("lint . --formt json", "unrecognized arguments: --formt json. Did you mean '--format'?"),
+    ("demo --epoch=3 --quik", "Did you mean '--quick'?"),
+    ("audit a.py:f --inputs float32[8,1] --target int64[8]", "Did you mean '--input'?"),
+    ("guard --arithmetics", "Did you mean '--arithmetic'?"),
+    ("hazards --nothing", "unrecognized arguments: --nothing.\n"),
 ]
 
 
@@ -86,3 +91,9 @@ def test_a_pipe_of_the_users_own_is_not_ours(
     script.write_text("raise BrokenPipeError('of a socket')\n")
     with pytest.raises(BrokenPipeError, match="of a socket"):
         main(["guard", str(script)])
+
+
+def test_the_help_of_guard_says_what_it_does_with_a_crash(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["guard", "--help"])
+    assert "crashes the script" in capsys.readouterr().out

@@ -4,11 +4,13 @@ import copy
 import pickle
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import Float
+from lines import new_line
 
 import safeloss
 from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
@@ -55,6 +57,66 @@ MESSAGES = {
 }
 
 
+def score(x: Float[torch.Tensor, "batch features"]) -> Float[torch.Tensor, " batch"]:
+    return x.sum(1, keepdim=True)
+
+
+OTHERS = {  # other mistakes than tensors that do not fit: what is called, and its inputs
+    "option": (partial(SafeBCEWithLogitsLoss, reduction="avg"),),
+    "swapped": (
+        SafeBCEWithLogitsLoss(),
+        torch.tensor([0.0, 1, 1]),
+        torch.randn(3).requires_grad_(),
+    ),
+    "nan-target": (safeloss.SafeMSELoss(), zeros(2), torch.tensor([0.0, float("nan")])),
+    "none": (SafeBCEWithLogitsLoss(), zeros(2), None),
+    "outputs-in-a-dict": (SafeBCEWithLogitsLoss(), {"out": zeros(2), "aux": zeros(2)}, zeros(2)),
+    "data-in-the-constructor": (SafeBCEWithLogitsLoss, zeros(2), zeros(2)),
+    "class-weights": (SafeCrossEntropyLoss(zeros(2)), zeros(B, C), long(B)),
+    "mask": (SafeBCEWithLogitsLoss(), zeros(B, C), zeros(B, C), {"mask": zeros(C, B).bool()}),
+    "lengths": (safeloss.SafeCTCLoss(), zeros(5, 2, 4), long(2, 3) + 1, 5, long(2) + 3),
+    "typed": (safeloss.typed(score), zeros(B, C)),
+}
+
+
+def said(name: str) -> safeloss.SafeLossError:
+    loss, *inputs = OTHERS[name]
+    given = inputs.pop() if name == "mask" else {}
+    with pytest.raises(safeloss.SafeLossError) as caught:
+        loss(*inputs, **given)
+    return caught.value
+
+
+WARNINGS = {
+    "not-finite": (SafeBCEWithLogitsLoss(), torch.tensor([0.0, float("nan")]), zeros(2)),
+    "softmax-twice": (SafeCrossEntropyLoss(), torch.eye(C), torch.arange(C)),
+    "sigmoid-twice": (SafeBCEWithLogitsLoss(), torch.linspace(0.001, 1, 100), torch.ones(100)),
+    "softmax-in-the-graph": (
+        SafeCrossEntropyLoss(),
+        torch.randn(2, C, requires_grad=True).softmax(1),
+        long(2),
+    ),
+    "log-softmax-over-the-batch": (
+        safeloss.SafeNLLLoss(),
+        torch.randn(4, C).log_softmax(0),
+        long(4),
+    ),
+    "multi-hot-in-multi-label-margin": (
+        safeloss.SafeMultiLabelMarginLoss(),
+        zeros(8, C),
+        torch.eye(C).long().repeat(3, 1)[:8],
+    ),
+    "too-few-time-steps": (
+        safeloss.SafeCTCLoss(),
+        torch.randn(3, 1, 4).log_softmax(-1),
+        torch.tensor([[1, 1, 2]]),
+        torch.tensor([3]),
+        torch.tensor([3]),
+    ),
+    "mean-over-nothing": (SafeBCEWithLogitsLoss(), zeros(0, 1), zeros(0)),
+}
+
+
 def refusal(name: str) -> safeloss.SafeLossError:
     loss, *inputs = MESSAGES[name]
     with pytest.raises(safeloss.SafeLossError) as caught:
@@ -66,6 +128,25 @@ def refusal(name: str) -> safeloss.SafeLossError:
 def test_golden_message(name: str, request: pytest.FixtureRequest) -> None:
     error = refusal(name)
     text = f"{type(error).__name__}: {error}\n"
+    compare(name, text, request)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_golden_message_of_other_mistakes(name: str, request: pytest.FixtureRequest) -> None:
+    error = said(name)
+    compare(name, f"{type(error).__name__}: {error}\n", request)
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_golden_warning(name: str, request: pytest.FixtureRequest) -> None:
+    loss, *inputs = WARNINGS[name]
+    with pytest.warns(safeloss.SuspiciousInputWarning) as caught:
+        new_line()(loss, *inputs)
+    lines = [f"{type(w.message).__name__}: {w.message}\n" for w in caught]
+    compare(f"warning-{name}", "".join(lines), request)
+
+
+def compare(name: str, text: str, request: pytest.FixtureRequest) -> None:
     path = GOLDEN / f"{name}.txt"
     if request.config.getoption("golden"):
         path.parent.mkdir(exist_ok=True)

@@ -131,6 +131,37 @@ def test_a_line_is_ignored_by_code(comment: str, ignored: bool) -> None:
     assert (not lint(SQUEEZED.replace("y)", f"y)  {comment}"), "a.py", ALL)) is ignored
 
 
+def notebook(*cells: str) -> str:
+    """A notebook with a heading and these code cells."""
+    code = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+    return json.dumps({"cells": [{"cell_type": "markdown", "source": ["# x.squeeze()"]}, *code]})
+
+
+CELLS = ("%matplotlib inline\n" + IMPORTS, "p = x.softmax(1)\n", "!ls\n\nF.cross_entropy(p, y)")
+
+
+def test_a_notebook_is_one_program(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.ipynb").write_text(notebook(*CELLS))
+    assert main(["lint", "."]) == 1
+    assert capsys.readouterr().out.startswith("a.ipynb:cell 2:1:5: SL201 this softmax")
+    assert main(["lint", ".", "--format", "github"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("::warning file=a.ipynb,title=SL201::cell 2, line 1: this softmax")
+    Path("a.ipynb").write_text(
+        notebook(CELLS[0], SQUEEZED + "\n# end", "F.nll_loss(x.squeeze(), y)")
+    )
+    assert main(["lint", ".", "--format", "json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["path"], row["line"], row["column"]) for row in rows] == [
+        ("a.ipynb:cell 2", 4, 24),
+        ("a.ipynb:cell 3", 1, 12),
+    ]
+    Path("a.ipynb").write_text('{"cells": "F.cross_entropy torch"}')
+    assert main(["lint", "."]) == 0
+    assert "a.ipynb: skipped: is no notebook" in capsys.readouterr().err
+
+
 # What must not be followed, since it is not certain.
 UNCERTAIN = [
     "def f(x, y, flag):\n    if flag:\n        x = x.softmax(1)\n    return F.cross_entropy(x, y)",

@@ -17,6 +17,7 @@ from torch import nn
 
 import safeloss
 from safeloss import functional as SF
+from safeloss._contract.options import AT_CALL
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -42,7 +43,8 @@ def test_the_data_is_given_to_the_constructor(loss: Loss, batch: int) -> None:
     error = refused(loss.safe, *loss.batch(batch)[:2])
     assert isinstance(error, safeloss.ArgumentTypeError)
     assert "Make the loss first" in str(error)
-    inputs = ", ".join(loss.safe.forward.inputs)  # type: ignore[attr-defined]
+    forward: Any = loss.safe.forward
+    inputs = ", ".join(name for name in forward.inputs if name not in AT_CALL)
     assert error.fixes == (f"{loss.safe.__name__}()({inputs})",)
 
 

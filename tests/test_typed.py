@@ -180,8 +180,8 @@ VERDICTS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type |
     (pair, (rand(B, T),), {}, None, ""),
     (swapped, (rand(B, B),), {}, None, ""),
     (swapped, (rand(B, T),), {}, LayoutError, "float32 [4]"),
-    (half, (rand(B, T),), {}, ArgumentTypeError, "what it returns"),
-    (nothing, (rand(B, T),), {}, ArgumentTypeError, "what it returns"),
+    (half, (rand(B, T),), {}, ArgumentTypeError, "the return value"),
+    (nothing, (rand(B, T),), {}, ArgumentTypeError, "the return value"),
     (several, (rand(B),), {}, None, ""),
     (several, (rand(B), rand(B), rand(B)), {}, None, ""),
     (several, (rand(B, 1), rand(B, 1)), {}, LayoutError, "float32 [4, 1]"),
@@ -227,7 +227,7 @@ def test_in_one_graph(head, args, kwargs, error, said, dynamic) -> None:
     with pytest.raises(torch._dynamo.exc.TorchDynamoException) as refusal:
         compiled(*args, **kwargs)
     assert f"{head.__name__}: " in str(refusal.value)
-    assert "is not as declared" in str(refusal.value)
+    assert "does not match its annotation" in str(refusal.value)
 
 
 @pytest.mark.slow
@@ -346,7 +346,7 @@ def test_a_wrong_head_is_refused_at_its_own_line(mode) -> None:
     _known(Model(1), rand(B, D), rand(B))
     model = Model(2)
     run = model if mode == "eager" else torch.compile(model, backend="eager")
-    with pytest.raises(LayoutError, match=r"Head\.forward: what it returns") as refusal:
+    with pytest.raises(LayoutError, match=r"Head\.forward: the return value") as refusal:
         run(rand(B, D), rand(B))
     assert not model.reached
     lines = [frame.line for frame in traceback.extract_tb(refusal.tb)]
@@ -362,7 +362,7 @@ def test_the_refusal_is_data_and_survives_a_pickle() -> None:
         Head(2)(rand(B, D))
     error = refusal.value
     assert error.loss == "Head.forward"
-    assert error.rule == "what it returns is not as declared."
+    assert error.rule == "the return value does not match its annotation."
     assert [(row.name, row.came) for row in error.arguments] == [
         ("x", "float32 [4, 6]"),
         ("return", "float32 [4, 2]"),
@@ -588,7 +588,7 @@ except safeloss.LayoutError as error:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("switch", "said"), [("0", "what it returns is not as declared."), ("1", "(2, 3)")]
+    ("switch", "said"), [("0", "the return value does not match its annotation."), ("1", "(2, 3)")]
 )
 def test_the_switch_as_a_variable_of_the_environment(switch, said) -> None:
     environment = {**os.environ, "JAXTYPING_DISABLE": switch}
@@ -600,3 +600,16 @@ def test_the_switch_as_a_variable_of_the_environment(switch, said) -> None:
         check=True,
     )
     assert run.stdout.strip() == said
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python keeps no positions of calls")
+def test_a_refusal_names_the_arguments_of_the_call() -> None:
+    images, model = rand(B, D), Head(2)
+    with pytest.raises(LayoutError, match=r"x      = images +float32 \[4, 6\]"):
+        model(images)
+    with pytest.raises(LayoutError, match=r"x      = images\.clone\(\) "):
+        model(images.clone())
+    # What stands in between may pass on other tensors.
+    with pytest.raises(LayoutError) as refusal:
+        torch.nn.Sequential(torch.nn.Identity(), model)(images.clone())
+    assert not refusal.value.expressions

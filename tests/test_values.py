@@ -350,13 +350,13 @@ def test_predictions_that_are_no_numbers_warn(loss, number, word) -> None:
             expected = run(partial(native), inputs, loss.differentiable)
         except RuntimeError:
             with (
-                pytest.warns(SuspiciousInputWarning, match=f"holds {word}"),
+                pytest.warns(SuspiciousInputWarning, match=f"contains {word}"),
                 pytest.raises(RuntimeError, match="between 0 and 1"),
             ):
                 at_a_new_line(safe)(*inputs)
             assert loss.safe is SafeBCELoss
         else:
-            with pytest.warns(SuspiciousInputWarning, match=f"holds {word}, first at") as caught:
+            with pytest.warns(SuspiciousInputWarning, match=f"contains {word}, first at") as caught:
                 assert same(run(at_a_new_line(safe), inputs, loss.differentiable), expected)
             assert len(caught) == 1
 
@@ -478,7 +478,7 @@ def test_labels_that_do_not_fit_their_input(
     assert len(said) == (sample is not None)
     if said:
         assert f"needs {needed} time steps for sample {sample} " in said[0]
-        assert f"its input has {steps[sample]}:" in said[0]
+        assert f"its input has only {steps[sample]}, so" in said[0]
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)

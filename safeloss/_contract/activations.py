@@ -23,6 +23,7 @@ class Origin(NamedTuple):
     activation: str = ""  # "sigmoid", "softmax", "log-sigmoid", "log-softmax"; "" is none of them
     axis: int | None = None  # the axis that a softmax was taken over, in its own output
     over_classes: bool | None = None  # whether that holds the classes; None if it cannot be told
+    place: str = ""  # where it was applied, if a trace saw it
 
 
 UNKNOWN = Origin(known=False)
@@ -42,9 +43,24 @@ _ACTIVATIONS = {
     "LogSigmoid": "log-sigmoid",
     "LogSoftmax": "log-softmax",
 }
+_PLACE = "safeloss_place"  # in the metadata of a node
 _SAME = ("Alias", "Clamp", "ClampMax", "ClampMin", "Clone", "NanToNum", "ToCopy")
 # These join or overwrite tensors; each part may have come out of anything.
 _HIDING = ("Cat", "IndexPut", "Stack")
+
+
+def remember_place(tensor: Tensor, place: Callable[[], str]) -> None:
+    """Keep with the graph of `tensor` where its activation was applied, if it is the output of one.
+
+    `place` is asked only then.
+    """
+    try:
+        node: Any = tensor.grad_fn
+    except RuntimeError:  # a view whose base was changed in place under `no_grad`
+        return
+    named = _NAME.fullmatch(type(node).__name__)
+    if named is not None and named[1] in _ACTIVATIONS and _PLACE not in node.metadata:
+        node.metadata[_PLACE] = place()
 
 
 def origin(tensor: Tensor, classes: int | None) -> Origin:
@@ -61,7 +77,8 @@ def origin(tensor: Tensor, classes: int | None) -> Origin:
             return UNKNOWN  # a leaf, or somebody's own function
         name = named[1]
         if name in _ACTIVATIONS:
-            return _activation(node, _ACTIVATIONS[name], state, logged)
+            found = _activation(node, _ACTIVATIONS[name], state, logged)
+            return found._replace(place=node.metadata.get(_PLACE, ""))
         if name == "Log" and not logged:
             logged = True
         elif name in _MOVES:

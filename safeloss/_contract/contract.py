@@ -51,6 +51,11 @@ class Contract:
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 
+    @functools.cached_property
+    def listed(self) -> tuple[str, ...]:
+        """The options that have a list of choices."""
+        return tuple(parameter.name for parameter in self.parameters if parameter.choices)
+
     def positions(self, kind: Kind) -> tuple[int, ...]:
         """Where the parameters of one kind stand among all."""
         return tuple(i for i, parameter in enumerate(self.parameters) if parameter.kind is kind)

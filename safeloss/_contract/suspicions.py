@@ -34,7 +34,7 @@ class Suspicion(Note, abc.ABC):
         """Whether to warn of `values`."""
 
     def said(self, values: Tensor, seen: Seen) -> str:
-        """What to say of `values`; nothing where they are fine."""
+        """The warning about `values`; empty where they are fine."""
         return str(self) if self.holds(values, seen) else ""
 
 
@@ -45,7 +45,7 @@ class Finite(Suspicion):
     least = 1
 
     def __str__(self) -> str:
-        return "holds NaN or inf"
+        return "contains NaN or inf"
 
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
         return (torch.isnan(values) | self._infinite(values)).any()
@@ -56,24 +56,27 @@ class Finite(Suspicion):
         missing = torch.isnan(values)
         name, mask = ("NaN", missing) if missing.any() else ("inf", self._infinite(values))
         return (
-            f"holds {name}, first at {mask.nonzero()[0].tolist()}, and so the loss or its gradient "
-            "may be NaN. Look for what made it: a division by 0, a logarithm of 0, an overflow in "
-            "half precision, or a learning rate that is too high"
+            f"contains {name}, first at {mask.nonzero()[0].tolist()}, so the loss or its gradient "
+            "may be NaN. Common causes: a division by 0, a logarithm of 0, an overflow in half "
+            "precision, or a learning rate that is too high"
         )
 
     def _infinite(self, values: Tensor) -> Tensor:
         return torch.isinf(values) if values.is_complex() else torch.isposinf(values)
 
 
+IN_THE_MODEL = "in the model's forward"
+
+
 class Wrong(NamedTuple):
     """An activation that makes a loss wrong."""
 
     activation: str
-    advice: str
+    advice: str  # "{place}" is where the activation is applied
     over_classes: bool | None = None  # only where it does, or does not; None: wherever it is taken
 
     def about(self, origin: Origin) -> str | None:
-        """What to say of a tensor that comes out of it; None where that cannot be told."""
+        """What to say of a tensor that is its output; None where that cannot be told."""
         if self.over_classes is not None and origin.over_classes is None:
             return None
         if self.over_classes not in (None, origin.over_classes):
@@ -83,15 +86,22 @@ class Wrong(NamedTuple):
             True: " over the classes",
             False: f" over axis {origin.axis}, which does not hold the classes",
         }[origin.over_classes]
-        return f"comes out of a {self.activation}{over}, and {self.advice}"
+        advice = self.advice.format(place=origin.place or IN_THE_MODEL)
+        return f"is the output of a {self.activation}{over}, but {advice}"
 
 
 def _twice(itself: str) -> str:
-    return f"this loss applies the {itself} itself: remove the {itself} and pass the raw scores"
+    return (
+        f"this loss applies the {itself} itself. Remove the {itself} {{place}} and pass the raw "
+        "scores (logits)"
+    )
 
 
 def _instead(activation: str, itself: str) -> str:
-    return f"this loss applies a {itself}: remove the {activation} and pass the raw scores"
+    return (
+        f"this loss applies a {itself} itself. Remove the {activation} {{place}} and pass the raw "
+        "scores (logits)"
+    )
 
 
 class _Activated(Suspicion):
@@ -108,7 +118,7 @@ class _Activated(Suspicion):
         return seen.classes
 
     def traced(self, origin: Origin) -> str | None:
-        """What to say by the graph; None where it does not tell."""
+        """The warning by the graph; None where the graph does not tell."""
         if not origin.known:
             return None
         rows = [row for row in self.wrong if row.activation == origin.activation]
@@ -135,13 +145,14 @@ class NotProbabilities(_Activated):
 
     def __str__(self) -> str:
         return (
-            "lies in (0, 1) throughout and reaches near both ends, as after a sigmoid, and "
-            f"{_twice('sigmoid')}"
+            "has only numbers between 0 and 1, some close to 0 and some close to 1, as after a "
+            f"sigmoid, but {_twice('sigmoid').format(place=IN_THE_MODEL)}"
         )
 
     def said(self, values: Tensor, seen: Seen) -> str:
         if _normalised(values, seen.classes):
-            return f"sums to 1 over the classes, as after a softmax, and {self.wrong[2].advice}"
+            advice = self.wrong[2].advice.format(place=IN_THE_MODEL)
+            return f"sums to 1 over the classes, as after a softmax, but {advice}"
         return super().said(values, seen)
 
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
@@ -163,12 +174,15 @@ class NotSoftmax(_Activated):
         Wrong("softmax", _twice("softmax")),
         Wrong("sigmoid", _instead("sigmoid", "softmax")),
         # Over the classes it changes nothing.
-        Wrong("log-softmax", _instead("log-softmax", "softmax over the classes"), False),
+        Wrong(
+            "log-softmax", _instead("log-softmax", "softmax over the classes"), over_classes=False
+        ),
     )
     least = 1
 
     def __str__(self) -> str:
-        return f"sums to 1 over the classes, as after a softmax, and {_twice('softmax')}"
+        advice = _twice("softmax").format(place=IN_THE_MODEL)
+        return f"sums to 1 over the classes, as after a softmax, but {advice}"
 
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
         return torch.tensor(_normalised(values, seen.classes))
@@ -203,15 +217,16 @@ class NormalisedOverClasses(_NormalisedElsewhere):
     wrong = (
         Wrong(
             "log-softmax",
-            "this loss takes log-probabilities of the classes: take the log-softmax over those",
+            "this loss needs log-probabilities over the classes. Apply the log-softmax over the "
+            "class axis instead",
             over_classes=False,
         ),
     )
 
     def __str__(self) -> str:
         return (
-            "holds log-probabilities that are normalised over another axis than that of the "
-            "classes: take the log-softmax over the classes"
+            "contains log-probabilities that are normalised over another axis than the classes. "
+            "Apply the log-softmax over the class axis instead"
         )
 
 
@@ -222,15 +237,15 @@ class NormalisedAsTarget(_NormalisedElsewhere):
     wrong = (
         Wrong(
             "log-softmax",
-            "`target` sums to 1 over another one: take the log-softmax over that",
+            "`target` sums to 1 over another axis. Apply the log-softmax over that axis instead",
             over_classes=False,
         ),
     )
 
     def __str__(self) -> str:
         return (
-            "holds log-probabilities that are normalised over another axis than `target` is: take "
-            "the log-softmax over the axis that sums to 1 in `target`"
+            "contains log-probabilities that are normalised over another axis than `target`. Apply "
+            "the log-softmax over the axis along which `target` sums to 1"
         )
 
     def classes(self, values: Tensor, seen: Seen) -> int | None:
@@ -278,7 +293,7 @@ class Alignable(Suspicion):
     least = 1
 
     def __str__(self) -> str:
-        return "needs more time steps than its input has, and the loss is inf"
+        return "needs more time steps than the input has, so the loss is inf"
 
     def holds(self, values: Tensor, seen: Seen) -> Tensor:
         needed, steps = self._needed(values, seen)
@@ -292,8 +307,9 @@ class Alignable(Suspicion):
         sample = short[0]
         return (
             f"needs {needed[sample]} time steps for sample {sample} (one for each label, and one "
-            f"for a blank between two that are equal), and its input has {steps[sample]}: the loss "
-            "is inf. Give longer inputs, or leave such samples out by `zero_infinity=True`"
+            f"for the blank between two equal labels), but its input has only {steps[sample]}, so "
+            "the loss is inf. Pass longer inputs, or set `zero_infinity=True` to leave out such "
+            "samples"
         )
 
     def _needed(self, labels: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
@@ -320,8 +336,8 @@ class NotMultiHot(Suspicion):
 
     def __str__(self) -> str:
         return (
-            "holds nothing but 0 and 1, as multi-hot labels do. This loss takes the indices of "
-            "the classes, and then -1"
+            "contains only 0 and 1, like multi-hot labels. This loss expects the indices of the "
+            "classes, with -1 after the last one"
         )
 
     def holds(self, values: Tensor, seen: Seen) -> Tensor:

@@ -402,7 +402,7 @@ def masks(flow: Flow) -> Iterator[Found]:
                             call,
                             "SL210",
                             f"mean() also counts what the mask leaves out: divide the sum by"
-                            f" {ast.unparse(mask)}.sum()",
+                            f" {ast.unparse(mask)}.sum(), or give a safe loss mask=...",
                         )
 
 

@@ -4,8 +4,10 @@ import argparse
 import json
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,8 @@ _LISTED = "\n".join(
 )
 LESSON = f"""\
 Looks for mistakes with losses that the source alone shows, such as a softmax before cross entropy.
-Nothing is imported or run, torch neither. What is not certain is not reported.
+Nothing is imported or run, torch neither. What is not certain is not reported. The code cells of a
+notebook (.ipynb) are read as one program; a finding names its cell.
 
     safeloss lint src
     safeloss lint src --select SL201,SL203
@@ -44,6 +47,7 @@ _LOSSES = re.compile(
     rb"\b(?:%s)\b|[sS]oftm" % "|".join([*table.FUNCTIONS, *table.CLASSES]).encode() + rb"|safeloss"
 )
 _ERRORS = re.compile(rb"\*\* ?2|\b(?:square|pow|abs)\(")
+_CELL = ":cell "  # between the path of a notebook and the number of a cell
 _IGNORE = re.compile(r"#\s*safeloss:\s*ignore(?:\[([^\]]*)\])?")
 
 
@@ -81,7 +85,7 @@ def codes(text: str) -> frozenset[str]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `lint`."""
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="a folder or a .py file")
+    add("paths", nargs="+", type=Path, metavar="PATH", help="a folder, or a .py or .ipynb file")
     add("--select", type=codes, metavar="CODES",
         help="only these rules, such as SL201,SL203; or all (default: those that are on)",
         default=frozenset(code for code, rule in RULES.items() if rule.default))  # fmt: skip
@@ -95,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{path}: no such file or folder", file=sys.stderr)
     if missing:
         return 2
-    found = files.find(options.paths, (".py",))
+    found = files.find(options.paths, (".py", ".ipynb"))
     skipped = list(found.skipped)
     findings: list[Finding] = []
     ask = partial(answer_of, select=options.select, named=frozenset(options.paths))
@@ -121,7 +125,8 @@ def answer_of(path: Path, select: frozenset[str], named: frozenset[Path]) -> Ans
         if path not in named and files.is_generated(data):
             return Answer(path, skipped="a program has written it, as its first comment says")
         text = files.decode(data).text
-        return Answer(path, tuple(lint(text, files.relative(path), select)))
+        check = lint_notebook if path.suffix == ".ipynb" else lint
+        return Answer(path, tuple(check(text, files.relative(path), select)))
     except Skipped as why:
         return Answer(path, skipped=str(why))
     except (RecursionError, MemoryError):
@@ -157,6 +162,26 @@ def lint(text: str, path: str, select: frozenset[str]) -> list[Finding]:
     return sorted(one for one in found if not _is_ignored(lines[one.line - 1], one.code))
 
 
+def lint_notebook(text: str, path: str, select: frozenset[str]) -> list[Finding]:
+    """The findings in a notebook, whose code cells are one program.
+
+    The path of each names the cell, of the code cells the first being 1, in which its line counts.
+
+    Raises:
+        Skipped: if it is no notebook.
+    """
+    from safeloss._source.notebooks import cells_of
+
+    cells = [f"{cell.masked}\n" for cell in cells_of(text)]
+    ends = list(accumulate(len(list(files.lines(cell))) for cell in cells))
+    found = []
+    for one in lint("".join(cells), path, select):
+        cell = bisect_left(ends, one.line)
+        line = one.line - (ends[cell - 1] if cell else 0)
+        found.append(one._replace(path=f"{path}{_CELL}{cell + 1}", line=line))
+    return found
+
+
 def _is_ignored(line: str, code: str) -> bool:
     match = _IGNORE.search(line)
     if match is None:
@@ -185,8 +210,11 @@ def _github(findings: Sequence[Finding]) -> None:
         )
 
     for one in findings:
-        where = f"file={escaped(one.path, ':,')},line={one.line},col={one.column}"
-        print(f"::warning {where},title={one.code}::{escaped(one.message)}")
+        path, cell, number = one.path.partition(_CELL)
+        line = f"line={one.line},col={one.column},"  # GitHub would count it in the JSON
+        where = f"file={escaped(path, ':,')},{'' if cell else line}title={one.code}"
+        inside = f"cell {number}, line {one.line}: " if cell else ""
+        print(f"::warning {where}::{escaped(inside + one.message)}")
 
 
 FORMATS: dict[str, Callable[[Sequence[Finding]], None]] = {

@@ -119,7 +119,8 @@ _RULES = (
         "The product with a mask is 0 where nothing counts, and mean() counts those zeros too: the"
         " loss shrinks with the padding. An infinity or NaN under the mask stays NaN.",
         'each = F.mse_loss(predictions, targets, reduction="none")\nloss = (each * mask).mean()',
-        "Divide by what counts: (each * mask).sum() / mask.sum(), or each[mask].mean().",
+        "Divide by what counts: (each * mask).sum() / mask.sum(), or each[mask].mean(). A safe loss"
+        " takes the mask itself: SafeMSELoss()(predictions, targets, mask=mask).",
         (2, 2),
     ),
     Rule(

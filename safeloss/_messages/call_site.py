@@ -152,6 +152,31 @@ def in_users_names(error: _Error, given: Mapping[str, Any]) -> _Error:
     return error
 
 
+def name_arguments(error: SafeLossError, given: Mapping[str, Any]) -> None:
+    """Tell `error` what stands for the arguments `given`, in their order, where the user called.
+
+    For a function of the user's that a function of ours wraps, perhaps the `forward` of a module.
+    """
+    frame, files = users_frame(), list[str]()
+    inner: FrameType | None = sys._getframe(1)
+    while inner is not None and inner is not frame:
+        # What is outside of our own frames may pass on other arguments.
+        files = [] if is_ours(inner.f_code.co_filename) else [*files, inner.f_code.co_filename]
+        inner = inner.f_back
+    if set(files) - {_MODULES}:
+        return
+    written = None if frame is None else _written(frame)
+    if frame is None or written is None:
+        return
+    names = [name for name in given if name != "self"]
+    standing = {**dict(zip(names, written.positional)), **dict(written.by_name)}
+    if len(written.positional) > len(names) or not set(standing) <= set(names):
+        return
+    values = {name: _value(expression.node, frame) for name, expression in standing.items()}
+    if all(value is _UNKNOWN or value is given[name] for name, value in values.items()):
+        error.expressions = {name: expression.text for name, expression in standing.items()}
+
+
 def _is_in_library(filename: str) -> bool:
     return any(folder in Path(filename).parts for folder in _LIBRARIES)
 

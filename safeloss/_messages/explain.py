@@ -183,8 +183,12 @@ def _repairs(
     for entry in inputs:
         if entry.name in wrong:
             size = ""
-            if not entry.tensor and isinstance(named[first.name], Tensor):
-                size = f"{first.name}.shape[1]"  # a sequence, of which the time comes first
+            data = named[first.name]
+            if not entry.tensor and isinstance(data, Tensor) and data.dim() > 2:
+                size = f"{{}} * {first.name}.shape[1]"  # a sequence, whose first axis is the time
+                lengths = [named[each.name] for each in inputs if not each.tensor]
+                if any(isinstance(each, Tensor) for each in lengths):
+                    size = f"torch.tensor({size})"  # PyTorch takes two lists or two tensors
             output = entry is first and not entry.weight
             offers.append(list(repaired(entry.name, named[entry.name], output, size)))
     if len(wrong) == 1:

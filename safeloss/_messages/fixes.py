@@ -199,7 +199,10 @@ def _changed(face: Face, call: Call) -> dict[str, Any]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    return value is default or (type(value) is type(default) and bool(value == default))
+    if value is default:
+        return True
+    alike = type(value) is type(default) or {type(value), type(default)} == {int, float}
+    return alike and bool(value == default)
 
 
 def works(code: str, trial: Trial, face: Face | None = None) -> bool:
@@ -325,7 +328,7 @@ def _kept(
 
 def repaired(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
     """What may make a tensor of `value`, which is none. `tensor` says that it is a model's output;
-    `size` is an expression for the number of samples, if lengths may be given as one number."""
+    `size` makes of a list of one length that of all samples, if it is of lengths."""
     if isinstance(value, Mapping):
         for key in value:
             yield Offer(f"{name}[{key!r}]", f"the output {key!r} is meant")
@@ -340,7 +343,8 @@ def repaired(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
             yield Offer(f"torch.stack({name})", f"each element of `{name}` is one sample")
         return
     if size and isinstance(value, int):
-        yield Offer(f"[{name}] * {size}", "all samples have this length")
+        yield Offer(size.format(f"[{name}]"), "all samples have this length")
+        return  # one length is that of the batch only if that has one sample
     for code in ("torch.as_tensor({0})", "torch.as_tensor({0}).float()"):
         yield Offer(code.format(name))
     with contextlib.suppress(*REFUSALS):  # it is no tensor

@@ -163,15 +163,17 @@ def prepare(module: Any, **options: Any) -> None:
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
     signature = module._ours.forward.signature
-    listed = [parameter for parameter in signature.parameters if parameter.choices]
-    chosen = {p.name: getattr(module, p.name) for p in listed}  # a subclass may compute them
-    kinds = (signature.name, *[(value, value.__class__) for value in chosen.values()])
+    values = [getattr(module, name) for name in signature.listed]  # a subclass may compute them
+    kinds = (signature.name, *values, *map(type, values))
     try:
         if kinds in _VALID:
             return
     except TypeError:  # an option without a hash is none of the choices
         pass
-    misfit = refused_option(listed, chosen)
+    misfit = refused_option(
+        [parameter for parameter in signature.parameters if parameter.choices],
+        dict(zip(signature.listed, values)),
+    )
     if misfit:
         raise OptionError.about(type(module).__name__, misfit, code=codes.OPTION)
     _VALID.add(kinds)
