@@ -47,13 +47,13 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "explain": "不联网也可以在自己的机器上查看",
         "lint": "`safeloss lint` 不用运行代码，就能在源代码里找到它。",
         "index": "报错信息",
-        "lead": "safeloss 的每条报错和警告都以一个代码开头。请按代码查找，"
+        "lead": "safeloss 的每条报错和警告都以一个错误代码开头。请按错误代码查找，"
         "或者按 PyTorch 打印的信息查找（其中的数字是你自己的张量的大小）；"
         "也可以用页面上方的搜索框。",
         "by text": "按 PyTorch 打印的信息查找",
-        "by code": "按代码查找",
+        "by code": "按错误代码查找",
         "text": "信息",
-        "code": "代码",
+        "code": "错误代码",
         "means": "含义",
     },
 }

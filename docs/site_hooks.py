@@ -23,7 +23,8 @@ REPOSITORY = "https://github.com/safeloss/safeloss/blob/main/"
 # Pages that stand elsewhere in the repository, and are pages of the site too.
 ELSEWHERE = {"changelog.md": "CHANGELOG.md", "how-it-works.md": "safeloss/_runtime/README.md"}
 
-_BEHIND = '!!! note "本页比英文页旧"\n    英文页后来有改动，请以[英文页](%s)为准。\n\n'
+_behind: list[str] = []  # pages in Chinese that are older than the English ones
+_NOTE = '!!! note "本页比英文页旧"\n    英文页后来有改动，请以[英文页](%s)为准。\n\n'
 
 
 def generated() -> Iterator[tuple[str, str]]:
@@ -45,6 +46,7 @@ def on_config(config: Any) -> Any:
     for path, text in made.items():
         (pages / path).parent.mkdir(parents=True, exist_ok=True)
         (pages / path).write_text(text, encoding="utf-8")
+    _behind[:] = translations.behind()
     config["docs_dir"] = str(pages)
     config["nav"] = _filled(config["nav"], set(made))
     return config
@@ -91,9 +93,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     markdown = re.sub(r"\]\(\.\./([A-Z])", rf"]({REPOSITORY}\1", markdown)
     markdown = shown(markdown)
     of = f"docs/{path}" if (DOCS / path).exists() else Path(path).name.partition(".")[0]
-    if path.endswith(".zh.md") and of in translations.behind():
+    if path.endswith(".zh.md") and of in _behind:
         english = config["site_url"] + page.url.partition("zh/")[2]
-        markdown = _BEHIND % english + markdown
+        markdown = _NOTE % english + markdown
     page.meta["markdown"] = markdown
     return markdown
 
