@@ -38,10 +38,11 @@ class LossModule(_Fields, SafeModule, nn.Module):
     Raises:
         TypeError: a class whose field the kernel lacks, or has with another default.
 
-    >>> class Squares(LossModule, kernel=squares):
-    ...     scale: float = 1.0
-    >>> Squares(scale=2.0)
-    Squares(scale=2.0)
+    >>> from safeloss._extra.focal import sigmoid_focal_loss
+    >>> class Focal(LossModule, kernel=sigmoid_focal_loss):
+    ...     gamma: float = 2.0
+    >>> Focal(gamma=3.0)
+    Focal(gamma=3.0)
     """
 
     if TYPE_CHECKING:

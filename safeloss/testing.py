@@ -173,10 +173,11 @@ def _differentiable(loss: _Loss, *inputs: Tensor) -> None:
 
 def _compiles(loss: _Loss, *inputs: Tensor) -> None:
     torch._dynamo.reset()  # what was compiled before may be that of another loss
+    failures: Any = torch._dynamo
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     try:
         value = _value(compiled(*inputs))
-    except torch._dynamo.exc.TorchDynamoException as error:
+    except failures.exc.TorchDynamoException as error:
         lines = str(error).splitlines()
         raise AssertionError(f"torch.compile(fullgraph=True) fails: {lines[0]}") from None
     expected = _value(loss(*inputs))
