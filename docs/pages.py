@@ -16,6 +16,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "diagnose.md": {"suites": suites.table},
     "hazards.md": {"hazards": lambda: _hazards.as_markdown(_hazards.rows())},
     "losses.md": {"losses": reference.losses},
+    "weights.md": {"unreduced": reference.unreduced, "unweighted": reference.unweighted},
     "why.md": why.TABLES,
 }
 
