@@ -57,8 +57,6 @@ class LossModule(_Fields, SafeModule, nn.Module):
     _defaults: ClassVar[dict[str, Any]] = {}  # of all that the kernel has, but for its inputs
     _tensors: ClassVar[tuple[str, ...]] = ()  # parameters of the kernel that are
 
-    __signature__: ClassVar[Any]
-
     def __init_subclass__(cls, kernel: Any = None, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         kernel = cls._kernel if kernel is None else kernel
