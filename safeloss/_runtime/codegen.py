@@ -257,15 +257,6 @@ def _written(
     return written
 
 
-def _shown(declared: inspect.Signature) -> inspect.Signature:
-    """A signature for users: with the tensors that layouts stand for, and not their rules."""
-    parameters = [
-        parameter.replace(annotation=bare(parameter.annotation))
-        for parameter in declared.parameters.values()
-    ]
-    return declared.replace(parameters=parameters)
-
-
 def _unused(filename: str) -> str:
     """`filename`, with a number where another function of its name was written before."""
     numbered, count = filename, 1
@@ -273,6 +264,15 @@ def _unused(filename: str) -> str:
         count += 1
         numbered = f"{filename[:-1]} {count}>"
     return numbered
+
+
+def _shown(declared: inspect.Signature) -> inspect.Signature:
+    """A signature for users: with the tensors that layouts stand for, and not their rules."""
+    parameters = [
+        parameter.replace(annotation=bare(parameter.annotation))
+        for parameter in declared.parameters.values()
+    ]
+    return declared.replace(parameters=parameters)
 
 
 def _at_call(signature: Signature) -> str:
