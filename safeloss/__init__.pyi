@@ -3,6 +3,7 @@ from safeloss import functional, layouts
 from safeloss import losses as losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
+from safeloss._check import Check, check
 from safeloss._convert import convert, to_native
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
@@ -54,6 +55,7 @@ __all__ = [
     "AmbiguousLayoutError",
     "ArgumentTypeError",
     "Audit",
+    "Check",
     "DTypeError",
     "DeviceError",
     "Finding",
@@ -91,6 +93,7 @@ __all__ = [
     "align",
     "allow",
     "audit",
+    "check",
     "convert",
     "functional",
     "guard",

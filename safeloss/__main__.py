@@ -164,6 +164,33 @@ def guard(options: argparse.Namespace) -> int:
     return script.run(options.script, options.arguments, options.arithmetic, options.allow)
 
 
+def page_to_write(text: str) -> Path:
+    """A file for a report: a page."""
+    if not text.endswith(".html"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html")
+    return file_to_write(text)
+
+
+def check_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `check`."""
+    add = parser.add_argument
+    add("build", metavar="PATH.py:FUNCTION",
+        help="a function that returns model, batch, loss and optimizer")  # fmt: skip
+    add("--seconds", type=positive, default=60, metavar="N",
+        help="no further check begins after so many (default: %(default)s)")  # fmt: skip
+    add("--json", action="store_true", help="the same for machines")
+    add("--output", type=page_to_write, metavar="FILE", help="also write a page: .html")
+
+
+def check(options: argparse.Namespace) -> int:
+    """Build, check and print: see `safeloss._check.command`."""
+    from safeloss._check import command
+
+    return command.run(
+        options.build, seconds=options.seconds, as_json=options.json, output=options.output
+    )
+
+
 def error_code(text: str) -> str:
     """A code that stands in a message, such as SL101."""
     from safeloss import _explain
@@ -241,6 +268,27 @@ COMMANDS = {
         audit_options,
         audit,
     ),
+    "check": Command(
+        "find out whether a model, with its loss and a batch, is able to learn",
+        "Runs a training step on copies and says what is wrong with it, before the first epoch:\n"
+        "shapes, the head, the labels, the loss at the start, samples that meet the targets of\n"
+        "others, gradients, and whether one batch can be learnt by heart. With train.py as\n\n"
+        "    def build():\n"
+        "        model = nn.Linear(10, 1)\n"
+        "        optimizer = torch.optim.Adam(model.parameters())\n"
+        "        return model, next(iter(loader)), nn.MSELoss(), optimizer\n\n"
+        "python -m safeloss check train.py:build\n"
+        "prints a line for each check. The loss and the optimizer may be left out; a dictionary\n"
+        "gives other arguments of `safeloss.check`, such as `step`. The file is imported, not run\n"
+        "as a script.",
+        {
+            0: "no line fails",
+            1: "a line fails",
+            2: "nothing could be checked, or the command line is wrong",
+        },
+        check_options,
+        check,
+    ),
     "guard": Command(
         "run a script and list the lines where native losses broadcast",
         "The script runs as `python SCRIPT.py ...` would run it, with every call of a native loss\n"
@@ -266,7 +314,7 @@ COMMANDS = {
         "explain a code such as SL101, which stands at the start of a message",
         "Prints what the code means, a short program that shows it, and what to do. Without a\n"
         "code it lists them all: SL1xx are about shapes and dtypes, SL2xx about source code\n"
-        "(see `lint`), SL3xx about the numbers.",
+        "(see `lint`), SL3xx about the numbers, SL4xx are checks before training.",
         {0: "it was explained", 2: "there is no such code"},
         explain_options,
         explain,

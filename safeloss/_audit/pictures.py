@@ -23,9 +23,9 @@ _MOST_CELLS = 16  # of the matrix in a terminal, a side
 _SHADES = ((0.5, "#"), (0.1, "+"), (0.0, "-"))  # for more than this share of the largest
 _LEVELS = 10  # of shade, on a page
 # To be seen on white and on black.
-_HUES = {"bug": "#e03131", "coupled": "#e8890c", "none": "#868e96", "healthy": "#2f9e44"}
+HUES = {"bug": "#e03131", "coupled": "#e8890c", "none": "#868e96", "healthy": "#2f9e44"}
 _REFERENCE = "#4c8df5"  # what a loss would do that mixes nothing
-_STYLE = f"""
+STYLE = f"""
 .safeloss-audit {{ font: 15px/1.5 system-ui, sans-serif; max-width: 64em; margin: 0 auto }}
 .safeloss-audit h1 {{ font-size: 1.35em; line-height: 1.3; margin: .5em 0 }}
 .safeloss-audit h1 span {{ color: var(--hue); white-space: nowrap }}
@@ -50,7 +50,7 @@ _STYLE = f"""
   background: #8883; border-radius: .2em; padding: .1em .3em; overflow-wrap: anywhere }}
 .safeloss-audit .key {{ font-weight: bold }}
 """
-_PAGE = """<!DOCTYPE html>
+PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -131,7 +131,7 @@ def fragment(report: "Audit") -> str:
         ("What this loss does", _heat(report.influence, "")),
         ("What a healthy loss does", _heat(torch.eye(len(report.influence)), "healthy ")),
         *(
-            (f"{curve.title.capitalize()} against B", _chart(curve))
+            (f"{curve.title.capitalize()} against B", chart(curve))
             for curve in curves(report)
             if curve.sizes
         ),
@@ -142,20 +142,20 @@ def fragment(report: "Audit") -> str:
     )
     keys = [("var(--hue)", "this loss"), (_REFERENCE, "a healthy one")]
     key = ", ".join(f'<span class="key" style="color: {hue}">{what}</span>' for hue, what in keys)
-    said = "".join(f"<p>{_with_code(remark)}</p>\n" for remark in remarks(report))
+    said = "".join(f"<p>{with_code(remark)}</p>\n" for remark in remarks(report))
     headline = escape(_headline(report))
     return (
-        f'<div class="safeloss-audit" style="--hue: {_HUES[_mood(report)]}">\n'
-        f"<style>{_STYLE}</style>\n"
+        f'<div class="safeloss-audit" style="--hue: {HUES[_mood(report)]}">\n'
+        f"<style>{STYLE}</style>\n"
         f"<h1><code>{escape(report.loss)}</code>: <span>{headline}</span></h1>\n"
-        f'<p class="verdict">{_with_code(report.verdict)}</p>\n<dl>{listed}</dl>\n{said}'
+        f'<p class="verdict">{with_code(report.verdict)}</p>\n<dl>{listed}</dl>\n{said}'
         f"<p>A cell says how far the gradient of input i (row) moves when something of sample j "
         f"(column) changes: a healthy loss has a diagonal. Colours: {key}.</p>\n"
         f'<div class="figures">\n{drawn}</div>\n</div>'
     )
 
 
-def _with_code(text: str) -> str:
+def with_code(text: str) -> str:
     """Prose as HTML, with a fix, and what stands in backticks, as code."""
     fix, colon, code = text.partition("Fix: ")
     if colon and not fix:
@@ -181,7 +181,7 @@ def writer(path: Path) -> Writer:
 
 def _write_page(report: "Audit", path: Path) -> None:
     title = escape(f"{report.loss}: {report.kind}")
-    path.write_text(_PAGE.format(title=title, body=fragment(report)), encoding="utf-8")
+    path.write_text(PAGE.format(title=title, body=fragment(report)), encoding="utf-8")
 
 
 def _write_picture(report: "Audit", path: Path) -> None:
@@ -192,7 +192,7 @@ def _write_picture(report: "Audit", path: Path) -> None:
         raise ModuleNotFoundError(MISSING) from error
     figure = Figure(figsize=(13, 4), dpi=120, layout="constrained")
     heat, healthy, *charts = figure.subplots(1, 4)
-    hue = _HUES[_mood(report)]
+    hue = HUES[_mood(report)]
     for axes, matrix, title, color in (
         (heat, report.influence, "influence of sample j on gradient i", hue),
         (healthy, torch.eye(len(report.influence)), "if healthy", _REFERENCE),
@@ -274,7 +274,7 @@ def _heat(matrix: Tensor, names: str) -> str:
     return _framed(cells + "".join(marks), "sample j", "gradient of input i")
 
 
-def _chart(curve: Curve) -> str:
+def chart(curve: Curve) -> str:
     """A curve and its healthy reference as SVG, in a square of 100."""
     across = _scale([float(size) for size in curve.sizes], True)
     values = [*curve.values, *curve.healthy]

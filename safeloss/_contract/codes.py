@@ -63,4 +63,27 @@ DOUBLE_ACTIVATION = "SL331"
 NORMALISED_AXIS = "SL332"
 NOT_FINITE = "SL333"
 
-# SL4xx: checks before training.
+# SL4xx: checks before training. The step, and what it is given:
+STEP = "SL401"
+FIT = "SL402"
+BATCH_CHANGED = "SL403"
+HEAD = "SL411"
+# ... the labels, and the loss at the start:
+LABELS = "SL421"
+ALL_ALIKE = "SL422"
+IMBALANCE = "SL423"
+START = "SL431"
+# ... samples that have a part in others:
+MIXED = "SL441"
+MODEL_MIXES = "SL442"
+# ... gradients:
+UNREACHED = "SL451"
+OPTIMIZER = "SL452"
+NOT_FINITE_GRADIENT = "SL453"
+ZERO_GRADIENT = "SL454"
+NORMS = "SL455"
+# ... and a short training:
+OVERFIT = "SL461"
+LAST_BATCH = "SL462"
+EVALUATION = "SL463"
+REPEAT = "SL464"

@@ -51,7 +51,7 @@ def key(signature: Signature, named: Named) -> Hashable:
             return None
 
 
-def call(signature: Signature, named: Named, evidence: Memory) -> Call | None:
+def call(signature: Signature, named: Named, evidence: Memory | None) -> Call | None:
     """What the verdict depends on; None where there is no tensor to bind the axes, or no sizes."""
     tensors = [value for value in named.values() if isinstance(value, Tensor)]
     bound = isinstance(named[signature.names[0]], Tensor)
