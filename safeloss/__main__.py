@@ -7,7 +7,7 @@ import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 from safeloss._lint import command as lint
 from safeloss._migrate import command as migrate
@@ -334,11 +334,7 @@ def listed(exits: Mapping[int, str]) -> str:
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command, which asks after an option that is nearly one of its own."""
 
-    given: Sequence[str] = ()
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.given = list(args or ())
-        return super().parse_known_args(args, namespace)
+    given: Sequence[str] = ()  # the words of the whole command line
 
     def error(self, message: str) -> NoReturn:
         options = [name for name in self._option_string_actions if name.startswith("--")]
@@ -350,8 +346,8 @@ class CommandParser(argparse.ArgumentParser):
         super().error(message)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def parser(given: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of the whole command line, which is about to parse `given`."""
     plain = argparse.RawDescriptionHelpFormatter
     root = argparse.ArgumentParser(
         prog="safeloss",
@@ -372,6 +368,7 @@ def parser() -> argparse.ArgumentParser:
             epilog=listed(command.exits),
             formatter_class=plain,
         )
+        own.given = given
         command.add_options(own)
         own.set_defaults(parser=own)
     return root
@@ -379,7 +376,7 @@ def parser() -> argparse.ArgumentParser:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run one subcommand and return its exit code."""
-    root = parser()
+    root = parser(arguments)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         near = did_you_mean(arguments[0], COMMANDS)
         root.error(f"{arguments[0]!r} is no command.{near} Choose from {', '.join(COMMANDS)}")
