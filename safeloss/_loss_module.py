@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from safeloss._contract.options import AT_CALL, CheckValues, ClassDim, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare
-from safeloss._runtime.module import SafeModule, explained
+from safeloss._runtime.module import SafeModule, SignatureOfCall, explained
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -93,7 +93,7 @@ class LossModule(_Fields, SafeModule, nn.Module):
         cls._defaults, cls._accepted = defaults, tuple(accepted)
         cls._own_options = {n: value for n, value in defaults.items() if n not in cls._tensors}
         cls._other_defaults = {}
-        cls.__signature__ = inspect.Signature(
+        constructor = inspect.Signature(
             [
                 declared[name].replace(
                     kind=inspect.Parameter.KEYWORD_ONLY,
@@ -102,6 +102,7 @@ class LossModule(_Fields, SafeModule, nn.Module):
                 for name in accepted
             ]
         )
+        cls.__signature__ = SignatureOfCall(constructor)
 
     @explained
     def __init__(self, **options: Any) -> None:

@@ -21,14 +21,19 @@ class AtCall(TypedDict, total=False):
     denominator: Tensor | float | None
 
 
-class _SignatureOfCall:
+class SignatureOfCall:
     """`inspect.signature(loss)` of a module, for notebooks and editors: what it is called with.
 
     A descriptor, since that of the class is its constructor's. (`nn.Module.__call__` takes
     anything, and a method that takes less is one more call for each loss.)
     """
 
+    def __init__(self, constructor: inspect.Signature | None = None) -> None:
+        self.constructor = constructor  # where that cannot be read from `__init__`
+
     def __get__(self, module: Any, owner: type) -> inspect.Signature:
+        if module is None and self.constructor is not None:
+            return self.constructor
         if module is None:
             raise AttributeError("__signature__")
         return inspect.signature(module.forward)
@@ -46,7 +51,7 @@ class SafeModule:
     _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
     _other_defaults: ClassVar[dict[str, Any]]  # those that a subclass has set as attributes
 
-    __signature__: ClassVar[Any] = _SignatureOfCall()
+    __signature__ = SignatureOfCall()
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
         check_values: CheckValues
