@@ -4,11 +4,16 @@ from safeloss import losses as losses
 from safeloss._align import align
 from safeloss._audit import Audit, audit
 from safeloss._convert import convert, to_native
+from safeloss._extra.dice import DiceLoss
+from safeloss._extra.focal import SigmoidFocalLoss, SoftmaxFocalLoss
 from safeloss._guard import allow, guard
 from safeloss._guard.findings import Finding
+from safeloss._loss_module import LossModule
+from safeloss._own import checked
 from safeloss._trace import trace
 from safeloss._typed import typed
 from safeloss._version import __version__
+from safeloss._wrap import wrap
 from safeloss.errors import (
     AmbiguousLayoutError,
     ArgumentTypeError,
@@ -56,8 +61,10 @@ __all__ = [
     "Audit",
     "DTypeError",
     "DeviceError",
+    "DiceLoss",
     "Finding",
     "LayoutError",
+    "LossModule",
     "MultiLabelBCE",
     "OptionError",
     "SafeAdaptiveLogSoftmaxWithLoss",
@@ -85,12 +92,15 @@ __all__ = [
     "SafeSoftMarginLoss",
     "SafeTripletMarginLoss",
     "SafeTripletMarginWithDistanceLoss",
+    "SigmoidFocalLoss",
+    "SoftmaxFocalLoss",
     "SuspiciousInputWarning",
     "ValueRangeError",
     "__version__",
     "align",
     "allow",
     "audit",
+    "checked",
     "convert",
     "functional",
     "guard",
@@ -98,4 +108,5 @@ __all__ = [
     "to_native",
     "trace",
     "typed",
+    "wrap",
 ]

@@ -158,6 +158,18 @@ PerPositiveLabel: TypeAlias = Annotated[
     Real[Tensor, "batch classes"], Reads.AS_WEIGHTS, Reads.BROADCAST, NotNaN()
 ]
 
+# Several yes/no questions about each place, such as a pixel; the second axis holds them.
+ClassMaps: TypeAlias = Annotated[
+    Float[Tensor, "batch classes *space"], Finite(), NotProbabilities()
+]
+LabelMaps: TypeAlias = Annotated[
+    Real[Tensor, "batch classes *space"] | Bool[Tensor, "batch classes *space"],
+    Reads.AS_LABELS,
+    NotMissing(),
+    Between(0, 1),
+    Fill(0),
+]
+
 # One of several classes, with one score per class; the classes are the second axis.
 ClassScores: TypeAlias = Annotated[Float[Tensor, "batch classes *space"], Finite(), NotSoftmax()]
 ClassIndices: TypeAlias = Annotated[

@@ -434,7 +434,7 @@ if "SafeLinearCrossEntropyLoss" in safeloss.__all__:  # since torch 2.13
         )
     )
 WITH_FUNCTIONS = [loss for loss in LOSSES if loss.kernel is not None]
-OURS = ("class_dim", "num_classes", "check_values", "empty")
+OURS = ("label_smoothing", "class_dim", "num_classes", "check_values", "empty")
 AT_CALL = ("sample_weight", "mask", "denominator")
 
 

@@ -6,6 +6,7 @@ is the loss that was called and `{axis}` its class axis. A fix that is another l
 of the call.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from safeloss._contract import codes
 from safeloss._contract.labels import are_one_hot, are_whole
-from safeloss._contract.model import Mistake, Offer
+from safeloss._contract.model import Check, Mistake, Offer
 from safeloss._contract.patterns import parse
 from safeloss.errors import DTypeError
 
@@ -388,3 +389,32 @@ MULTILABEL_MARGIN = (BATCH_OR_CLASS_SET,)
 KL_DIV = (BATCHMEAN_OF_ONE_SAMPLE,)
 LOGITS = (CLASS_INDICES, CLASS_INDICES_IN_SPACE, CLASS_INDICES_LAST, ONE_LABEL)
 MULTI_LABEL = (BATCH_OR_LABELS, ONE_QUESTION, CLASS_INDICES_FOR_LABELS)
+
+
+def in_names(rows: tuple[Mistake, ...], input: str, target: str) -> tuple[Mistake, ...]:
+    """`rows` for a loss whose first tensor and whose target have other names."""
+    names = {"input": input, "target": target}
+
+    def renamed(text: str) -> str:
+        return re.sub(r"\b(input|target)\b", lambda found: names[found[0]], text)
+
+    def asked(check: Check | None) -> Check | None:
+        if check is None:
+            return None
+        return lambda tensors, axis: check(
+            {**tensors, "input": tensors[input], "target": tensors[target]}, axis
+        )
+
+    def offer(each: Offer) -> Offer:
+        return Offer(renamed(each.code), renamed(each.when), asked(each.needs), asked(each.sure))
+
+    return tuple(
+        row._replace(
+            layouts=tuple((names[name], patterns) for name, patterns in row.layouts),
+            layouts_last=tuple((names[name], patterns) for name, patterns in row.layouts_last),
+            rule=renamed(row.rule),
+            advice=renamed(row.advice),
+            fixes=tuple(offer(each) for each in row.fixes),
+        )
+        for row in rows
+    )

@@ -34,7 +34,7 @@ _STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 _HELD_BY_ITS_FRAME = 3  # references to a dict: of its frame, of a variable, and of an argument
 _UNKNOWN: Any = object()  # a value that only running the user's code would give
 # A fix that is a whole call, and not an edit of the argument that it names first.
-_WHOLE_CALL = re.compile(r"(safeloss\.functional\.\w+|Safe\w+|MultiLabelBCE|loss)\(")
+_WHOLE_CALL = re.compile(r"(?!torch\.|safeloss\.align)([A-Za-z_][\w.]*)\(")
 
 
 class Expression(NamedTuple):
@@ -83,9 +83,9 @@ class UsersCall(NamedTuple):
     def with_fix(self, fix: str, parameters: Mapping[str, Any]) -> str:
         """The call with `fix` applied; empty where the fix belongs elsewhere."""
         whole = _WHOLE_CALL.match(fix)
-        if whole is not None:
+        if whole is not None and whole[1].partition(".")[0] not in parameters:
             name = self.face.f_code.co_name
-            own = whole[1] == f"safeloss.functional.{name}"  # as the user calls it
+            own = whole[1] in (name, f"safeloss.functional.{name}")  # as the user calls it
             return self._in_own_names(f"loss{fix[whole.end(1) :]}" if own else fix)
         named = [name for name in _names_in_order(fix) if name in parameters]
         place = self.places.get(named[0]) if named else None

@@ -15,7 +15,7 @@ from torch import Tensor
 from safeloss._contract import codes
 from safeloss._contract.labels import listed
 from safeloss._contract.model import Call, Input, Refusal
-from safeloss._contract.options import OURS
+from safeloss._contract.options import AT_CALL, OURS
 from safeloss._contract.patterns import Pattern, dtypes_of
 from safeloss._contract.values import Broken, NotNaN, Seen
 from safeloss._messages.fixes import (
@@ -254,7 +254,7 @@ def explain_construction(
     name: str, callee: str, signature: Any, data: list[Tensor]
 ) -> SafeLossError:
     """The error for a loss that was given data when it was made; `signature` is its `forward`'s."""
-    inputs = signature.inputs
+    inputs = [name for name in signature.inputs if name not in AT_CALL]
     rows = [
         Argument(each, describe(tensor.dtype, tensor.shape), "")
         for each, tensor in zip(inputs, data)

@@ -32,6 +32,9 @@ REFUSALS = (
 )
 
 
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+
+
 class Face(NamedTuple):
     """What was called: its name for the message, and what a user writes to call it."""
 
@@ -40,6 +43,7 @@ class Face(NamedTuple):
     module: bool
     kernel: Callable[..., Any]
     native: str  # the function of `torch.nn.functional` that it calls
+    own: Any = None  # the callee itself, where it is somebody else's
 
 
 class Trial(NamedTuple):
@@ -98,7 +102,7 @@ def tried(
         code = _spelled(offer.code, face, inputs, call, axis)
         if code is None or code in fixes or not _suits(offer.needs, trial, axis, default=True):
             continue
-        if works(code, trial):
+        if works(code, trial, face):
             sure = _suits(offer.sure, trial, axis, default=False)
             fixes[code] = Fix(code, "" if sure else offer.when)
     return list(fixes.values())
@@ -198,11 +202,12 @@ def _same(value: Any, default: Any) -> bool:
     return value is default or (type(value) is type(default) and bool(value == default))
 
 
-def works(code: str, trial: Trial) -> bool:
+def works(code: str, trial: Trial, face: Face | None = None) -> bool:
     """Whether the loss accepts what `code` gives, or the loss that it calls accepts its call."""
     try:
-        result = evaluate(code, trial.names, trial.enters or _unknown)
-        name = edited_name(code, trial.names)
+        own = {} if face is None or face.own is None else {face.callee: face.own}
+        result = evaluate(code, trial.names, trial.enters or _unknown, own)
+        name = edited_name(code, trial.names, own)
         return bool(result) if name is None else trial.accepts({name: result})
     except REFUSALS:  # it is no fix
         return False
@@ -213,10 +218,16 @@ def _unknown(*arguments: Any, **options: Any) -> bool:
     return True
 
 
-def evaluate(fix: str, names: Mapping[str, Any], enters: Callable[..., Any] | None = None) -> Any:
+def evaluate(
+    fix: str,
+    names: Mapping[str, Any],
+    enters: Callable[..., Any] | None = None,
+    own: Mapping[str, Any] = _NOTHING,
+) -> Any:
     """What `fix` gives, read as a user would run it: with `safeloss` and `torch` imported.
 
     Where `enters` is given, a loss is not run, but `enters` is called with it and its arguments.
+    `own` are losses that somebody else wrote, by name.
     """
     safeloss = sys.modules["safeloss"]
     # The text is ours, never the caller's: one of the expressions above or in a table.
@@ -224,7 +235,12 @@ def evaluate(fix: str, names: Mapping[str, Any], enters: Callable[..., Any] | No
     public = {name: getattr(safeloss, name) for name in code.co_names if name in safeloss.__all__}
     package: Any = safeloss
     if enters is not None:
-        public = {name: _only_tried(loss, enters) for name, loss in public.items()}
+        public = {
+            name: _only_tried(loss, enters)
+            if isinstance(loss, type)
+            else functools.partial(enters, loss)
+            for name, loss in {**public, **own}.items()
+        }
         functions = {
             name: functools.partial(enters, getattr(safeloss.functional, name))
             for name in code.co_names
@@ -243,20 +259,23 @@ def _only_tried(loss: Any, enters: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *weights, **options: functools.partial(enters, loss(*weights, **options))
 
 
-def edited_name(fix: str, names: Iterable[str]) -> str | None:
+def edited_name(fix: str, names: Iterable[str], own: Mapping[str, Any] = _NOTHING) -> str | None:
     """The argument that `fix` edits, which it names first; None if it is a whole call."""
     tree = parsed(fix).body
-    if isinstance(tree, ast.Call) and _is_loss(tree.func):
+    if isinstance(tree, ast.Call) and (_is_loss(tree.func) or _callee(tree.func) in own):
         return None
     used = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names]
     used.sort(key=lambda node: (node.lineno, node.col_offset))
     return used[0].id if used else None
 
 
+def _callee(callee: ast.expr) -> str:
+    """The name of what is called, which may be what a constructor gives."""
+    return ast.unparse(callee.func if isinstance(callee, ast.Call) else callee)
+
+
 def _is_loss(callee: ast.expr) -> bool:
-    if isinstance(callee, ast.Call):  # of what a constructor gives
-        callee = callee.func
-    name = ast.unparse(callee)
+    name = _callee(callee)
     public = name in sys.modules["safeloss"].__all__
     return public or name.startswith("safeloss.functional.")
 

@@ -34,12 +34,12 @@ from safeloss.errors import OptionError, SafeLossError
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 
 _SLOW_PATHS = {
-    "new_call": new_call,
-    "explain_native_error": explain_native_error,
-    "inherited": inherited,
-    "SafeLossError": SafeLossError,
-    "end_at_the_call": end_at_the_call,
-    "UNKNOWN": UNKNOWN,
+    "_new_call": new_call,
+    "_explain_native_error": explain_native_error,
+    "_inherited": inherited,
+    "_SafeLossError": SafeLossError,
+    "_end_at_the_call": end_at_the_call,
+    "_UNKNOWN": UNKNOWN,
 }
 
 
@@ -144,6 +144,14 @@ def verify_weights(module: Any, **weights: Any) -> None:
     entries = tuple(declared.values())
     refusal = explain_type(face.name, entries, weights, wrong, face, Call({}, {}, {}), trial)
     raise in_users_names(refusal, weights)
+
+
+def verify_fraction(module: Any, **options: float) -> None:
+    """Numbers from 0 to 1."""
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            rule = f"{name} must be between 0 and 1; it is {value!r}."
+            raise OptionError.about(type(module).__name__, rule, code=codes.OPTION)
 
 
 def prepare(module: Any, **options: Any) -> None:

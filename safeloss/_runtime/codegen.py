@@ -6,6 +6,7 @@ is one look-up, and whatever is generic (`*args`, one more frame) costs more tha
 
 import inspect
 import linecache
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,43 +23,46 @@ from safeloss._runtime.signature import Signature
 from safeloss._runtime.size_oracle import consultation
 
 # Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
-# no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is.
+# no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is. Names of
+# ours begin with an underscore: the parameters may have any other.
 _TEMPLATE = """\
-def key_of({kernel_parameters}):
-    key = {kernel_key}
+def _key_of({kernel_parameters}):
+    _key = {kernel_key}
     {at_call}
-    return key
+    return _key
 
 
 def {gathered}:
     return {arguments}
 
 
-def make({closed_over}):
+def _make({closed_over}):
     def {name}({parameters}):
         {held}
-        if is_dynamo_compiling():
-            positions = {positions}
-            arguments = {arguments}
-            return traced_call(consult, "{loss}", kernel, counting, positions, {owner}, arguments)
-        key = None
+        if _is_dynamo_compiling():
+            _positions = {positions}
+            _arguments = {arguments}
+            return _traced_call(
+                _consult, "{loss}", _kernel, _counting, _positions, {owner}, _arguments
+            )
+        _key = None
         try:
             {prepare}
-            key = {key}
+            _key = {key}
             {at_call}
-            plan = {plan}
+            _plan = {plan}
         except (KeyError, AttributeError, TypeError):
-            plan = {first}
+            _plan = {first}
         try:
-            if plan is not UNKNOWN:
+            if _plan is not _UNKNOWN:
                 try:
                     {native}
-                except Exception as error:
-                    explain_native_error(signature, {owner}, {gathered}, error)
+                except Exception as _error:
+                    _explain_native_error(_signature, {owner}, {gathered}, _error)
                     raise
-            return new_call(signature, attributes, key_of, {owner}, {gathered}, key)
-        except SafeLossError as refusal:
-            end_at_the_call(refusal)
+            return _new_call(_signature, _attributes, _key_of, {owner}, {gathered}, _key)
+        except _SafeLossError as _refusal:
+            _end_at_the_call(_refusal)
             raise
 
     return {name}
@@ -73,15 +77,15 @@ def function(signature: Signature, names: Mapping[str, Any]) -> Any:
         signature,
         declared,
         signature.kernel.__name__,
-        {**_names_of(signature.native), **names, "memory": signature.memory, "attributes": ()},
-        parameters=_parameters(declared.parameters.values()),
+        {**_names_of(signature.native), **names, "_memory": signature.memory, "_attributes": ()},
+        parameters=written_parameters(declared.parameters.values()),
         held="",
         owner="None",
         arguments=_tuple(own.values()),
-        gathered=f"arguments_of({', '.join(own)})",
+        gathered=f"_arguments_of({', '.join(own)})",
         prepare="",
-        plan="memory.plans[key]",
-        first="UNKNOWN",
+        plan="_memory.plans[_key]",
+        first="_UNKNOWN",
         key=_tuple(signature.key_parts(own)),
         native=_native(signature, "None", own),
     )
@@ -107,7 +111,7 @@ def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[
     weights = [entry.name for entry in signature.reader.inputs if entry.weight]
     declared = inspect.signature(signature.kernel)
     held: list[str] = []
-    prepare = ["state = self.__dict__"]
+    prepare = ["_state = self.__dict__"]
     local: dict[str, str] = {}  # where a hit finds each argument
     anywhere: dict[str, str] = {}  # ... and where it is found however the module keeps it
     for name, parameter in declared.parameters.items():
@@ -132,15 +136,15 @@ def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[
         signature,
         inspect.Signature([*given.values()], return_annotation=declared.return_annotation),
         "forward",
-        {**names, "attributes": tuple(attributes.values())},
-        parameters=_parameters(given.values()),
+        {**names, "_attributes": tuple(attributes.values())},
+        parameters=written_parameters(given.values()),
         held="\n".join(held),
         owner="self",
         arguments=_tuple(anywhere.values()),
-        gathered=f"arguments_of({', '.join(['self', *own])})",
+        gathered=f"_arguments_of({', '.join(['self', *own])})",
         prepare="\n".join(prepare),
-        plan="state['_memory'].plans[key]",
-        first="inherited(signature, self, key)",
+        plan="_state['_memory'].plans[_key]",
+        first="_inherited(_signature, self, _key)",
         key=_tuple(signature.key_parts(local)),
         native=_native(signature, "self", local),
         kernel_key=_tuple(signature.key_parts(kernels)),
@@ -155,10 +159,10 @@ def _kept(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
     `self.margin` would look through the classes first, and `self.weight` then call `__getattr__`.
     """
     if weight:
-        return f"state['_buffers']['{attribute}']"
+        return f"_state['_buffers']['{attribute}']"
     hints = (parameter.annotation, *typing.get_args(parameter.annotation))
     called = any(typing.get_origin(hint) is Callable for hint in hints)
-    return f"self.{attribute}" if called else f"state['{attribute}']"  # it may be a module
+    return f"self.{attribute}" if called else f"_state['{attribute}']"  # it may be a module
 
 
 def _native(signature: Signature, owner: str, arguments: Mapping[str, str]) -> str:
@@ -168,24 +172,24 @@ def _native(signature: Signature, owner: str, arguments: Mapping[str, str]) -> s
         f"{p.name}={arguments[p.name]}" if p.keyword_only else arguments[p.name] for p in native
     )
     lines = [
-        "if plan is None:",
-        f"    return kernel({given})",
-        f"arguments = {_tuple(arguments.values())}",
-        f"return plan({owner}, arguments)",
+        "if _plan is None:",
+        f"    return _kernel({given})",
+        f"_arguments = {_tuple(arguments.values())}",
+        f"return _plan({owner}, _arguments)",
     ]
     if signature.operator is None:
         return "\n".join(lines)
     at = [*arguments.values(), "None"]
-    at[signature.order.reduction] = "plan"  # torch's number of the reduction
+    at[signature.order.reduction] = "_plan"  # torch's number of the reduction
     operands = ", ".join(at[position] for position in signature.operands)
     tensors = signature.positions(Kind.TENSOR)
     watched = ", ".join(at[i] for i in signature.operands if i in tensors)
     return "\n".join(
         [
-            "if plan.__class__ is int:",
-            f"    if has_torch_function({watched}):",
-            f"        return kernel({given})",
-            f"    return operator({operands})",
+            "if _plan.__class__ is int:",
+            f"    if _has_torch_function({watched}):",
+            f"        return _kernel({given})",
+            f"    return _operator({operands})",
             *lines,
         ]
     )
@@ -203,20 +207,21 @@ def _written(
     # it. All else is global: of a loss that is built inside the compiled function, the compiler
     # wraps whatever is closed over.
     traced = {
-        "is_dynamo_compiling": is_dynamo_compiling,
-        "traced_call": traced_call,
-        "consult": consultation(signature),
-        "kernel": signature.kernel,
-        "counting": signature.counting,
+        "_is_dynamo_compiling": is_dynamo_compiling,
+        "_traced_call": traced_call,
+        "_consult": consultation(signature),
+        "_kernel": signature.kernel,
+        "_counting": signature.counting,
     }
     scope: dict[str, Any] = {
         **names,
         "__name__": signature.kernel.__module__,
-        "signature": signature,
-        "operator": None if signature.operator is None else signature.operator.call,
-        "has_torch_function": has_torch_function_variadic,
+        "_signature": signature,
+        "_operator": None if signature.operator is None else signature.operator.call,
+        "_has_torch_function": has_torch_function_variadic,
         "F": F,  # of PyTorch's own source, which TorchScript compiles instead
         "Tensor": Tensor,
+        "_defaults": {p.name: p.default for p in declared.parameters.values()},
     }
     own = {name: name for name in signature.names}
     positions = [signature.positions(kind) for kind in (Kind.INTEGER, Kind.CHOICE, Kind.TENSOR)]
@@ -231,13 +236,13 @@ def _written(
         **blocks,
     }
     source = "".join(_filled(line, fields) for line in _TEMPLATE.splitlines())
-    filename = f"<safeloss {signature.kernel.__name__} {name}>"
+    filename = _unused(f"<safeloss {signature.kernel.__name__} {name}>")
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    written = scope["make"](**traced)
-    written.key = scope["key_of"]
+    written = scope["_make"](**traced)
+    written.key = scope["_key_of"]
     written.__qualname__ = name
-    doc = str(signature.kernel.__doc__)
+    doc = signature.kernel.__doc__ or ""
     method = name == "forward"
     written.__doc__ = doc.partition(">>>")[0].rstrip() if method else doc  # examples of functions
     written.__signature__ = declared
@@ -249,12 +254,21 @@ def _written(
     return written
 
 
+def _unused(filename: str) -> str:
+    """`filename`, with a number where another function of its name was written before."""
+    numbered, count = filename, 1
+    while numbered in linecache.cache:
+        count += 1
+        numbered = f"{filename[:-1]} {count}>"
+    return numbered
+
+
 def _at_call(signature: Signature) -> str:
     """The longer key of a call that is given weights, a mask or a count."""
     parts = signature.key_parts_at_call()
     if not parts:
         return ""
-    return f"if not ({' is '.join(AT_CALL)} is None):\n    key = {_tuple(['*key', *parts])}"
+    return f"if not ({' is '.join(AT_CALL)} is None):\n    _key = {_tuple(['*_key', *parts])}"
 
 
 def _filled(line: str, fields: Mapping[str, str]) -> str:
@@ -264,10 +278,32 @@ def _filled(line: str, fields: Mapping[str, str]) -> str:
     return "".join(f"{indent}{each}\n" for each in lines) if line else "\n"
 
 
-def _parameters(parameters: Iterable[inspect.Parameter]) -> str:
+def written_parameters(parameters: Iterable[inspect.Parameter]) -> str:
     """A list of parameters with their defaults, as in a `def` line."""
-    bare = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+    bare = [
+        parameter.replace(annotation=parameter.empty, default=_written_default(parameter))
+        for parameter in parameters
+    ]
     return str(inspect.Signature(bare))[1:-1]
+
+
+class _Source:
+    """Source code that is written as it is, where `inspect` writes the `repr` of a value."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _written_default(parameter: inspect.Parameter) -> Any:
+    """The default as source code: a `repr` is none for most objects, nor for infinity."""
+    default = parameter.default
+    plain = default is parameter.empty or isinstance(default, (bool, int, str, type(None)))
+    if plain or (isinstance(default, float) and math.isfinite(default)):
+        return default
+    return _Source(f"_defaults[{parameter.name!r}]")
 
 
 def _tuple(parts: Iterable[str]) -> str:

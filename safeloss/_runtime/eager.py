@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import Parameter
 from typing import Any
 
@@ -144,6 +145,12 @@ def _plan(
     if "divided" in strategy:
         watching.append(_look_at_count(signature))
     run = runner(signature, steps, fills, strategy, code, watching)
+    first = run
+    if signature.own is not None and not symbolic:
+        sizes = signature.unreduced_axes(reading, call).shape
+        kernel: Any = signature.kernel
+        verifying = replace(signature, kernel=kernel.verifying(tuple(sizes)))
+        first = runner(verifying, steps, fills, strategy, code, watching)
     # A tensor would be known by its identity, and may count otherwise tomorrow.
     integers = [parameter.name for parameter in signature.parameters if parameter.integer]
     counted = not any(isinstance(call.options[name], Tensor) for name in integers)
@@ -173,7 +180,7 @@ def _plan(
                 if not fixed and not reading.one_class:
                     memory.plans.keep_form(key, kept, reading.proves)
 
-    return run, learn
+    return first, learn
 
 
 def _look(signature: Signature, reading: Reading) -> Look:
@@ -246,5 +253,6 @@ def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> A
         for p, value in zip(signature.parameters[required:], arguments[required:])
         if value is not p.default
     }
-    function = getattr(sys.modules[signature.kernel.__module__], signature.kernel.__name__)
+    kernel = signature.kernel
+    function = signature.own or getattr(sys.modules[kernel.__module__], kernel.__name__)
     return tracer.create_proxy("call_function", function, arguments[:required], options)

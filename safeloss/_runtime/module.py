@@ -35,7 +35,7 @@ class SafeModule:
         super().__init_subclass__(**arguments)
         cls._own_options = {
             name: getattr(cls, name)
-            for name in OURS
+            for name in (*OURS, "label_smoothing")
             if hasattr(cls, name) and not hasattr(getattr(cls, name), "__get__")  # a property
         }
         forward: Any = vars(cls).get("forward")
@@ -46,7 +46,7 @@ class SafeModule:
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
             constructor: Any = cls
-            constructor.__init__ = _explained(cls.__init__)
+            constructor.__init__ = explained(cls.__init__)
             forward.__qualname__ = f"{cls.__qualname__}.forward"
             forward.__module__ = cls.__module__
         ours = getattr(cls, "_ours", cls)._own_options
@@ -78,7 +78,7 @@ class SafeModule:
         memory_of(self)
 
 
-def _explained(construct: Any) -> Any:
+def explained(construct: Any) -> Any:
     """The constructor `construct`, with the defaults of the subclass that it is called for.
 
     It says so if it is given outputs and labels, which PyTorch would take for a weight and an

@@ -33,6 +33,26 @@ def _smooth_l1_loss(input: Tensor, target: Tensor, reduction: int, beta: float) 
     return _nn.smooth_l1_loss(input, target, reduction, beta)
 
 
+def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
+    """Labels that are `label_smoothing` of the way to 1/2."""
+    if label_smoothing == 0:
+        return target
+    return target * (1 - label_smoothing) + label_smoothing / 2
+
+
+def _multi_label(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    pos_weight: Tensor | None,
+    label_smoothing: float,
+    reduction: int,
+) -> Tensor:
+    if label_smoothing:
+        target = smoothed(target, label_smoothing)
+    return torch.binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
+
+
 def _kl_div(input: Tensor, target: Tensor, reduction: int, log_target: bool) -> Tensor:
     if reduction == NUMBERS["mean"]:  # of which torch warns
         return F.kl_div(input, target, reduction="mean", log_target=log_target)
@@ -117,6 +137,9 @@ BINARY_CROSS_ENTROPY = Operator(_nn.binary_cross_entropy, ("input", "target", "N
 BINARY_CROSS_ENTROPY_WITH_LOGITS = Operator(
     torch.binary_cross_entropy_with_logits,
     ("input", "target", "weight", "pos_weight", "reduction"),
+)
+MULTI_LABEL = Operator(
+    _multi_label, ("input", "target", "weight", "pos_weight", "label_smoothing", "reduction")
 )
 SOFT_MARGIN_LOSS = Operator(_nn.soft_margin_loss, ("input", "target", "reduction"))
 HINGE_EMBEDDING_LOSS = Operator(

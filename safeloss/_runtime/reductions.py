@@ -99,6 +99,11 @@ def _weighted(
     return _mean(loss, _not_zero(divisor) if "zero" in strategy else divisor)
 
 
+def mean_of(loss: Tensor, counted: Tensor | None) -> Tensor:
+    """The mean, where each unreduced number counts as `counted` says; None is once."""
+    return loss.mean() if counted is None else _mean(loss, _sum(counted))
+
+
 def _mean(loss: Tensor, divisor: Any) -> Tensor:
     return _quotient(_sum(loss), divisor, loss.dtype)
 

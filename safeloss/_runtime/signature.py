@@ -53,6 +53,11 @@ class Signature(Contract):
     module_sites: Sites  # ... and those that call a module
 
     @property
+    def own(self) -> Any:
+        """The checked function of a loss that somebody else wrote; None for those of torch."""
+        return getattr(self.kernel, "checked", None)
+
+    @property
     def native_name(self) -> str:
         return "" if self.native is None else self.native.__name__
 
@@ -163,12 +168,24 @@ def signature_of(
     unreduced = parse(declared.return_annotation)
     inputs = [_input(p, unreduced) for p in declared.parameters.values() if parse(p.annotation)]
     tensors = [entry.name for entry in inputs]
-    target = next(x.name for x in inputs[1:] if not any(p.binds for p in x.patterns))
-    sized = tuple((axis, option) for axis, option in SIZED if option in declared.parameters)
+    # A loss of a single tensor has no other that could be matched against it.
+    matched = [x.name for x in inputs[1:] if not (x.weight or any(p.binds for p in x.patterns))]
+    target = (*matched, inputs[0].name)[0]
+    # What the body of somebody else's loss is not given is what we have added to its signature.
+    added = getattr(kernel, "added", (*OURS, *AT_CALL))
+    sized = [(axis, option) for axis, option in SIZED if option in declared.parameters]
     return Signature(
         name=kernel.__name__.lstrip("_"),
-        parameters=tuple(_parameter(p, p.name in tensors) for p in declared.parameters.values()),
-        reader=Reader(tuple(inputs), target, sized, mistakes),
+        parameters=tuple(
+            _parameter(p, p.name in tensors, p.name not in added)
+            for p in declared.parameters.values()
+        ),
+        reader=Reader(
+            tuple(inputs),
+            target,
+            tuple(each for each in sized if each[1] in added),
+            mistakes,
+        ),
         unreduced=unreduced,
         divides_by_weights=counting[0] is not None,
         undefined_if_empty=undefined_if_empty,
@@ -203,21 +220,23 @@ def _input(parameter: inspect.Parameter, unreduced: tuple[Pattern, ...]) -> Inpu
     )
 
 
-def _parameter(parameter: inspect.Parameter, tensor: bool) -> Parameter:
+def _parameter(parameter: inspect.Parameter, tensor: bool, native: bool) -> Parameter:
     hint = parameter.annotation
     choices = () if tensor else _choices(hint)
-    members = {hint, *typing.get_args(hint), *map(type, choices)}
+    members = [hint, *typing.get_args(hint), *map(type, choices)]
     kind = Kind.FREE
     if tensor:
         kind = Kind.TENSOR
-    elif members & {int, bool, str}:  # a verdict may depend on these, but on no other number
+    elif any(
+        plain in members for plain in (int, bool, str)
+    ):  # a verdict may depend on these, but on no other number
         kind = Kind.INTEGER if int in members else Kind.CHOICE
     return Parameter(
         name=parameter.name,
         kind=kind,
         default=parameter.default,
         keyword_only=parameter.kind is parameter.KEYWORD_ONLY,
-        native=parameter.name not in (*OURS, *AT_CALL),
+        native=native,
         choices=choices,
         integer=hint in (int, int | None),
         optional=hint is not int,

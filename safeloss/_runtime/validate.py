@@ -250,6 +250,8 @@ def _broken(patterns: Mapping[str, Pattern], seen: Seen) -> dict[str, Broken]:
 def _swappable(signature: Signature) -> str:
     """The target, if its numbers mean something else than those of the first argument."""
     target = next(x for x in signature.reader.inputs if x.name == signature.reader.target)
+    if target is signature.reader.inputs[0]:
+        return ""  # it is the only one
     rules = [rule for pattern in target.patterns for rule in pattern.rules]
     special = any(isinstance(rule, Rule) and not isinstance(rule, NotNaN) for rule in rules)
     return target.name if special else ""
@@ -333,11 +335,12 @@ def refusal_of(
 def face_of(signature: Signature, owner: Any) -> Face:
     native = signature.native_name
     if owner is None:
-        callee = f"safeloss.functional.{signature.name}"
-        return Face(signature.name, callee, False, signature.kernel, native)
-    return Face(
-        type(owner).__name__, ours(owner).__name__, True, signature.kernel, signature.native_name
-    )
+        own = signature.own
+        callee = signature.name if own else f"safeloss.functional.{signature.name}"
+        return Face(signature.name, callee, False, signature.kernel, native, own)
+    kind = ours(owner)
+    own = kind if signature.own else None
+    return Face(type(owner).__name__, kind.__name__, True, signature.kernel, native, own)
 
 
 def ours(module: Any) -> Any:

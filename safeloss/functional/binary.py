@@ -103,7 +103,7 @@ def binary_cross_entropy_with_logits(
 
 @checked(
     native=F.binary_cross_entropy_with_logits,
-    operator=operators.BINARY_CROSS_ENTROPY_WITH_LOGITS,
+    operator=operators.MULTI_LABEL,
     mistakes=mistakes.MULTI_LABEL,
 )
 def multilabel_binary_cross_entropy(
@@ -115,6 +115,7 @@ def multilabel_binary_cross_entropy(
     reduction: Reduction = "mean",
     pos_weight: PerPositiveLabel | OneSample[PerPositiveLabel] | None = None,
     *,
+    label_smoothing: float = 0.0,
     num_classes: int | None = None,
     class_dim: ClassDim = None,
     check_values: CheckValues = "first",
@@ -126,8 +127,9 @@ def multilabel_binary_cross_entropy(
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
 
     The mean equals `torch.nn.functional.multilabel_soft_margin_loss` in one fused operation.
-    `num_classes` binds the class axis, and then one sample may come without a batch axis.
-    `class_dim` is accepted as elsewhere; on two axes both values name the same one.
+    With `label_smoothing` the labels `y` are `y (1 - s) + s / 2`, as in Keras. `num_classes` binds
+    the class axis, and then one sample may come without a batch axis. `class_dim` is accepted as
+    elsewhere; on two axes both values name the same one.
 
     Raises:
         LayoutError: class indices, one class, `[batch]`, or shapes that do not fit.
@@ -137,6 +139,7 @@ def multilabel_binary_cross_entropy(
     >>> multilabel_binary_cross_entropy(torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool))
     tensor(0.6931)
     """
+    target = operators.smoothed(target, label_smoothing)
     return F.binary_cross_entropy_with_logits(
         input, target, weight, size_average, reduce, reduction, pos_weight
     )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
-from safeloss._runtime.checked import forward_of, prepare, verify_weights
+from safeloss._runtime.checked import forward_of, prepare, verify_fraction, verify_weights
 from safeloss._runtime.module import SafeModule
 
 
@@ -82,7 +82,8 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
     """Binary cross entropy on `[batch, classes]`: several yes/no questions about each sample.
 
     The mean equals that of `nn.MultiLabelSoftMarginLoss`, in one fused operation. Class indices,
-    `[batch]` and one class are refused. `num_classes` binds the class axis; with it, one sample
+    `[batch]` and one class are refused. With `label_smoothing` the labels `y` are
+    `y (1 - s) + s / 2`. `num_classes` binds the class axis; with it, one sample
     may come without a batch axis. On two axes both values of `class_dim` name the same one.
 
     Raises:
@@ -95,6 +96,7 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
     tensor(0.6931)
     """
 
+    label_smoothing = 0.0
     num_classes = cast(int | None, None)
     class_dim = cast(ClassDim, None)
 
@@ -106,15 +108,18 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
         reduction: Reduction = "mean",
         pos_weight: Tensor | None = None,
         *,
+        label_smoothing: float = 0.0,
         num_classes: int | None = None,
         class_dim: ClassDim = None,
         check_values: CheckValues = "first",
         empty: Empty = "warn",
     ) -> None:
         verify_weights(self, weight=weight, pos_weight=pos_weight)
+        verify_fraction(self, label_smoothing=label_smoothing)
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
         prepare(
             self,
+            label_smoothing=label_smoothing,
             num_classes=num_classes,
             class_dim=class_dim,
             check_values=check_values,

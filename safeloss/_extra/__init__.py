@@ -1,0 +1,1 @@
+"""Losses that torch does not have, written as everybody can write theirs: by `safeloss.checked`."""
