@@ -31,6 +31,13 @@ gate: .venv/test     ## the instructions of a call: needs valgrind, and fails wh
 test-oldest: .venv-oldest/test ## the suite on the oldest torch, jaxtyping and beartype
 	.venv-oldest/bin/python -m pytest
 
+.PHONY: test-trainers test-trainers-quick
+test-trainers: .venv-trainers/vision ## safe losses in the trainers that people use: their real packages
+	.venv-trainers/bin/python -m pytest tests/trainers
+
+test-trainers-quick: .venv-trainers/trainers ## without fastai and segmentation-models-pytorch, as CI runs it
+	.venv-trainers/bin/python -m pytest -n 2 --dist loadfile tests/trainers
+
 docs: .venv/test     ## rewrite what is generated in the pages
 	.venv/bin/python docs/pages.py
 
@@ -38,7 +45,7 @@ golden: .venv/test   ## rewrite the golden messages
 	.venv/bin/python -m pytest tests/test_errors.py --golden
 
 clean:
-	rm -rf .venv .venv-oldest build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-trainers build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 # One stamp for each set of packages; remade when what is asked for changes.
 .venv/demo: pyproject.toml constraints.txt
@@ -63,4 +70,14 @@ clean:
 	test -d .venv-oldest || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/$(PIP) install "pip>=25.1"
 	.venv-oldest/bin/$(PIP) install --constraint constraints-oldest.txt --editable ".[demo]" --group test
+	touch $@
+
+.venv-trainers/trainers: pyproject.toml constraints.txt
+	test -d .venv-trainers || $(PYTHON) -m venv .venv-trainers
+	.venv-trainers/bin/$(PIP) install "pip>=25.1"
+	.venv-trainers/bin/$(PIP) install --constraint constraints.txt --editable ".[demo]" --group test --group trainers
+	touch $@
+
+.venv-trainers/vision: .venv-trainers/trainers
+	.venv-trainers/bin/$(PIP) install --constraint constraints.txt --group trainers-vision
 	touch $@

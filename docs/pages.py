@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import examples
+import neighbours
 import reference
 import suites
 import why
@@ -17,6 +19,8 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "hazards.md": {"hazards": lambda: _hazards.as_markdown(_hazards.rows())},
     "losses.md": {"losses": reference.losses},
     "why.md": why.TABLES,
+    "trainers.md": {"neighbours": neighbours.table},
+    **examples.pages(),
 }
 
 
