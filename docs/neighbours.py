@@ -1,4 +1,4 @@
-"""Writes what safe losses did in the tests of other projects: the record of `tests/neighbours.py`."""
+"""Writes what safe losses did in the tests of others: the record of `tests/neighbours.py`."""
 
 import json
 from pathlib import Path
@@ -46,4 +46,5 @@ def _line(name: str, row: dict[str, Any]) -> str:
     message = row["said"].partition("\n")[0]
     quoted = f": {message}" if message else ""
     times = f"{row['calls']:,} call{'s' if row['calls'] > 1 else ''}"
-    return f"- {name}, {row['place']}, {times} of `{row['loss']}` on {tensors}, {row['kind']}{judged}{quoted}"
+    what = f"{times} of `{row['loss']}` on {tensors}, {row['kind']}{judged}{quoted}"
+    return f"- {name}, {row['place']}, {what}"

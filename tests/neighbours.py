@@ -209,9 +209,7 @@ def _swap_module(native: Any, safe: Any) -> None:
         twin = ours[module]
         state = {name: value for name, value in vars(module).items() if name != "_forward_hooks"}
         vars(twin).update(state)
-        return _both(
-            native.__name__, functools.partial(forward, module), twin.forward, args, given
-        )
+        return _both(native.__name__, functools.partial(forward, module), twin.forward, args, given)
 
     native.forward = swapped
 
@@ -232,9 +230,9 @@ def pytest_configure(config: Any) -> None:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    if report.when == "call" or report.failed:
-        if _outcomes.get(report.nodeid) != "failed":
-            _outcomes[report.nodeid] = report.outcome
+    """The worst of setup, call and teardown."""
+    if report.failed or (report.when == "call" and report.nodeid not in _outcomes):
+        _outcomes[report.nodeid] = report.outcome
 
 
 def pytest_runtest_teardown(item: Any) -> None:

@@ -130,7 +130,8 @@ def test_a_checkpoint_may_hold_the_loss_as_hyperparameter(tmp_path) -> None:
     saving = ModelCheckpoint(tmp_path, save_last=True)
     trainer(saving, epochs=1, folder=tmp_path).fit(Kept(SafeHuberLoss(delta=0.5)), loader(x, y))
     loaded = Kept.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=False)
-    assert type(loaded.loss) is SafeHuberLoss and loaded.loss.delta == 0.5
+    assert type(loaded.loss) is SafeHuberLoss
+    assert loaded.loss.delta == 0.5
 
 
 def test_the_command_line_builds_the_loss(tmp_path) -> None:
@@ -141,7 +142,8 @@ def test_the_command_line_builds_the_loss(tmp_path) -> None:
         save_config_callback=None,
         trainer_defaults={"accelerator": "cpu", "logger": False, "enable_checkpointing": False},
     )
-    assert type(cli.model.loss) is SafeHuberLoss and cli.model.loss.delta == 0.5
+    assert type(cli.model.loss) is SafeHuberLoss
+    assert cli.model.loss.delta == 0.5
     x, y = regression()
     cli.model.training_step((x, y), 0).backward()
 

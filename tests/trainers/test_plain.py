@@ -22,6 +22,7 @@ def train(model, loss, loader, optimizer, epochs=2):
 
 # end
 
+
 # part: accumulation
 def accumulated_step(model, loss, optimizer, batches):
     """One step over several small batches: the mean over all their tokens."""

@@ -53,7 +53,9 @@ def test_a_model_is_trained() -> None:
 
     def trained(loss: nn.Module, masks: torch.Tensor) -> list[float]:
         torch.manual_seed(0)
-        net = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 4))
+        net = smp.Unet(
+            "resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 4)
+        )
         optimizer, losses = torch.optim.SGD(net.parameters(), 0.05), []
         for _ in range(2):
             value = loss(net(pictures), masks)

@@ -41,7 +41,7 @@ def search(jobs):
 import pickle
 
 import torch
-from samples import classification, regression
+from samples import classification, regression, weights
 from sklearn.base import clone
 
 from safeloss import LayoutError, SafeBCEWithLogitsLoss
@@ -54,8 +54,8 @@ def fitted(loss, x, y):
 
 def curve(loss, x, y) -> list[float]:
     net = fitted(loss, x, y)[-1]
-    losses = net.history[:, "batches", :, "train_loss"]
-    return [*sum(losses, []), *(p.item() for w in net.module_.parameters() for p in w.flatten())]
+    epochs = net.history[:, "batches", :, "train_loss"]
+    return [*(loss for epoch in epochs for loss in epoch), *weights(net.module_)]
 
 
 def test_targets_without_the_axis_of_the_scores() -> None:

@@ -16,7 +16,6 @@ def with_losses(model):
 # end
 
 import pytest
-import torch
 from samples import model, regression
 from torch import nn
 
