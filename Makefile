@@ -33,6 +33,13 @@ gate: .venv/test     ## the instructions of a call: needs valgrind, and fails wh
 test-oldest test-newest test-nightly: test-%: .venv-%/test
 	.venv-$*/bin/python -m pytest -m ""
 
+.PHONY: test-trainers test-trainers-quick
+test-trainers: .venv-trainers/vision ## safe losses in the trainers that people use: their real packages
+	.venv-trainers/bin/python -m pytest tests/trainers
+
+test-trainers-quick: .venv-trainers/trainers ## without fastai and segmentation-models-pytorch, as CI runs it
+	.venv-trainers/bin/python -m pytest -n 2 --dist loadfile tests/trainers
+
 docs: .venv/test     ## rewrite what is generated in the pages
 	.venv/bin/python docs/pages.py
 
@@ -91,4 +98,14 @@ index-nightly     = --pre --index-url https://download.pytorch.org/whl/nightly/c
 	.venv-$*/bin/$(PIP) install "pip>=25.1"
 	.venv-$*/bin/$(PIP) install --upgrade $(constraint-$*) $(index-$*) torch
 	.venv-$*/bin/$(PIP) install $(constraint-$*) --editable ".[demo]" --group test
+	touch $@
+
+.venv-trainers/trainers: pyproject.toml constraints.txt
+	test -d .venv-trainers || $(PYTHON) -m venv .venv-trainers
+	.venv-trainers/bin/$(PIP) install "pip>=25.1"
+	.venv-trainers/bin/$(PIP) install --constraint constraints.txt --editable ".[demo]" --group test --group trainers
+	touch $@
+
+.venv-trainers/vision: .venv-trainers/trainers
+	.venv-trainers/bin/$(PIP) install --constraint constraints.txt --group trainers-vision
 	touch $@

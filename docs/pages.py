@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import examples
+import neighbours
 import reference
 import suites
 import why
@@ -18,6 +20,8 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "losses.md": {"losses": reference.losses},
     "weights.md": {"unreduced": reference.unreduced, "unweighted": reference.unweighted},
     "why.md": why.TABLES,
+    "trainers.md": {"neighbours": neighbours.table},
+    **examples.pages(),
 }
 
 

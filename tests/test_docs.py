@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import examples
+import neighbours
 import pages
 import pytest
 import suites
@@ -21,6 +23,29 @@ DOCS = Path(__file__).parent.parent / "docs"
 def test_what_native_does_is_as_the_page_says() -> None:
     _, table, _ = pages.between((DOCS / "why.md").read_text(), "native")
     assert table == why.native()
+
+
+@pytest.mark.parametrize("page", examples.pages())
+def test_the_code_for_a_trainer_is_what_is_tested(page: str) -> None:
+    text = (DOCS / page).read_text()
+    assert pages.PAGES[page], "a page shows tested code"
+    for part, generate in pages.PAGES[page].items():
+        assert pages.between(text, part)[1] == generate()
+    assert f"({page})" in (DOCS / "trainers.md").read_text()
+    assert len(text.splitlines()) <= 80, "a screen and a half"
+
+
+def test_every_trainer_has_a_page() -> None:
+    tested = {file.stem.removeprefix("test_") for file in examples.TESTS.glob("test_*.py")}
+    assert {Path(page).stem for page in examples.pages()} == tested
+
+
+def test_what_safe_losses_did_in_the_tests_of_others_is_as_recorded() -> None:
+    _, written, _ = pages.between((DOCS / "trainers.md").read_text(), "neighbours")
+    assert written == neighbours.table()
+    for suite in neighbours.record().values():
+        for row in suite["found"]:
+            assert (row["kind"] == "warned") is (row.get("right") is None), row["place"]
 
 
 @pytest.mark.slow
