@@ -74,7 +74,7 @@ class LossModule(_Fields, SafeModule, nn.Module):
             _verify_field(cls, name, declared, kernel.__name__)
         cls._fields = tuple(dict.fromkeys([*cls._fields, *own]))
         if kernel is not cls._kernel or own:
-            cls._kernel, cls._ours = kernel, cls
+            cls._kernel, cls._safeloss_class = kernel, cls
             cls.forward = _forward(cls, kernel)
         added = [name for name in kernel.signature.kernel.added if name not in AT_CALL]
         accepted = [name for name in declared if name in (*cls._fields, *added, "reduction")]

@@ -47,7 +47,7 @@ def _forgetful() -> None:
     _frames._warned.clear()
     for name in functional.__all__:
         signature = getattr(functional, name).signature
-        signature.memory.__init__(unread=False)
+        signature.memory.__init__(values_unchecked=False)
         signature.sites.clear()
         signature.module_sites.clear()
 

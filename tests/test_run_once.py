@@ -19,14 +19,14 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 import safeloss
 from safeloss import functional as SF
 
-Face = Callable[..., Any]  # a loss, as a module or as a function
+Callee = Callable[..., Any]  # a loss, as a module or as a function
 
 
-def modules(loss: Loss) -> tuple[Face, Face]:
+def modules(loss: Loss) -> tuple[Callee, Callee]:
     return build(loss, Drawn([], loss.options))
 
 
-def functions(loss: Loss) -> tuple[Face, Face]:
+def functions(loss: Loss) -> tuple[Callee, Callee]:
     kernels = loss.kernel, loss.native_kernel
     ours, native = [functools.partial(kernel, **loss.options) for kernel in kernels]
     return ours, native
@@ -53,7 +53,7 @@ def batch(loss: Loss, n: int, normalised: bool = False) -> tuple[list[Tensor], l
     return loose, plain
 
 
-def states(ours: Face, loss: Loss, normalised: bool = False) -> Iterator[list[Tensor]]:
+def states(ours: Callee, loss: Loss, normalised: bool = False) -> Iterator[list[Tensor]]:
     """Inputs for a first call, and then for a call of a signature that is known."""
     inputs, _ = batch(loss, 4, normalised)
     yield inputs
@@ -117,7 +117,7 @@ class Functions(Counted, TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def outcome(counted: Counted, call: Face, inputs: list[Tensor]) -> tuple[Any, int]:
+def outcome(counted: Counted, call: Callee, inputs: list[Tensor]) -> tuple[Any, int]:
     """What was raised, if anything, and how often `counted` was asked."""
     try:
         with counted:
@@ -193,7 +193,7 @@ def test_an_operator_that_always_fails_is_entered_once(loss, faces, normalised) 
             assert mode.count == 1
 
 
-def reaches_us(native: Face, loss: Loss, error: BaseException) -> bool:
+def reaches_us(native: Callee, loss: Loss, error: BaseException) -> bool:
     """Not every error does: Python turns the TypeError of `var < 0` into one of its own."""
     inputs = loss.batch(4)
     with pytest.raises(type(error)) as caught, Failing(error):
@@ -340,7 +340,7 @@ def test_inference_tensors_keep_their_error(loss, faces) -> None:
 # Checkpoints -------------------------------------------------------------------------------------
 
 
-def gradients(run: Face, face: Face, inputs: list[Tensor]) -> list[Tensor]:
+def gradients(run: Callee, face: Callee, inputs: list[Tensor]) -> list[Tensor]:
     leaf = inputs[0].detach().clone().requires_grad_()
     value = several(run(face, leaf, *inputs[1:]))[-1]
     value.backward()
@@ -348,26 +348,26 @@ def gradients(run: Face, face: Face, inputs: list[Tensor]) -> list[Tensor]:
     return [value.detach(), leaf.grad]
 
 
-def reentrant(face: Face, *inputs: Tensor) -> Any:
+def reentrant(face: Callee, *inputs: Tensor) -> Any:
     return checkpoint(face, *inputs, use_reentrant=True)
 
 
-def plain(face: Face, *inputs: Tensor) -> Any:
+def plain(face: Callee, *inputs: Tensor) -> Any:
     return checkpoint(face, *inputs, use_reentrant=False)
 
 
-def selective(face: Face, *inputs: Tensor) -> Any:
+def selective(face: Callee, *inputs: Tensor) -> Any:
     kept = [torch.ops.aten.exp.default, torch.ops.aten._log_softmax.default]
     contexts = functools.partial(create_selective_checkpoint_contexts, kept)
     return checkpoint(face, *inputs, use_reentrant=False, context_fn=contexts)
 
 
-def wrapped(face: Face, *inputs: Tensor) -> Any:
+def wrapped(face: Callee, *inputs: Tensor) -> Any:
     wrapper = pytest.importorskip("torch.distributed.algorithms._checkpoint.checkpoint_wrapper")
     return wrapper.checkpoint_wrapper(face)(*inputs)
 
 
-def offloaded(face: Face, *inputs: Tensor) -> Any:
+def offloaded(face: Callee, *inputs: Tensor) -> Any:
     with torch.autograd.graph.save_on_cpu():
         return face(*inputs)
 
@@ -409,11 +409,11 @@ def test_trains_where_a_checkpoint_ends_early_or_late(loss, faces) -> None:
 @pytest.mark.parametrize(
     "loss", [safeloss.SafeCrossEntropyLoss(), SF.cross_entropy], ids=["module", "function"]
 )
-def test_chunks_of_a_head_with_its_loss(loss: Face) -> None:
+def test_chunks_of_a_head_with_its_loss(loss: Callee) -> None:
     """Head and loss are run again chunk by chunk, to save memory."""
     head, hidden, labels = nn.Linear(4, 7), torch.randn(12, 4), torch.randint(0, 7, (12,))
 
-    def gradient(loss: Face) -> Tensor:
+    def gradient(loss: Callee) -> Tensor:
         head.zero_grad()
         for h, y in zip(hidden.chunk(3), labels.chunk(3)):
             step = checkpoint(lambda h, y: loss(head(h), y) / 3, h, y, use_reentrant=False)

@@ -33,7 +33,7 @@ from safeloss._contract.values import (
     LogProbability,
     NotNaN,
     NotNegative,
-    Seen,
+    ValueContext,
     first_broken,
 )
 from safeloss._runtime.validate import verify_values
@@ -498,7 +498,7 @@ def test_lengths_in_every_form_are_held_to_their_sizes(lengths) -> None:
 def test_lengths_that_are_a_list_of_tensors() -> None:
     steps, labels = [tensor(4), tensor(4)], [tensor(3), tensor(2)]
     arguments = {"input_lengths": steps, "target_lengths": labels}
-    seen = Seen(arguments, {"blank": 0}, {"classes": 4, "time": 4})
+    seen = ValueContext(arguments, {"blank": 0}, {"classes": 4, "time": 4})
     rules = [rule for pattern in parse(safeloss.layouts.SequenceLabels) for rule in pattern.rules]
     for targets, broken, short in (
         (tensor([[1, 2, 3], [1, 2, 0]]), False, False),
@@ -547,7 +547,7 @@ def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
     values = ODD[odd](torch.rand(3, 4) + 0.1)
     for axes, classes in (({}, None), ({"classes": 4, "time": 3}, values.dim() - 1)):
         for arguments in ({}, {"target": values}):
-            seen = Seen(arguments, {}, axes, classes)
+            seen = ValueContext(arguments, {}, axes, classes)
             first_broken(values, (rule,), seen)
             if values.dim() or classes is None:
                 suspicions(values, (rule,), seen)

@@ -14,7 +14,7 @@ from safeloss._contract.activations import Origin, origin
 from safeloss._contract.contract import Decision
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.suspicions import suspicions
-from safeloss._contract.values import Seen, first_broken
+from safeloss._contract.values import ValueContext, first_broken
 from safeloss._guard import native
 from safeloss._runtime.validate import refusal_of, verify_values
 from safeloss._torch import readable, unobserved
@@ -116,10 +116,10 @@ def _sentence(error: SafeLossError) -> str:
     return error.rule[:1].upper() + error.rule[1:]
 
 
-def _seen(call: LossCall, reading: Reading) -> Seen:
+def _seen(call: LossCall, reading: Reading) -> ValueContext:
     signature = call.signature
     options = signature.call(None, call.named).options
-    return Seen(signature.edited(reading, call.named), options, reading.axes)
+    return ValueContext(signature.edited(reading, call.named), options, reading.axes)
 
 
 def _values(call: LossCall, decision: Decision, run: Run | None) -> Iterator[Verdict]:
@@ -159,7 +159,7 @@ def _values(call: LossCall, decision: Decision, run: Run | None) -> Iterator[Ver
     )
 
 
-def _is_narrow(seen: Seen, target: str) -> bool:
+def _is_narrow(seen: ValueContext, target: str) -> bool:
     """Whether the labels are as they should be, and more than the classes of the head."""
     labels, classes = seen.arguments[target], seen.axes.get("classes")
     if classes is None or not labels.numel():

@@ -27,34 +27,34 @@ class Reader(NamedTuple):
         last = call.options.get("class_dim") == -1
         one_class = False
         for mistake in self.mistakes:
-            if mistake.always and mistake.made(call, last):
+            if mistake.always and mistake.matches(call, last):
                 one_class = mistake.weak and call.allows_one_class
                 if not one_class:
                     return mistake.refusal()
-        reading = self._unique(call, last)
+        reading = self._resolve(call, last)
         if isinstance(reading, Refusal):
             return reading
         reading = self._with_batch(reading, call)._replace(one_class=one_class)
-        return self._weighted(reading, call)
+        return self._with_weights(reading, call)
 
     def warnings(self, call: Call) -> list[Mistake]:
         """What to say of a call that is legal."""
         last = call.options.get("class_dim") == -1
-        return [row for row in self.mistakes if row.warns and row.made(call, last)]
+        return [row for row in self.mistakes if row.warns and row.matches(call, last)]
 
-    def _unique(self, call: Call, last: bool) -> Reading | Refusal:
+    def _resolve(self, call: Call, last: bool) -> Reading | Refusal:
         """Exactly one reading must fit, and an exact one beats one that fits by alignment."""
         readings = self._readings(call, last, True)
-        rivals = [] if last else self._rivals(call)
-        exact = any([reading.exact for reading in readings + rivals])
+        classes_last = [] if last else self._classes_last_readings(call)
+        exact = any([reading.exact for reading in readings + classes_last])
         readings = [reading for reading in readings if reading.exact or not exact]
-        rivals = [reading for reading in rivals if reading.exact or not exact]
-        if readings and not rivals:
+        classes_last = [reading for reading in classes_last if reading.exact or not exact]
+        if readings and not classes_last:
             reading = readings[0]
             if call.options.get("class_dim", 1) is None and self._tells_classes(reading, call):
                 return reading._replace(proves=1)
             return reading
-        if not readings and not rivals:
+        if not readings and not classes_last:
             return self._unsupported(call, last)
         first, target = f"`{self.inputs[0].name}`", f"`{self.target}`"
         if readings:
@@ -72,7 +72,7 @@ class Reader(NamedTuple):
                 ),
             )
         for mistake in self.mistakes:
-            if mistake.always and mistake.made(call, True):
+            if mistake.always and mistake.matches(call, True):
                 return mistake.refusal()._replace(weak=False)
         return Refusal(
             LayoutError,
@@ -82,13 +82,13 @@ class Reader(NamedTuple):
             fixes=("{loss}(class_dim=-1)",),
         )
 
-    def _rivals(self, call: Call) -> list[Reading]:
+    def _classes_last_readings(self, call: Call) -> list[Reading]:
         """Readings with the classes on the last axis, where nobody said which axis it is."""
         undecided = call.options.get("class_dim", 1) is None
         if not undecided or len(call.shapes[self.inputs[0].name]) < 3:
             return []
-        rivals = self._readings(call, True, True)
-        return [reading for reading in rivals if self._tells_classes(reading, call)]
+        classes_last = self._readings(call, True, True)
+        return [reading for reading in classes_last if self._tells_classes(reading, call)]
 
     def _tells_classes(self, reading: Reading, call: Call) -> bool:
         """Whether shapes tell the class axis: inputs have it among others, and targets lack it.
@@ -134,8 +134,10 @@ class Reader(NamedTuple):
                 spelled = pattern.spell(reading.axes)
                 if spelled is None:
                     bound = pattern.match(shape, reading.axes)
-                    if bound is not None and (pattern.free or pattern.binds):
-                        axes = bound if pattern.binds else reading.axes
+                    if bound is not None and (
+                        pattern.has_anonymous_axis or pattern.introduces_axes
+                    ):
+                        axes = bound if pattern.introduces_axes else reading.axes
                         best = reading.binding(axes)
                         best = self._edited(best, entry.name, pattern, call, None, last)
                         break
@@ -226,17 +228,17 @@ class Reader(NamedTuple):
             del edits[target]
         return reading._replace(axes={"*shape": shape}, edits=edits)
 
-    def _weighted(self, reading: Reading, call: Call) -> Reading | Refusal:
+    def _with_weights(self, reading: Reading, call: Call) -> Reading | Refusal:
         """`reading` with its weights: never aligned, and 1-D ones read on the trailing axis."""
         for entry in self.inputs:
             if entry.weight and entry.name in call.shapes and entry.name not in AT_CALL:
-                weighted = self._weight(entry, reading, call)
+                weighted = self._with_weight(entry, reading, call)
                 if isinstance(weighted, Refusal):
                     return weighted
                 reading = weighted
         return reading
 
-    def _weight(self, entry: Input, reading: Reading, call: Call) -> Reading | Refusal:
+    def _with_weight(self, entry: Input, reading: Reading, call: Call) -> Reading | Refusal:
         first, name = self.inputs[0].name, entry.name
         shape, full = call.shapes[name], call.shapes[first]
         typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
@@ -249,7 +251,7 @@ class Reader(NamedTuple):
             return misfit
         pattern, view = usable[0], None
         if pattern.broadcast:
-            placed = self._placed(name, shape, full, call)
+            placed = self._broadcast_weight(name, shape, full, call)
             if isinstance(placed, Refusal):
                 return placed
             if placed is None:
@@ -262,7 +264,9 @@ class Reader(NamedTuple):
             return misfit
         return self._edited(reading, name, pattern, call, view, False)
 
-    def _placed(self, name: str, shape: Shape, full: Shape, call: Call) -> Shape | Refusal | None:
+    def _broadcast_weight(
+        self, name: str, shape: Shape, full: Shape, call: Call
+    ) -> Shape | Refusal | None:
         """The view of a weight that native broadcasts to `full` as it is meant, if there is one."""
         class_dim = call.options.get("class_dim")
         if len(shape) == 1 and len(full) > 2 and shape[0] != 1 and class_dim != -1:
@@ -271,7 +275,7 @@ class Reader(NamedTuple):
             if shape[0] == full[1]:
                 trailing = shape[0] == full[-1]
                 if not trailing or not call.knows_class_axis(len(full), shape[0]):
-                    return self._unplaced(name, len(full), trailing)
+                    return self._refuse_weight_axis(name, len(full), trailing)
         if not full and len(shape) == 1 and shape[0] == 1:
             return ()
         return shape if self._broadcasts(shape, full) else None
@@ -285,7 +289,7 @@ class Reader(NamedTuple):
                 return False
         return True
 
-    def _unplaced(self, name: str, rank: int, trailing: bool) -> Refusal:
+    def _refuse_weight_axis(self, name: str, rank: int, trailing: bool) -> Refusal:
         rule = (
             f"`{name}` fits axis 1 and the last axis, and their equal sizes do not tell which."
             if trailing
@@ -302,7 +306,7 @@ class Reader(NamedTuple):
     def _unsupported(self, call: Call, last: bool) -> Refusal:
         """The clearest name for what no reading fits."""
         for mistake in self.mistakes:
-            if not mistake.always and not mistake.warns and mistake.made(call, last):
+            if not mistake.always and not mistake.warns and mistake.matches(call, last):
                 return mistake.refusal()
         first = self.inputs[0]
         shape, dtype = call.shapes[first.name], call.dtypes[first.name]

@@ -205,7 +205,7 @@ class Mistake(NamedTuple):
     batched: bool = False  # only where no `torch.func` transform hides a batch axis
     weak: bool = False  # no mistake where earlier calls had several classes, or all targets are 0
 
-    def made(self, call: Call, last: bool) -> bool:
+    def matches(self, call: Call, last: bool) -> bool:
         """Whether `call` is this mistake."""
         if self.option is not None and call.options[self.option[0]] != self.option[1]:
             return False

@@ -66,12 +66,12 @@ class Pattern(NamedTuple):
     dtypes: tuple[torch.dtype, ...] | None  # None: any
     dims: tuple[Dim, ...]
     variadic: bool  # has an axis that stands for several
-    free: bool  # has an axis without a name, which takes any size and is not aligned
-    pinned: bool  # begins with the batch, and lacks the classes
+    has_anonymous_axis: bool  # has an axis without a name, which takes any size and is not aligned
+    leading_batch: bool  # begins with the batch, and lacks the classes
     reads: str = ""  # the name of a `Reads`
     broadcast: bool = False  # `Reads.BROADCAST`
     unaligned: bool = False  # `Reads.UNALIGNED`
-    binds: bool = False  # `Reads.BINDS`
+    introduces_axes: bool = False  # `Reads.BINDS`
     joined: bool = False  # `Reads.JOINED`
     fill: float | None = None  # of a `Fill`
     rules: tuple[Any, ...] = ()  # of `_values`
@@ -192,7 +192,7 @@ class Pattern(NamedTuple):
         """
         if self.unaligned or not fits(shape, spelled):
             return False
-        return not self.pinned or len(shape) < len(spelled) or shape[0] == spelled[0]
+        return not self.leading_batch or len(shape) < len(spelled) or shape[0] == spelled[0]
 
 
 def dtypes_of(patterns: Sequence[Pattern]) -> str:
@@ -277,12 +277,14 @@ def _parse_array(hint: type[AbstractArray]) -> Pattern:
     words = hint.dim_str.split()
     dims = tuple(_parse_dim(word) for word in words)
     text = f"[{', '.join(words)}]"
-    free = any(not dim.name and dim.size is None for dim in dims)
-    pinned = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
+    has_anonymous_axis = any(not dim.name and dim.size is None for dim in dims)
+    leading_batch = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
     listed = isinstance(hint.dtypes, (list, tuple))  # jaxtyping has a marker for "any"
     dtypes = _parse_dtypes(tuple(hint.dtypes)) if listed else None
     variadic = any(dim.variadic for dim in dims)
-    return Pattern(hint, text, hint.dtype.__name__, dtypes, dims, variadic, free, pinned)
+    return Pattern(
+        hint, text, hint.dtype.__name__, dtypes, dims, variadic, has_anonymous_axis, leading_batch
+    )
 
 
 def _noted(pattern: Pattern, note: Any) -> Pattern:
@@ -291,7 +293,7 @@ def _noted(pattern: Pattern, note: Any) -> Pattern:
     if note is Reads.UNALIGNED:
         return pattern._replace(unaligned=True)
     if note is Reads.BINDS:
-        return pattern._replace(binds=True)
+        return pattern._replace(introduces_axes=True)
     if note is Reads.JOINED:
         return pattern._replace(joined=True)
     if isinstance(note, Fill):

@@ -15,7 +15,7 @@ from safeloss._contract.activations import Origin, origin
 from safeloss._contract.values import (
     SUM_ROUNDING,
     Note,
-    Seen,
+    ValueContext,
     as_lengths,
     is_legible,
     summed,
@@ -30,12 +30,12 @@ class Suspicion(Note, abc.ABC):
     least = 16  # elements; fewer may look like anything
 
     @abc.abstractmethod
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
         """Whether to warn of `values`."""
 
-    def said(self, values: Tensor, seen: Seen) -> str:
+    def said(self, values: Tensor, context: ValueContext) -> str:
         """The warning about `values`; empty where they are fine."""
-        return str(self) if self.holds(values, seen) else ""
+        return str(self) if self.holds(values, context) else ""
 
 
 class Finite(Suspicion):
@@ -47,11 +47,13 @@ class Finite(Suspicion):
     def __str__(self) -> str:
         return "contains NaN or inf"
 
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
         return (torch.isnan(values) | self._infinite(values)).any()
 
-    def said(self, values: Tensor, seen: Seen) -> str:
-        if not (values.is_floating_point() or values.is_complex()) or not self.holds(values, seen):
+    def said(self, values: Tensor, context: ValueContext) -> str:
+        if not (values.is_floating_point() or values.is_complex()) or not self.holds(
+            values, context
+        ):
             return ""
         missing = torch.isnan(values)
         name, mask = ("NaN", missing) if missing.any() else ("inf", self._infinite(values))
@@ -113,9 +115,9 @@ class _Activated(Suspicion):
 
     wrong: tuple[Wrong, ...]
 
-    def classes(self, values: Tensor, seen: Seen) -> int | None:
+    def classes(self, values: Tensor, context: ValueContext) -> int | None:
         """The axis of the classes in `values`."""
-        return seen.classes
+        return context.classes
 
     def traced(self, origin: Origin) -> str | None:
         """The warning by the graph; None where the graph does not tell."""
@@ -125,7 +127,7 @@ class _Activated(Suspicion):
         return rows[0].about(origin) if rows else ""
 
     @abc.abstractmethod
-    def enough(self, values: Tensor, seen: Seen) -> bool:
+    def enough(self, values: Tensor, context: ValueContext) -> bool:
         """Whether the numbers are enough to judge by."""
 
 
@@ -149,13 +151,13 @@ class NotProbabilities(_Activated):
             f"sigmoid, but {_twice('sigmoid').format(place=IN_THE_MODEL)}"
         )
 
-    def said(self, values: Tensor, seen: Seen) -> str:
-        if _normalised(values, seen.classes):
+    def said(self, values: Tensor, context: ValueContext) -> str:
+        if _normalised(values, context.classes):
             advice = self.wrong[2].advice.format(place=IN_THE_MODEL)
             return f"sums to 1 over the classes, as after a softmax, but {advice}"
-        return super().said(values, seen)
+        return super().said(values, context)
 
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
         least = max(2.0, self.share * values.numel())
         low, high = (values < self.near).sum(), (values > 1 - self.near).sum()
         inside = (values > 0).all() & (values <= 1).all()
@@ -164,7 +166,7 @@ class NotProbabilities(_Activated):
     def _many(self, values: Tensor) -> bool:
         return values.numel() >= self.few
 
-    def enough(self, values: Tensor, seen: Seen) -> bool:
+    def enough(self, values: Tensor, context: ValueContext) -> bool:
         return self._many(values)
 
 
@@ -184,11 +186,11 @@ class NotSoftmax(_Activated):
         advice = _twice("softmax").format(place=IN_THE_MODEL)
         return f"sums to 1 over the classes, as after a softmax, but {advice}"
 
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
-        return torch.tensor(_normalised(values, seen.classes))
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
+        return torch.tensor(_normalised(values, context.classes))
 
-    def enough(self, values: Tensor, seen: Seen) -> bool:
-        return _rows(values, seen.classes) > 1
+    def enough(self, values: Tensor, context: ValueContext) -> bool:
+        return _rows(values, context.classes) > 1
 
 
 class _NormalisedElsewhere(_Activated):
@@ -198,9 +200,9 @@ class _NormalisedElsewhere(_Activated):
     least = 1
     near = 0.05  # log-probabilities of half precision are rounded by so much
 
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
         sums = [self._sums_to_one(values, axis) for axis in range(values.dim())]
-        right = seen.classes is None or sums[seen.classes]
+        right = context.classes is None or sums[context.classes]
         return torch.tensor(not right and any(sums))
 
     def _sums_to_one(self, values: Tensor, axis: int) -> bool:
@@ -209,8 +211,8 @@ class _NormalisedElsewhere(_Activated):
         total = (values.float() if half else values).logsumexp(axis).abs()
         return values.shape[axis] > 1 and bool((total <= self.near).all())
 
-    def enough(self, values: Tensor, seen: Seen) -> bool:
-        return _rows(values, seen.classes) > 1
+    def enough(self, values: Tensor, context: ValueContext) -> bool:
+        return _rows(values, context.classes) > 1
 
 
 class NormalisedOverClasses(_NormalisedElsewhere):
@@ -248,21 +250,21 @@ class NormalisedAsTarget(_NormalisedElsewhere):
             "the log-softmax over the axis along which `target` sums to 1"
         )
 
-    def classes(self, values: Tensor, seen: Seen) -> int | None:
-        target = seen.arguments.get("target")
+    def classes(self, values: Tensor, context: ValueContext) -> int | None:
+        target = context.arguments.get("target")
         if target is None or target.shape != values.shape or not values.numel():
             return None
         if not is_legible(target):
             return None
         try:
-            chances = target.exp() if seen.options.get("log_target") else target
+            chances = target.exp() if context.options.get("log_target") else target
             axes = [axis for axis in range(target.dim()) if _are_chances(chances, axis)]
         except RuntimeError:
             return None  # float8, complex, ...
         return axes[0] if len(axes) == 1 else None
 
-    def enough(self, values: Tensor, seen: Seen) -> bool:
-        return seen.classes is None or super().enough(values, seen)
+    def enough(self, values: Tensor, context: ValueContext) -> bool:
+        return context.classes is None or super().enough(values, context)
 
 
 def _rows(values: Tensor, classes: int | None) -> int:
@@ -295,12 +297,12 @@ class Alignable(Suspicion):
     def __str__(self) -> str:
         return "needs more time steps than the input has, so the loss is inf"
 
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
-        needed, steps = self._needed(values, seen)
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
+        needed, steps = self._needed(values, context)
         return (needed > steps).any()
 
-    def said(self, values: Tensor, seen: Seen) -> str:
-        needed, steps = self._needed(values, seen)
+    def said(self, values: Tensor, context: ValueContext) -> str:
+        needed, steps = self._needed(values, context)
         short = (needed > steps).nonzero().flatten().tolist()
         if not short:
             return ""
@@ -312,11 +314,11 @@ class Alignable(Suspicion):
             "samples"
         )
 
-    def _needed(self, labels: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _needed(self, labels: Tensor, context: ValueContext) -> tuple[Tensor, Tensor]:
         """The time steps that each sample needs, and those that it has."""
-        steps = as_lengths(seen.arguments.get("input_lengths"))
-        lengths = as_lengths(seen.arguments.get("target_lengths"))
-        if steps is None or lengths is None or seen.options.get("zero_infinity"):
+        steps = as_lengths(context.arguments.get("input_lengths"))
+        lengths = as_lengths(context.arguments.get("target_lengths"))
+        if steps is None or lengths is None or context.options.get("zero_infinity"):
             return torch.zeros(1), torch.zeros(1)
         lengths = lengths.cpu()
         return lengths + self._repeats(labels.cpu(), lengths), steps.cpu()
@@ -340,9 +342,11 @@ class NotMultiHot(Suspicion):
             "classes, with -1 after the last one"
         )
 
-    def holds(self, values: Tensor, seen: Seen) -> Tensor:
+    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
         # Of three classes and more, 0 and 1 cannot fill a row unless one of them stands twice.
-        return ((values == 0) | (values == 1)).all() & torch.tensor(seen.axes.get("classes", 0) > 2)
+        return ((values == 0) | (values == 1)).all() & torch.tensor(
+            context.axes.get("classes", 0) > 2
+        )
 
 
 class Doubts(NamedTuple):
@@ -352,14 +356,14 @@ class Doubts(NamedTuple):
     conclusive: bool
 
 
-def suspicions(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> Doubts:
+def suspicions(values: Tensor, rules: tuple[Any, ...], context: ValueContext) -> Doubts:
     """What the suspicions among `rules` say of `values`, which are as the user gave them."""
     texts, conclusive = [], True
     for doubt in rules:
         if isinstance(doubt, Suspicion):
-            text, known = None, seen
+            text, known = None, context
             if isinstance(doubt, _Activated):
-                known = seen._replace(classes=doubt.classes(values, seen))
+                known = context._replace(classes=doubt.classes(values, context))
                 text = doubt.traced(origin(values, known.classes))
             if text is None:
                 text = _looked_at(doubt, values, known)
@@ -370,11 +374,11 @@ def suspicions(values: Tensor, rules: tuple[Any, ...], seen: Seen) -> Doubts:
     return Doubts(tuple(texts), conclusive)
 
 
-def _looked_at(doubt: Suspicion, values: Tensor, seen: Seen) -> str:
+def _looked_at(doubt: Suspicion, values: Tensor, context: ValueContext) -> str:
     """What a suspicion says by the numbers."""
     if not is_legible(values) or values.numel() < doubt.least:
         return ""
     try:
-        return doubt.said(values, seen)
+        return doubt.said(values, context)
     except RuntimeError:
         return ""  # float8, complex, ...: torch cannot compare or reduce what they hold

@@ -61,7 +61,7 @@ def classes_of(values: Tensor) -> int:
     return 1 if values.dim() > 1 else 0
 
 
-class Seen(NamedTuple):
+class ValueContext(NamedTuple):
     """The call whose values are read: its arguments as native gets them, and all that is known."""
 
     arguments: Mapping[str, Any]
@@ -99,18 +99,20 @@ class Rule(Note, abc.ABC):
     code: str  # of `codes`
 
     @abc.abstractmethod
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         """True where the rule is broken, in the shape of `values`, or one verdict for all."""
 
-    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+    def describe_violation(self, values: Tensor, index: list[int], axis: int) -> str:
         """What stands at `index`, the first place where it is broken; `axis` holds the classes."""
         return f"{values[tuple(index)].item():g}"
 
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
         """What to say of all numbers of the argument `name`, and of those that break the rule."""
         return ""
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
         """What may fix it, by the numbers that were found; `{0}` is the argument."""
         yield from ()
 
@@ -123,15 +125,17 @@ class NotNaN(Rule):
     def __str__(self) -> str:
         return "is NaN, which is no number"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         return torch.isnan(values)
 
 
 class NotMissing(NotNaN):
     """The same where NaN may stand for a target that is not known."""
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
-        if "mask" in seen.arguments and wrong.numel() < values.numel():
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        if "mask" in context.arguments and wrong.numel() < values.numel():
             yield Offer("{loss}(mask=~{0}.isnan())", "NaN marks targets that are missing")
 
 
@@ -146,23 +150,25 @@ class Between(Rule):
     def __str__(self) -> str:
         return f"must be between {self.low:g} and {self.high:g}"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         return self._outside(values, 0.0 if self.exact else _tolerance(values))
 
     def _outside(self, values: Tensor, tolerance: float) -> Tensor:
         outside = (values < self.low - tolerance) | (values > self.high + tolerance)
         return outside & (values != math.inf)  # of which `Finite` warns
 
-    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+    def describe_violation(self, values: Tensor, index: list[int], axis: int) -> str:
         value = values[tuple(index)]
         if self._outside(value, _tolerance(value)):
-            return super().found(values, index, axis)
+            return super().describe_violation(values, index, axis)
         return f"{value.item():.9g}, which is outside only by rounding"
 
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
         return f"`{name}` holds {listed(values)}." if values.numel() > 1 else ""
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
         if not self._outside(values, _tolerance(values)).any():
             yield Offer(f"{{0}}.clamp({self.low:g}, {self.high:g})")
         elif are_pixels(values):
@@ -187,14 +193,16 @@ class Sign(Rule):
     def __str__(self) -> str:
         return "must be -1 or 1"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         return (values != 1) & (values != -1)
 
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
         found = listed(values)
         return f"`{name}` holds {found}." if found else ""
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
         signed = "{0}.float()" if values.dtype in (torch.bool, torch.uint8) else "{0}"
         if are_among(values, 1, 0):
             yield Offer(f"{signed} * 2 - 1")
@@ -208,8 +216,10 @@ class LogProbability(Rule):
     def __str__(self) -> str:
         return "must be log-probabilities, which are never above 0"
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
-        classes = axis if "classes" in seen.axes else self._normalised(seen)
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        classes = axis if "classes" in context.axes else self._normalised(context)
         if classes is None:
             return
         if are_probabilities(values, classes):
@@ -219,18 +229,18 @@ class LogProbability(Rule):
             when = "" if negative else "`{0}` holds scores, before a softmax"
             yield Offer(f"{{0}}.log_softmax({classes})", when)
 
-    def _normalised(self, seen: Seen) -> int | None:
+    def _normalised(self, context: ValueContext) -> int | None:
         """The axis along which the target has probabilities, where no layout names one."""
-        target = seen.arguments.get("target")
+        target = context.arguments.get("target")
         if not isinstance(target, Tensor) or not target.is_floating_point():
             return None
-        target = target.exp() if seen.options.get("log_target") else target
+        target = target.exp() if context.options.get("log_target") else target
         axes = [axis for axis in range(target.dim()) if are_probabilities(target, axis)]
         if target.dim() < 3:  # the first axis counts the samples
             axes = [axis for axis in axes if axis == target.dim() - 1]
         return axes[0] if len(axes) == 1 else None
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         # Of many classes every probability is as small as an error of rounding: where no number
         # is negative and they add up to more, they are probabilities, and no logarithms.
         least = 8 * _eps(values)
@@ -248,12 +258,14 @@ class NotNegative(Rule):
     def __str__(self) -> str:
         return "must not be negative"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        if self.unless and seen.options.get(self.unless):
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
+        if self.unless and context.options.get(self.unless):
             return values.new_zeros((), dtype=torch.bool)
         return values < (0.0 if self.exact else -_tolerance(values))
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
         if self.unless:
             yield Offer(f"{{loss}}({self.unless}=True)", "`{0}` holds logarithms")
 
@@ -261,11 +273,11 @@ class NotNegative(Rule):
 class NotNegativeInMean(NotNegative):
     """Of a weight whose sum the mean is divided by; other reductions take any sign."""
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        averaged = seen.options.get("reduction", "mean") in MEANS
-        if not averaged or seen.arguments.get("denominator") is not None:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
+        averaged = context.options.get("reduction", "mean") in MEANS
+        if not averaged or context.arguments.get("denominator") is not None:
             return values.new_zeros((), dtype=torch.bool)
-        return super().broken(values, seen)
+        return super().broken(values, context)
 
 
 class ClassSet(Rule):
@@ -274,8 +286,8 @@ class ClassSet(Rule):
     def __str__(self) -> str:
         return "must be class indices from 0 up, and after the last one -1"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        return (values < -1) | seen.beyond(values, "classes")
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
+        return (values < -1) | context.beyond(values, "classes")
 
 
 class Labelling(Rule):
@@ -286,14 +298,14 @@ class Labelling(Rule):
     def __str__(self) -> str:
         return "must be class indices, none of them `blank`"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         counted = torch.ones_like(values, dtype=torch.bool)
-        lengths = as_lengths(seen.arguments.get("target_lengths"))
+        lengths = as_lengths(context.arguments.get("target_lengths"))
         if values.dim() > 1 and lengths is not None:
             counted = within(values, lengths.to(values.device))
-        wrong = (values < 0) | seen.beyond(values, "classes")
-        if "blank" in seen.options:
-            wrong |= values == seen.options["blank"]
+        wrong = (values < 0) | context.beyond(values, "classes")
+        if "blank" in context.options:
+            wrong |= values == context.options["blank"]
         return counted & wrong
 
 
@@ -308,8 +320,10 @@ class WithinTime(Rule):
     def __str__(self) -> str:
         return "must lie between 0 and the size of the time axis of `log_probs`"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        return (values < 0) | (seen.beyond(values, "time") & (values != seen.axes.get("time")))
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
+        return (values < 0) | (
+            context.beyond(values, "time") & (values != context.axes.get("time"))
+        )
 
 
 class WithinTargets(Rule):
@@ -318,11 +332,11 @@ class WithinTargets(Rule):
     def __str__(self) -> str:
         return "must lie between 0 and the length of `targets`, or add up to it"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        targets = seen.arguments.get("targets")
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
+        targets = context.arguments.get("targets")
         if targets is None:
             return values < 0
-        if targets.dim() > 1 or "batch" not in seen.axes:
+        if targets.dim() > 1 or "batch" not in context.axes:
             return (values < 0) | (values > targets.shape[-1])
         return (values < 0) | (values.sum() != targets.shape[0])
 
@@ -333,17 +347,19 @@ class ClassIndex(Rule):
     def __str__(self) -> str:
         return "must be class indices, from 0 to the number of classes - 1, or `ignore_index`"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
-        outside = (values < 0) | seen.beyond(values, "classes")
-        return outside if seen.ignored is None else outside & (values != seen.ignored)
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
+        outside = (values < 0) | context.beyond(values, "classes")
+        return outside if context.ignored is None else outside & (values != context.ignored)
 
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, seen: Seen) -> str:
-        classes = seen.axes.get("classes")
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
+        classes = context.axes.get("classes")
         known = "" if classes is None else f"There are {classes} classes (0 to {classes - 1}). "
         return f"{known}Not allowed: {listed(wrong)}."
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
-        classes, ignored = seen.axes.get("classes"), seen.ignored
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        classes, ignored = context.axes.get("classes"), context.ignored
         counted = values if ignored is None else values[values != ignored]
         if counted.min() == 1 and counted.max() == classes:
             shifted = "{0} - 1"
@@ -357,7 +373,11 @@ class ClassIndex(Rule):
             yield Offer("({0} == 1).long()", "-1 means class 0 and 1 means class 1")
         # What data sets write for a label that is not known; some labels must be left.
         unknown = len(numbers) == 1 and (numbers[0] < 0 or numbers[0] == 255)
-        if unknown and seen.ignored == -100 and wrong.numel() < counted.numel() == values.numel():
+        if (
+            unknown
+            and context.ignored == -100
+            and wrong.numel() < counted.numel() == values.numel()
+        ):
             yield Offer(
                 f"{{loss}}(ignore_index={numbers[0]})", f"{numbers[0]} marks unknown labels"
             )
@@ -369,17 +389,21 @@ class SumToOne(Rule):
     def __str__(self) -> str:
         return "must be probabilities: not negative, and summing to 1 over the classes"
 
-    def broken(self, values: Tensor, seen: Seen) -> Tensor:
+    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         tolerance = max(SUM_ROUNDING, 2 * _eps(values))
         unnormalised = (summed(values, classes_of(values)) - 1).abs() > tolerance
         return (values < -_ROUNDING) | unnormalised
 
-    def found(self, values: Tensor, index: list[int], axis: int) -> str:
+    def describe_violation(self, values: Tensor, index: list[int], axis: int) -> str:
         others = tuple(i for d, i in enumerate(index) if d != axis)
         total = values.movedim(axis, -1)[others].sum().item()
-        return f"{super().found(values, index, axis)}, where the classes sum to {total:g}"
+        return (
+            f"{super().describe_violation(values, index, axis)}, where the classes sum to {total:g}"
+        )
 
-    def offers(self, values: Tensor, wrong: Tensor, seen: Seen, axis: int) -> Iterator[Offer]:
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
         if values.dim() > 2:
             yield Offer("{loss}(class_dim=-1)", "the last axis holds the classes")
         if are_among(values, 0, 1):
@@ -401,13 +425,13 @@ class Broken(NamedTuple):
 
 
 def first_broken(
-    values: Tensor, rules: tuple[Any, ...], seen: Seen, counted: Tensor | None = None
+    values: Tensor, rules: tuple[Any, ...], context: ValueContext, counted: Tensor | None = None
 ) -> Broken | None:
     """The first of `rules` that `values` break, where they are `counted`."""
     for rule in rules:
         if isinstance(rule, Rule) and is_legible(values):
             try:
-                mask = rule.broken(values, seen)
+                mask = rule.broken(values, context)
                 if counted is not None and mask.dim():
                     mask = mask & counted
                 if mask.any():

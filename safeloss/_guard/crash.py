@@ -75,9 +75,9 @@ def _of_loss(func: Any, module: Any, named: dict[str, Any]) -> SafeLossError | N
     call = native.call(signature, named, Memory())
     if call is None:
         return None
-    decision, face = signature.decide(call), native.face(signature, module)
+    decision, callee = signature.decide(call), native.callee(signature, module)
     if isinstance(decision, Refusal):
-        return native.explained(signature, face, call, decision)
+        return native.explained(signature, callee, call, decision)
     edits = decision.reading.edits
     if not edits:
         try:
@@ -95,12 +95,12 @@ def _of_loss(func: Any, module: Any, named: dict[str, Any]) -> SafeLossError | N
         fixes.append("".join([name, *code]))
     inputs = signature.reader.inputs
     return LayoutError.about(
-        face.name,
+        callee.name,
         f"PyTorch does not take {' and '.join(f'`{name}`' for name in edits)} as it is, "
-        f"and {face.callee} does.",
+        f"and {callee.spelling} does.",
         code=codes.DO_NOT_FIT,
         arguments=table(inputs, call),
-        fixes=(*fixes, whole_call(face, "", inputs, call)),
+        fixes=(*fixes, whole_call(callee, "", inputs, call)),
     )
 
 

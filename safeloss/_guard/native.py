@@ -14,7 +14,7 @@ from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.patterns import Shape
 from safeloss._guard import arithmetic
 from safeloss._messages.explain import explain
-from safeloss._messages.fixes import Face, whole_call
+from safeloss._messages.fixes import Callee, whole_call
 from safeloss._runtime.memory import Memory
 from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import tracing, transformed, unhandled
@@ -94,19 +94,19 @@ def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
     return ""
 
 
-def face(signature: Signature, module: Any) -> Face:
+def face(signature: Signature, module: Any) -> Callee:
     """The native loss that was called, and ours in its place."""
     native = signature.native_name
     kind = next((kind for kind in type(module).__mro__ if kind in SAFE), None)
     if kind is None:
         callee = f"safeloss.functional.{signature.name}"
-        return Face(signature.name, callee, False, signature.kernel, native)
-    return Face(
+        return Callee(signature.name, callee, False, signature.kernel, native)
+    return Callee(
         type(module).__name__, SAFE[kind].__name__, True, signature.kernel, signature.native_name
     )
 
 
-def explained(signature: Signature, face: Face, call: Call, refusal: Refusal) -> SafeLossError:
+def explained(signature: Signature, face: Callee, call: Call, refusal: Refusal) -> SafeLossError:
     def accepts(other: Call) -> bool:
         return isinstance(verdict(signature, other), Reading)
 

@@ -41,7 +41,7 @@ class Case(NamedTuple):
     def layer(self) -> Pattern | None:
         """The layout of the weights that the loss has as a layer."""
         inputs = self.safe.forward.signature.reader.inputs
-        return next((e.patterns[0] for e in inputs if e.patterns[0].binds), None)
+        return next((e.patterns[0] for e in inputs if e.patterns[0].introduces_axes), None)
 
     def drawn(self) -> dict[str, Tensor]:
         """Numbers that keep the rules, in the layouts of the call."""
@@ -63,7 +63,7 @@ class Case(NamedTuple):
 def taken(signature: Signature) -> tuple[Input, ...]:
     """The inputs of `forward`: neither weights nor what belongs to the loss as a layer."""
     inputs = signature.reader.inputs
-    return tuple(e for e in inputs if not (e.weight or e.patterns[0].binds))
+    return tuple(e for e in inputs if not (e.weight or e.patterns[0].introduces_axes))
 
 
 def cases(safe: Any) -> list[Case]:

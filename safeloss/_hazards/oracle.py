@@ -114,7 +114,7 @@ def _spelled(entry: Input, axes: Mapping[str, Any], layout: Axes) -> list[Axes]:
         spelled = pattern.spell(dict(axes))
         if spelled is not None:
             found.append(tuple(map(str, spelled)))
-        elif pattern.free and _match(pattern, layout, axes) is not None:
+        elif pattern.has_anonymous_axis and _match(pattern, layout, axes) is not None:
             found.append(layout)
     return found
 

@@ -70,7 +70,7 @@ class UsersCall(NamedTuple):
 
     written: WrittenCall
     frame: FrameType  # of the user's
-    face: FrameType  # the function of ours that was called
+    entered: FrameType  # the function of ours that was called
     bound: Mapping[str, Expression]  # by the parameters of that function
     places: Mapping[str, str]  # those parameters, by the names of the error
     held: Mapping[str, Expression]  # what the module has: `criterion.weight`
@@ -84,7 +84,7 @@ class UsersCall(NamedTuple):
         """The call with `fix` applied; empty where the fix belongs elsewhere."""
         whole = _WHOLE_CALL.match(fix)
         if whole is not None and whole[1].partition(".")[0] not in parameters:
-            name = self.face.f_code.co_name
+            name = self.entered.f_code.co_name
             own = whole[1] in (name, f"safeloss.functional.{name}")  # as the user calls it
             return self._in_own_names(f"loss{fix[whole.end(1) :]}" if own else fix)
         named = [name for name in _names_in_order(fix) if name in parameters]
@@ -198,13 +198,13 @@ def _called_by(frame: FrameType) -> str:
 
 def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
     """The call that `frame` is in, if it can be read and gives the loss what stands there."""
-    face, written = _face(frame), _written(frame)
-    if face is None or written is None:
+    entered, written = _entered_frame(frame), _written(frame)
+    if entered is None or written is None:
         return None
-    bound = _bound(written, face, frame)
+    bound = _bound(written, entered, frame)
     if bound is None:
         return None
-    values, places = _locals(face), {}
+    values, places = _locals(entered), {}
     for name, value in given.items():
         # A module may call a parameter otherwise.
         others = [place for place in bound if place not in given]
@@ -212,22 +212,22 @@ def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
         if value is not None and found:
             places[name] = found[0]
     held = _held(written.callee, frame, given)
-    return UsersCall(written, frame, face, bound, places, held)
+    return UsersCall(written, frame, entered, bound, places, held)
 
 
-def _face(frame: FrameType) -> FrameType | None:
+def _entered_frame(frame: FrameType) -> FrameType | None:
     """The frame of ours that `frame` calls, with nothing between but `nn.Module.__call__`."""
-    face: FrameType | None = None
+    entered: FrameType | None = None
     inner: FrameType | None = sys._getframe(1)
     while inner is not None and inner is not frame:
         filename = inner.f_code.co_filename
         if is_ours(filename):
             if not inner.f_code.co_flags & _STARS:  # that only pass on what they are given
-                face = inner
-        elif face is not None and not (filename == _MODULES and _passes_on(inner, face)):
-            face = None
+                entered = inner
+        elif entered is not None and not (filename == _MODULES and _passes_on(inner, entered)):
+            entered = None
         inner = inner.f_back
-    return face
+    return entered
 
 
 def _locals(frame: FrameType) -> Mapping[str, Any]:
@@ -245,9 +245,9 @@ def _locals(frame: FrameType) -> Mapping[str, Any]:
     return copied
 
 
-def _passes_on(caller: FrameType, face: FrameType) -> bool:
-    """Whether `face` got the arguments of `nn.Module.__call__`: no hook has changed them."""
-    names, given = _locals(caller), [*_locals(face).values()]
+def _passes_on(caller: FrameType, entered: FrameType) -> bool:
+    """Whether `entered` got the arguments of `nn.Module.__call__`: no hook has changed them."""
+    names, given = _locals(caller), [*_locals(entered).values()]
     passed = (*names.get("args", ()), *names.get("kwargs", {}).values())
     return all(any(value is other for other in given) for value in passed)
 
@@ -319,9 +319,11 @@ def _names_of(code: CodeType) -> Iterator[str]:
             yield from (part for part in constant if isinstance(part, str))
 
 
-def _bound(written: WrittenCall, face: FrameType, frame: FrameType) -> dict[str, Expression] | None:
-    """What stands for each parameter of `face`; None where that is not what it was given."""
-    code = face.f_code
+def _bound(
+    written: WrittenCall, entered: FrameType, frame: FrameType
+) -> dict[str, Expression] | None:
+    """What stands for each parameter of `entered`; None where that is not what it was given."""
+    code = entered.f_code
     if code.co_flags & _STARS:
         return None
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -335,7 +337,7 @@ def _bound(written: WrittenCall, face: FrameType, frame: FrameType) -> dict[str,
     if len(written.positional) > len(positional) or not set(bound) <= set(names):
         return None
     for name in names:
-        given = _locals(face).get(name)
+        given = _locals(entered).get(name)
         if name in bound:
             value = _value(bound[name].node, frame)
             if value is not _UNKNOWN and value is not given:

@@ -17,11 +17,12 @@ from safeloss._contract.labels import listed
 from safeloss._contract.model import Call, Input, Refusal
 from safeloss._contract.options import AT_CALL, OURS
 from safeloss._contract.patterns import Pattern, dtypes_of
-from safeloss._contract.values import Broken, NotNaN, Seen
+from safeloss._contract.values import Broken, NotNaN, ValueContext
 from safeloss._messages.fixes import (
-    Face,
+    Callee,
     Trial,
     by_layout,
+    is_accepted_fix,
     offered,
     repaired,
     stand_ins,
@@ -29,9 +30,8 @@ from safeloss._messages.fixes import (
     swapped,
     tried,
     whole_call,
-    works,
 )
-from safeloss._messages.shapes import crossed, facts
+from safeloss._messages.shapes import facts, has_crossed_ones
 from safeloss._messages.stack import raised_by_torch
 from safeloss._torch import constant_while_compiling, has_nested_size
 from safeloss.errors import (
@@ -67,7 +67,7 @@ class Where(NamedTuple):
 
 
 def explain(
-    face: Face,
+    callee: Callee,
     inputs: tuple[Input, ...],
     call: Call,
     refusal: Refusal,
@@ -81,7 +81,7 @@ def explain(
     one may have changed places with.
     """
     if refusal.error is OptionError:
-        return OptionError.about(face.name, refusal.rule, code=refusal.code)
+        return OptionError.about(callee.name, refusal.rule, code=refusal.code)
     nested = any([has_nested_size(shape) for shape in call.shapes.values()])
     trial = trial or (None if nested else by_layout(call, accepts))
     rule, code, advice, fixes = refusal.rule, refusal.code, refusal.advice, []
@@ -89,19 +89,19 @@ def explain(
         advice = f"{advice} Nested tensors fit where they have the same offsets.".lstrip()
     elif target and swapped(inputs, trial, target):
         rule, code = SWAPPED.format(inputs[0].name, target), codes.SWAPPED
-        advice, fixes = "", [swap(face, inputs, call, target)]
+        advice, fixes = "", [swap(callee, inputs, call, target)]
     else:
-        fixes = offered(face, inputs, call, refusal, trial)
-        if not advice and crossed(inputs, call):
+        fixes = offered(callee, inputs, call, refusal, trial)
+        if not advice and has_crossed_ones(inputs, call):
             advice = "Their axes of size 1 stand at different places."
         elif not advice and not refusal.fixes:
             advice = facts(inputs, call, refusal)
     return refusal.error.about(
-        face.name,
+        callee.name,
         rule,
         code=code,
         arguments=table(inputs, call),
-        native="" if nested else _native(face, call, trial),
+        native="" if nested else _native(callee, call, trial),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
@@ -112,7 +112,7 @@ def explain_type(
     inputs: tuple[Input, ...],
     named: Mapping[str, Any],
     wrong: list[str],
-    face: Face | None = None,
+    callee: Callee | None = None,
     call: Call | None = None,
     trial: Trial | None = None,
 ) -> SafeLossError:
@@ -127,8 +127,8 @@ def explain_type(
     fixes: list[Fix] = []
     if wrong == ["denominator"]:
         tensors = "must be one number, or a tensor that holds one."
-    elif face is not None and call is not None and trial is not None:
-        fixes = _repairs(inputs, named, wrong, face, call, trial)
+    elif callee is not None and call is not None and trial is not None:
+        fixes = _repairs(inputs, named, wrong, callee, call, trial)
     advice = " ".join(filter(None, [_about_type(entry, named) for entry in inputs]))
     return ArgumentTypeError.about(
         loss,
@@ -173,7 +173,7 @@ def _repairs(
     inputs: tuple[Input, ...],
     named: Mapping[str, Any],
     wrong: list[str],
-    face: Face,
+    callee: Callee,
     call: Call,
     trial: Trial,
 ) -> list[Fix]:
@@ -193,25 +193,25 @@ def _repairs(
             offers.append(list(repaired(entry.name, named[entry.name], output, size)))
     if len(wrong) == 1:
         # An expression that another one makes needless is not offered besides.
-        fixes = tried(offers[0], face, inputs, call, trial, 1)
+        fixes = tried(offers[0], callee, inputs, call, trial, 1)
         converted = [fix for fix in fixes if fix.startswith("torch.as_tensor")]
         return [fix for fix in fixes if fix not in converted[1:]]
     for several in zip(*offers):
         edits = {name: offer.code for name, offer in zip(wrong, several)}
-        code = whole_call(face, "", inputs, call, edits)
-        if works(code, trial):
+        code = whole_call(callee, "", inputs, call, edits)
+        if is_accepted_fix(code, trial):
             return [Fix(code, several[0].when)]
     return []
 
 
 def explain_value(
-    face: Face,
+    callee: Callee,
     where: Where,
     broken: Broken,
     inputs: tuple[Input, ...],
     call: Call,
     trial: Trial,
-    seen: Seen,
+    seen: ValueContext,
     target: str = "",
     ask: bool = True,
 ) -> SafeLossError:
@@ -224,7 +224,7 @@ def explain_value(
     advice, fixes = "", []
     if target and not isinstance(broken.rule, NotNaN) and swapped(inputs, trial, target):
         rule, code = SWAPPED.format(inputs[0].name, target), codes.SWAPPED
-        fixes = [swap(face, inputs, call, target)]
+        fixes = [swap(callee, inputs, call, target)]
     else:
         rule, code = f"`{name}` {broken.rule}.", broken.rule.code
         wrong = values
@@ -233,7 +233,7 @@ def explain_value(
             mask = (broken.mask.movedim(1, -1) if moved else broken.mask).reshape(values.shape)
             wrong = values[mask]
             index = mask.nonzero()[0].tolist()
-            advice = f"First at {index}: {broken.rule.found(values, index, axis)}."
+            advice = f"First at {index}: {broken.rule.describe_violation(values, index, axis)}."
         numbers = broken.rule.numbers(name, values, wrong, seen)
         advice = " ".join(filter(None, [advice, numbers]))
         offers = [
@@ -242,13 +242,13 @@ def explain_value(
             )
             for offer in broken.rule.offers(values, wrong, seen, axis)
         ]
-        fixes = tried(offers, face, inputs, call, trial, axis)
+        fixes = tried(offers, callee, inputs, call, trial, axis)
     return ValueRangeError.about(
-        face.name,
+        callee.name,
         rule,
         code=code,
         arguments=table(inputs, call),
-        native=_native(face, call, trial) if ask else "",
+        native=_native(callee, call, trial) if ask else "",
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
@@ -271,23 +271,23 @@ def explain_construction(
 
 
 def explain_order(
-    face: Face, inputs: tuple[Input, ...], call: Call, trial: Trial, target: str
+    callee: Callee, inputs: tuple[Input, ...], call: Call, trial: Trial, target: str
 ) -> SafeLossError:
     """The error for labels and scores that have changed places, though their values are fine."""
     first = inputs[0].name
     return ValueRangeError.about(
-        face.name,
+        callee.name,
         SWAPPED.format(first, target),
         code=codes.SWAPPED,
         arguments=table(inputs, call),
-        native=_native(face, call, trial),
+        native=_native(callee, call, trial),
         advice=f"`{first}` holds {listed(trial.names[first])}, and only `{target}` requires grad.",
-        fixes=(swap(face, inputs, call, target),),
+        fixes=(swap(callee, inputs, call, target),),
     )
 
 
 def explain_dtypes(
-    face: Face, arguments: tuple[Argument, ...], tensors: Mapping[str, Tensor], error: Exception
+    callee: Callee, arguments: tuple[Argument, ...], tensors: Mapping[str, Tensor], error: Exception
 ) -> SafeLossError | None:
     """Our error for a dtype that PyTorch has refused; None where it complains of something else."""
     odd = [name for name, tensor in tensors.items() if tensor.is_quantized or tensor.is_complex()]
@@ -296,14 +296,14 @@ def explain_dtypes(
     name = odd[0]
     dtype = str(tensors[name].dtype).replace("torch.", "")
     if tensors[name].is_quantized:
-        rule = f"`{name}` is {dtype} (quantized), and PyTorch has no {face.native} for it."
+        rule = f"`{name}` is {dtype} (quantized), and PyTorch has no {callee.native} for it."
         fixes: tuple[str, ...] = (f"{name}.dequantize()",) if len(odd) == 1 else ()
     else:
-        rule = f"`{name}` is {dtype}, and PyTorch has no {face.native} of complex numbers."
+        rule = f"`{name}` is {dtype}, and PyTorch has no {callee.native} of complex numbers."
         fixes = ()
-    native = f"{face.native} raises {type(error).__name__}."
+    native = f"{callee.native} raises {type(error).__name__}."
     return DTypeError.about(
-        face.name, rule, code=codes.DTYPE, arguments=arguments, native=native, fixes=fixes
+        callee.name, rule, code=codes.DTYPE, arguments=arguments, native=native, fixes=fixes
     )
 
 
@@ -318,7 +318,7 @@ def is_about_values(error: Exception) -> bool:
 
 
 def explain_devices(
-    face: Face,
+    callee: Callee,
     arguments: tuple[Argument, ...],
     tensors: Mapping[str, Tensor],
     error: Exception,
@@ -336,15 +336,15 @@ def explain_devices(
         if len({tensors[other].device for other in others}) == 1 and not fixes:
             fixes.append(f"{name}.to({others[0]}.device)")  # all others are on one device
     rule = "the tensors are on different devices."
-    return DeviceError.about(face.name, rule, code=codes.DEVICES, arguments=rows, fixes=fixes)
+    return DeviceError.about(callee.name, rule, code=codes.DEVICES, arguments=rows, fixes=fixes)
 
 
-def add_note(face: Face, arguments: tuple[Argument, ...], error: Exception) -> None:
+def add_note(callee: Callee, arguments: tuple[Argument, ...], error: Exception) -> None:
     """Say below the error of PyTorch what the loss was called with (since Python 3.11)."""
     add: Any = getattr(error, "add_note", None)
     if add is not None:
         came = ", ".join(f"{row.name} {row.came}" for row in arguments)
-        add(f"{face.name} was called with {came}.")
+        add(f"{callee.name} was called with {came}.")
 
 
 def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
@@ -376,7 +376,7 @@ def table(inputs: tuple[Input, ...], call: Call) -> tuple[Argument, ...]:
                 patterns = fitting or patterns
                 batched = any(pattern.has("batch") for pattern in fitting)
             elif batched and not entry.weight:
-                patterns = tuple(p for p in patterns if p.has("batch") or p.free)
+                patterns = tuple(p for p in patterns if p.has("batch") or p.has_anonymous_axis)
             came = describe(call.dtypes[entry.name], shape)
             rows.append(Argument(entry.name, came, declared(patterns)))
     return tuple(rows)
@@ -400,12 +400,12 @@ def declared(patterns: tuple[Pattern, ...]) -> str:
     return ", or ".join([f"{dtypes_of(kinds[text])} {text}" for text in kinds])
 
 
-def _native(face: Face, call: Call, trial: Trial | None) -> str:
+def _native(callee: Callee, call: Call, trial: Trial | None) -> str:
     """What PyTorch does with these arguments, found out by asking it; empty where it is not asked.
 
     Without their numbers nothing is said but that shapes broadcast.
     """
-    name = face.native
+    name = callee.native
     if not name or trial is None or any(callable(value) for value in call.options.values()):
         return ""
     if call.given:  # what PyTorch does not take
@@ -427,7 +427,7 @@ def _native(face: Face, call: Call, trial: Trial | None) -> str:
     with warnings.catch_warnings(record=True) as said, torch.no_grad():
         warnings.simplefilter("always")
         try:
-            result = face.kernel(**{**options, **arguments})
+            result = callee.kernel(**{**options, **arguments})
         except (*_PLAIN, AssertionError) as error:  # the name is all we say
             return f"{name} raises {type(error).__name__}." if trial.readable else ""
     if result.numel() > largest > 0:

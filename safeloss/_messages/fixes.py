@@ -35,11 +35,11 @@ REFUSALS = (
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
-class Face(NamedTuple):
+class Callee(NamedTuple):
     """What was called: its name for the message, and what a user writes to call it."""
 
     name: str  # "SafeCrossEntropyLoss", or that of the user's own subclass
-    callee: str  # "SafeCrossEntropyLoss" or "safeloss.functional.cross_entropy"
+    spelling: str  # "SafeCrossEntropyLoss" or "safeloss.functional.cross_entropy"
     module: bool
     kernel: Callable[..., Any]
     native: str  # the function of `torch.nn.functional` that it calls
@@ -75,7 +75,7 @@ def by_layout(call: Call, accepts: Callable[[Call], bool]) -> Trial:
 
 
 def offered(
-    face: Face, inputs: tuple[Input, ...], call: Call, refusal: Refusal, trial: Trial
+    callee: Callee, inputs: tuple[Input, ...], call: Call, refusal: Refusal, trial: Trial
 ) -> list[Fix]:
     """Those fixes of a refusal, or else those that its shapes suggest, that the loss accepts."""
     offers: Iterable[Offer | str] = refusal.fixes
@@ -83,12 +83,12 @@ def offered(
         shapes = weight_offers if refusal.weight else shape_offers
         offers = shapes(inputs, call, refusal)
     axis = call.options.get("class_dim") or 1
-    return tried(offers, face, inputs, call, trial, axis)
+    return tried(offers, callee, inputs, call, trial, axis)
 
 
 def tried(
     offers: Iterable[Offer | str],
-    face: Face,
+    callee: Callee,
     inputs: tuple[Input, ...],
     call: Call,
     trial: Trial,
@@ -99,10 +99,10 @@ def tried(
     fixes: dict[str, Fix] = {}
     for each in offers:
         offer = each if isinstance(each, Offer) else Offer(each)
-        code = _spelled(offer.code, face, inputs, call, axis)
+        code = _spelled(offer.code, callee, inputs, call, axis)
         if code is None or code in fixes or not _suits(offer.needs, trial, axis, default=True):
             continue
-        if works(code, trial, face):
+        if is_accepted_fix(code, trial, callee):
             sure = _suits(offer.sure, trial, axis, default=False)
             fixes[code] = Fix(code, "" if sure else offer.when)
     return list(fixes.values())
@@ -138,14 +138,14 @@ def swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
         return False
 
 
-def swap(face: Face, inputs: tuple[Input, ...], call: Call, target: str) -> Fix:
+def swap(callee: Callee, inputs: tuple[Input, ...], call: Call, target: str) -> Fix:
     """The call with its first argument and its target in the right order."""
     first = inputs[0].name
-    return Fix(whole_call(face, "", inputs, call, {first: target, target: first}))
+    return Fix(whole_call(callee, "", inputs, call, {first: target, target: first}))
 
 
 def whole_call(
-    face: Face,
+    callee: Callee,
     option: str,
     inputs: tuple[Input, ...],
     call: Call,
@@ -165,15 +165,15 @@ def whole_call(
         for entry in given
         if entry.weight and entry.name not in moved
     }
-    kept = {name: repr(value) for name, value in _changed(face, call).items()}
+    kept = {name: repr(value) for name, value in _changed(callee, call).items()}
     keywords = {**weights, **kept, **added}
     at_call = {name: keywords.pop(name) for name in AT_CALL if name in keywords}
     own = [f"{name}={value}" for name, value in keywords.items()]
     together = [f"{name}={value}" for name, value in at_call.items()]
     first = [*filter(None, data)]
-    if face.module:
-        return Fix(f"{face.callee}({', '.join(own)})({', '.join([*first, *together])})")
-    return Fix(f"{face.callee}({', '.join([*first, *own, *together])})")
+    if callee.module:
+        return Fix(f"{callee.spelling}({', '.join(own)})({', '.join([*first, *together])})")
+    return Fix(f"{callee.spelling}({', '.join([*first, *own, *together])})")
 
 
 def _keywords(option: str) -> dict[str, str]:
@@ -184,9 +184,9 @@ def _keywords(option: str) -> dict[str, str]:
     return {str(keyword.arg): value for keyword, value in zip(call.keywords, values)}
 
 
-def _changed(face: Face, call: Call) -> dict[str, Any]:
+def _changed(callee: Callee, call: Call) -> dict[str, Any]:
     """The options of the call that are not at their default."""
-    parameters = inspect.signature(face.kernel).parameters
+    parameters = inspect.signature(callee.kernel).parameters
     legacy = ("size_average", "reduce")  # PyTorch's old spelling of `reduction`
     return {
         name: value
@@ -205,10 +205,10 @@ def _same(value: Any, default: Any) -> bool:
     return alike and bool(value == default)
 
 
-def works(code: str, trial: Trial, face: Face | None = None) -> bool:
+def is_accepted_fix(code: str, trial: Trial, callee: Callee | None = None) -> bool:
     """Whether the loss accepts what `code` gives, or the loss that it calls accepts its call."""
     try:
-        own = {} if face is None or face.own is None else {face.callee: face.own}
+        own = {} if callee is None or callee.own is None else {callee.spelling: callee.own}
         result = evaluate(code, trial.names, trial.enters or _unknown, own)
         name = edited_name(code, trial.names, own)
         return bool(result) if name is None else trial.accepts({name: result})
@@ -283,7 +283,9 @@ def _is_loss(callee: ast.expr) -> bool:
     return public or name.startswith("safeloss.functional.")
 
 
-def _spelled(code: str, face: Face, inputs: tuple[Input, ...], call: Call, axis: int) -> str | None:
+def _spelled(
+    code: str, callee: Callee, inputs: tuple[Input, ...], call: Call, axis: int
+) -> str | None:
     """`code` with the options of the call; None if another loss has no such options."""
     code = code.replace("{axis}", str(axis)).replace("{loss}", "_loss_")
     tree: Any = parsed(code).body
@@ -296,9 +298,9 @@ def _spelled(code: str, face: Face, inputs: tuple[Input, ...], call: Call, axis:
         edits = dict(zip(aligned, words(tree.args)))
         if tree.args and isinstance(tree.args[0], ast.Starred):  # one expression for all of them
             edits = {**dict.fromkeys(aligned, ""), **edits}
-        return str(whole_call(face, ", ".join(words(tree.keywords)), inputs, call, edits))
+        return str(whole_call(callee, ", ".join(words(tree.keywords)), inputs, call, edits))
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Call) and _is_loss(tree.func):
-        kept = _kept(tree.func, face, inputs, call)
+        kept = _kept(tree.func, callee, inputs, call)
         if kept is None:
             return None
         return f"{words([tree.func.func])[0]}({', '.join(kept)})({', '.join(words(tree.args))})"
@@ -306,7 +308,7 @@ def _spelled(code: str, face: Face, inputs: tuple[Input, ...], call: Call, axis:
 
 
 def _kept(
-    constructor: ast.Call, face: Face, inputs: tuple[Input, ...], call: Call
+    constructor: ast.Call, callee: Callee, inputs: tuple[Input, ...], call: Call
 ) -> list[str] | None:
     """The options of the call for the constructor of another loss; None if that lacks one, or
     computes with its weights otherwise."""
@@ -314,11 +316,11 @@ def _kept(
     parameters = inspect.signature(other).parameters
     own = {str(keyword.arg): ast.unparse(keyword.value) for keyword in constructor.keywords}
     weights = [entry.name for entry in inputs if entry.weight and entry.name in call.shapes]
-    same = other.forward.signature.native_name == face.native
+    same = other.forward.signature.native_name == callee.native
     if weights and not same:
         return None
     kept = {name: name for name in weights}
-    for name, value in _changed(face, call).items():
+    for name, value in _changed(callee, call).items():
         if name in parameters:
             kept[name] = repr(value)
         elif name not in ("class_dim", "num_classes"):  # which only say how axes are read

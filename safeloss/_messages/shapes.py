@@ -28,7 +28,7 @@ def shape_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> Ite
     others = [x for x in inputs[1:] if x.name in call.shapes and not x.weight]
     misfits = [x for x in others if tuple(call.shapes[x.name]) != tuple(call.shapes[first.name])]
     if all(_element_wise(first, other) for other in others):
-        if crossed(inputs, call):
+        if has_crossed_ones(inputs, call):
             yield from _crossed(first, misfits)
         elif len(misfits) == 1:
             yield from _pair(first.name, misfits[0].name, call)
@@ -166,7 +166,7 @@ def weight_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> It
         yield from _stretched(name, first, call)
 
 
-def crossed(inputs: tuple[Input, ...], call: Call) -> bool:
+def has_crossed_ones(inputs: tuple[Input, ...], call: Call) -> bool:
     """Whether size-1 axes stand at different places, as in `[8, 1]` and `[1, 8]`."""
     given = [entry for entry in inputs if not entry.weight and entry.name in call.shapes]
     first = call.shapes[given[0].name]

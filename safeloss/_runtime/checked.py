@@ -28,7 +28,7 @@ from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
 from safeloss._runtime.signature import Named, signature_of
-from safeloss._runtime.validate import could_be, face_of
+from safeloss._runtime.validate import callee_of, could_be
 from safeloss.errors import OptionError, SafeLossError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
@@ -140,9 +140,9 @@ def verify_weights(module: Any, **weights: Any) -> None:
         """Whether a weight may have this shape and dtype; the sizes are known at the call."""
         return all(could_be(declared[name], value) for name, value in changes.items())
 
-    face, trial = face_of(signature, module), Trial(weights, True, accepts)
+    callee, trial = callee_of(signature, module), Trial(weights, True, accepts)
     entries = tuple(declared.values())
-    refusal = explain_type(face.name, entries, weights, wrong, face, Call({}, {}, {}), trial)
+    refusal = explain_type(callee.name, entries, weights, wrong, callee, Call({}, {}, {}), trial)
     raise in_users_names(refusal, weights)
 
 
@@ -162,7 +162,7 @@ def prepare(module: Any, **options: Any) -> None:
         return
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
-    signature = module._ours.forward.signature
+    signature = module._safeloss_class.forward.signature
     values = [getattr(module, name) for name in signature.listed]  # a subclass may compute them
     kinds = (signature.name, *values, *map(type, values))
     try:

@@ -21,7 +21,7 @@ from safeloss._contract.options import AT_CALL, documented
 from safeloss._contract.patterns import bare
 from safeloss._runtime.compiled import traced_call
 from safeloss._runtime.signature import Signature
-from safeloss._runtime.size_oracle import consultation
+from safeloss._runtime.size_oracle import consult_for
 
 # Only the look-up is guarded: the signature may be new, sizes may be symbolic, an argument may be
 # no tensor. PyTorch is entered once, and what it raises is explained or leaves as it is. Names of
@@ -210,7 +210,7 @@ def _written(
     traced = {
         "_is_dynamo_compiling": is_dynamo_compiling,
         "_traced_call": traced_call,
-        "_consult": consultation(signature),
+        "_consult": consult_for(signature),
         "_kernel": signature.kernel,
         "_counting": signature.counting,
     }

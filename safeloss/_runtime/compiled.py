@@ -18,9 +18,9 @@ from safeloss._runtime.signature import Counting, Kernel, Order
 from safeloss._torch import decided
 from safeloss.errors import SafeLossError, ValueRangeError
 
-Term: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
+Operand: TypeAlias = tuple[bool, Any]  # the place of a number, or a value that is known
 # Of a count the name of its type; of a tensor what is known of it, or else whether it is None.
-Came: TypeAlias = str | tuple[torch.dtype, str, int] | bool
+TracedArgument: TypeAlias = str | tuple[torch.dtype, str, int] | bool
 
 
 class Ask(NamedTuple):
@@ -31,7 +31,7 @@ class Ask(NamedTuple):
     """
 
     question: str
-    terms: tuple[Term, ...]
+    operands: tuple[Operand, ...]
     kind: Literal["ask"] = "ask"  # told apart by a string: Dynamo would guard on a class
 
 
@@ -40,7 +40,7 @@ class Raise(NamedTuple):
 
     error: type[SafeLossError]
     code: str
-    text: tuple[Term, ...]
+    text: tuple[Operand, ...]
     kind: Literal["raise"] = "raise"
 
 
@@ -48,12 +48,12 @@ class Run(NamedTuple):
     """What to trace."""
 
     order: Order
-    steps: tuple[tuple[int, str, tuple[Term, ...]], ...]  # by position, a method
+    steps: tuple[tuple[int, str, tuple[Operand, ...]], ...]  # by position, a method
     # By position: the number that is filled in, and the axes; see `Masked`.
-    fills: tuple[tuple[int, Term, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]
+    fills: tuple[tuple[int, Operand, tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]
     strategy: tuple[str, ...]  # of the reduction
     learns: bool  # that it was called; the module is not asked: that would be guarded on
-    settles: bool  # which axis holds the classes
+    proves_class_axis: bool  # which axis holds the classes
     kind: Literal["run"] = "run"
 
 
@@ -78,56 +78,60 @@ def traced_call(
     counts = [arguments[position] for position in integers]
     options = [arguments[position] for position in chosen]
     numbers: list[Any] = [0 if count is None else count for count in counts]
-    came: list[Came] = [type(count).__name__ for count in counts]
+    traced: list[TracedArgument] = [type(count).__name__ for count in counts]
     for position in tensors:
         tensor = arguments[position]
         if isinstance(tensor, Tensor):
-            came.append((tensor.dtype, tensor.device.type, tensor.dim()))
+            traced.append((tensor.dtype, tensor.device.type, tensor.dim()))
             numbers += tensor.shape
         else:
-            came.append(tensor is None)
+            traced.append(tensor is None)
     answers: list[bool] = []
     assumed: list[list[Any]] = []
     answer: Any
-    outcome = consult(came, options, answers)
+    outcome = consult(traced, options, answers)
     while outcome.kind == "ask":
-        terms = [numbers[term] if placed else term for placed, term in outcome.terms]
+        operands = [
+            numbers[operand] if is_place else operand for is_place, operand in outcome.operands
+        ]
         if outcome.question == "one class":
             answer = memory is not None and memory.one_class
         elif outcome.question == "class axis":
             axes = () if memory is None else memory.class_axes
-            known = any([rank == terms[0] and classes == terms[1] for rank, classes in axes])
-            answer = known or (memory is not None and memory.settled)
+            known = any([rank == operands[0] and classes == operands[1] for rank, classes in axes])
+            answer = known or (memory is not None and memory.class_axis_known)
         elif outcome.question == "<":
-            answer = not decided(terms[0] >= terms[1])
+            answer = not decided(operands[0] >= operands[1])
         else:
-            answer = decided(terms[0] == terms[1])
-            if not answer and outcome.question == "=" and not decided(terms[0] != terms[1]):
+            answer = decided(operands[0] == operands[1])
+            if not answer and outcome.question == "=" and not decided(operands[0] != operands[1]):
                 # Only the data will tell: PyTorch asserts such sizes where it runs.
-                answer, assumed = True, [*assumed, terms]
+                answer, assumed = True, [*assumed, operands]
         # A branch rather than `bool(...)`, which Dynamo cannot trace on symbols before 2.7.
         answers = [*answers, True if answer else False]  # noqa: SIM210  # see above
-        outcome = consult(came, options, answers)
+        outcome = consult(traced, options, answers)
     if outcome.kind == "raise":
-        words = [f"{numbers[term]}" if placed else term for placed, term in outcome.text]
+        words = [
+            f"{numbers[operand]}" if is_place else operand for is_place, operand in outcome.text
+        ]
         callee = name if owner is None else type(owner).__name__
         text = f"[{outcome.code}] {callee}: {''.join(words)}"
         raise outcome.error(text)
     for one, other in assumed:
         torch._check(one == other)
     if memory is not None and outcome.learns:
-        memory.unread, memory.one_class = False, True
-        if outcome.settles:
-            memory.settled = True
+        memory.values_unchecked, memory.one_class = False, True
+        if outcome.proves_class_axis:
+            memory.class_axis_known = True
     given = [*arguments]
     for position, method, parts in outcome.steps:
-        values = [numbers[term] if placed else term for placed, term in parts]
+        values = [numbers[operand] if is_place else operand for is_place, operand in parts]
         if method == "view":
             given[position] = given[position].view(values)
         else:
             given[position] = getattr(given[position], method)(*values)
-    for position, (placed, term), shared, missing, own in outcome.fills:
-        value = numbers[term] if placed else term
+    for position, (is_place, operand), shared, missing, own in outcome.fills:
+        value = numbers[operand] if is_place else operand
         mask = given[outcome.order.at_call[1]]
         given[position] = filled(given[position], mask, value, shared, missing, own)
     if "divided" in outcome.strategy:

@@ -18,7 +18,7 @@ from safeloss._contract.options import AT_CALL
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
-from safeloss._runtime.native_errors import explain_native_error, told
+from safeloss._runtime.native_errors import as_the_user_gets_it, explain_native_error
 from safeloss._runtime.reductions import (
     COUNT_ADVICE,
     COUNT_RULE,
@@ -75,7 +75,7 @@ def new_call(
             with unobserved() as traced:
                 run, learn = _plan(signature, owner, evidence, arguments, key, traced)
         except SafeLossError as refusal:
-            raise told(refusal, signature, arguments) from None
+            raise as_the_user_gets_it(refusal, signature, arguments) from None
     try:
         loss = run(owner, arguments)
     except Exception as error:
@@ -84,7 +84,7 @@ def new_call(
     try:
         learn(loss)  # only now: a call that raised proves nothing
     except SafeLossError as refusal:
-        raise told(refusal, signature, arguments) from None
+        raise as_the_user_gets_it(refusal, signature, arguments) from None
     return loss
 
 
@@ -129,7 +129,10 @@ def _plan(
     always = call.options.get("check_values") == "always"
     looks = 0
     if call.options.get("check_values") == "first" and not traced:
-        if evidence.unread and not look_at_values(signature, owner, reading, named).conclusive:
+        if (
+            evidence.values_unchecked
+            and not look_at_values(signature, owner, reading, named).conclusive
+        ):
             looks = MOST_LOOKS
         elif evidence.looks:
             look = verify_values(signature, owner, reading, named, rules=False)
@@ -171,7 +174,7 @@ def _plan(
     def learn(loss: Any) -> None:
         verify_mean(signature, owner, call, named, empty, loss)
         memory = signature.memory if owner is None else evidence
-        evidence.unread, evidence.looks, evidence.one_class = False, looks, True
+        evidence.values_unchecked, evidence.looks, evidence.one_class = False, looks, True
         if reading.proves is not None:
             shape = call.shapes[signature.reader.inputs[0].name]
             memory.learn_class_axis(len(shape), shape[reading.proves])

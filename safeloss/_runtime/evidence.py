@@ -19,7 +19,7 @@ def inherited(signature: Signature, owner: Any, key: Any) -> Any:
     """
     state = owner.__dict__
     memory = state.get("_memory")
-    if key is None or memory is None or memory.plans is not NO_PLANS or not memory.unread:
+    if key is None or memory is None or memory.plans is not NO_PLANS or not memory.values_unchecked:
         return UNKNOWN
     frame = users_frame()
     if frame is None:
@@ -35,7 +35,7 @@ def inherited(signature: Signature, owner: Any, key: Any) -> Any:
 def evidence_of(signature: Signature, owner: Any) -> Memory:
     """What earlier calls have proved: of the module, or at the place that calls the function."""
     memory = Memory() if owner is None else memory_of(owner)
-    if owner is not None and not (memory.plans is NO_PLANS and memory.unread):
+    if owner is not None and not (memory.plans is NO_PLANS and memory.values_unchecked):
         return memory
     frame = users_frame()
     if frame is None:

@@ -11,7 +11,7 @@ from safeloss._torch import never_compiled
 MOST_AXES = 64  # ranks and numbers of classes that one loss remembers
 MOST_SITES = 4096  # places that one kernel remembers
 MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
-_TELLING = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
+_SPECIAL_SIZES = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
 
 
 class Plans(dict[Any, Any]):
@@ -26,7 +26,7 @@ class Plans(dict[Any, Any]):
         self.forms: dict[Any, tuple[Any, int | None]] = {}
 
     def __missing__(self, key: Any) -> Any:
-        plan, proves = self.forms[form(key)]
+        plan, proves = self.forms[shape_pattern(key)]
         if proves is not None:
             shape = key[0]  # of the first input
             self.memory.learn_class_axis(len(shape), shape[proves])
@@ -41,24 +41,24 @@ class Plans(dict[Any, Any]):
 
         Each of them proves by itself that axis `proves` holds so many classes.
         """
-        _keep(self.forms, form(key), (plan, proves))
+        _keep(self.forms, shape_pattern(key), (plan, proves))
 
 
-def form(key: Any) -> Any:
+def shape_pattern(key: Any) -> Any:
     """What a verdict on the call of this signature depends on.
 
     That is which of its sizes are 0, 1 or 2 and which are equal, be they of axes or told by an
     option, but not how large they are: each is named in the order in which it appears.
     """
-    names = dict(_TELLING)
-    return tuple([_named(part, names) for part in key])
+    names = dict(_SPECIAL_SIZES)
+    return tuple([_canonical(part, names) for part in key])
 
 
-def _named(part: Any, names: dict[Any, int]) -> Any:
+def _canonical(part: Any, names: dict[Any, int]) -> Any:
     if part.__class__ is Size:
         return tuple([names.setdefault(size, len(names)) for size in part])
     if part.__class__ is tuple:  # of a weight
-        return tuple([_named(inner, names) for inner in part])
+        return tuple([_canonical(inner, names) for inner in part])
     return part, names.setdefault(part, len(names))
 
 
@@ -79,24 +79,35 @@ class Memory:
     number of classes; that one class is no mistake here; that the numbers were looked at.
     """
 
-    __slots__ = ("class_axes", "looks", "one_class", "plans", "settled", "unread")
+    __slots__ = (
+        "class_axes",
+        "class_axis_known",
+        "looks",
+        "one_class",
+        "plans",
+        "values_unchecked",
+    )
 
     def __init__(
         self,
-        settled: bool = False,
-        unread: bool = True,
+        class_axis_known: bool = False,
+        values_unchecked: bool = True,
         class_axes: tuple[tuple[int, int], ...] = (),
         one_class: bool = False,
     ) -> None:
         self.plans = NO_PLANS
-        self.settled = settled  # compiled code has proved the class axis, for whatever rank
-        self.unread = unread  # no call has been accepted, and so no numbers were looked at
+        self.class_axis_known = (
+            class_axis_known  # compiled code has proved the class axis, for whatever rank
+        )
+        self.values_unchecked = (
+            values_unchecked  # no call has been accepted, and so no numbers were looked at
+        )
         self.looks = 0  # further ones for suspicious numbers, since there were too few to judge
         self.class_axes = class_axes  # the ranks and numbers of classes for which it is known
         self.one_class = one_class  # two classes or more were seen, or one with fitting labels
 
     def knows_class_axis(self, rank: int, classes: int) -> bool:
-        return self.settled or (rank, classes) in self.class_axes
+        return self.class_axis_known or (rank, classes) in self.class_axes
 
     def learn_class_axis(self, rank: int, classes: int) -> None:
         if (rank, classes) not in self.class_axes:
@@ -105,7 +116,7 @@ class Memory:
 
     def evidence(self) -> tuple[Any, ...]:
         """What a copy begins with, as plain data."""
-        return self.settled, self.unread, self.class_axes, self.one_class
+        return self.class_axis_known, self.values_unchecked, self.class_axes, self.one_class
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, self.evidence()

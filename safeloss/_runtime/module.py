@@ -48,7 +48,9 @@ class SafeModule:
     """
 
     _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
-    _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
+    _safeloss_class: ClassVar[
+        type
+    ]  # the class whose `forward` is checked: that of a user may be a subclass
     _other_defaults: ClassVar[dict[str, Any]]  # those that a subclass has set as attributes
 
     __signature__ = SignatureOfCall()
@@ -73,7 +75,7 @@ class SafeModule:
         if hasattr(forward, "signature") and not hasattr(forward, "__wrapped__"):
             # Written before its class had a name. TorchScript compiles what is wrapped, and
             # torch.fx reads its annotations.
-            cls._ours = cls
+            cls._safeloss_class = cls
             names, weighted = (*cls._own_options, *AT_CALL), not forward.signature.unweighted
             cls.__doc__ = documented(cls.__doc__, names, weighted)
             native: Any = super(cls, cls)
@@ -82,7 +84,7 @@ class SafeModule:
             constructor.__init__ = explained(cls.__init__)
             forward.__qualname__ = f"{cls.__qualname__}.forward"
             forward.__module__ = cls.__module__
-        ours = getattr(cls, "_ours", cls)._own_options
+        ours = getattr(cls, "_safeloss_class", cls)._own_options
         cls._other_defaults = {
             name: value for name, value in cls._own_options.items() if value != ours.get(name)
         }
@@ -132,14 +134,16 @@ def explained(construct: Any) -> Any:
 
 
 def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-    forward = module._ours.forward
+    forward = module._safeloss_class.forward
     data = {name: options[name] for name in forward.inputs if name in options}
     tensors = [value for value in arguments[:2] if isinstance(value, Tensor)]
     # No constructor takes a tensor for its second parameter, and a number may be a 0-d tensor.
     if len(tensors) == 2 and any(tensor.dim() for tensor in tensors):
         data = {**dict(zip(forward.inputs, tensors)), **data}
     if data:
-        raise explain_construction(type(module).__name__, module._ours.__name__, forward, data)
+        raise explain_construction(
+            type(module).__name__, module._safeloss_class.__name__, forward, data
+        )
 
 
 def memory_of(module: Any) -> Memory:

@@ -16,7 +16,7 @@ from safeloss._messages.explain import (
 )
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.signature import Signature
-from safeloss._runtime.validate import face_of, verify_values
+from safeloss._runtime.validate import callee_of, verify_values
 from safeloss._torch import outside_compiler, unobserved
 from safeloss._trace import with_history
 from safeloss.errors import SafeLossError
@@ -36,12 +36,14 @@ def explain_native_error(
         explained = None if traced else _explained(signature, owner, arguments, error)
     if explained is not None:
         try:
-            raise told(explained, signature, arguments) from None
+            raise as_the_user_gets_it(explained, signature, arguments) from None
         finally:
             del explained  # which would hold this frame, and this frame it, and all tensors
 
 
-def told(refusal: SafeLossError, signature: Signature, arguments: tuple[Any, ...]) -> SafeLossError:
+def as_the_user_gets_it(
+    refusal: SafeLossError, signature: Signature, arguments: tuple[Any, ...]
+) -> SafeLossError:
     """`refusal` as the user gets it: in their own names, with histories, and ending where the loss
     was called."""
     named = dict(zip(signature.names, arguments))
@@ -63,9 +65,9 @@ def _explained(
         except SafeLossError as broken:
             broken.native = f"{signature.native_name} raises {type(error).__name__}."
             return broken
-    face = face_of(signature, owner)
-    explained = explain_devices(face, rows, tensors, error)
-    explained = explained or explain_dtypes(face, rows, tensors, error)
+    callee = callee_of(signature, owner)
+    explained = explain_devices(callee, rows, tensors, error)
+    explained = explained or explain_dtypes(callee, rows, tensors, error)
     if explained is None:
-        add_note(face, rows, error)
+        add_note(callee, rows, error)
     return explained

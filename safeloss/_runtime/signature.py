@@ -173,7 +173,9 @@ def signature_of(
     inputs = [_input(p, unreduced) for p in declared.parameters.values() if parse(p.annotation)]
     tensors = [entry.name for entry in inputs]
     # A loss of a single tensor has no other that could be matched against it.
-    matched = [x.name for x in inputs[1:] if not (x.weight or any(p.binds for p in x.patterns))]
+    matched = [
+        x.name for x in inputs[1:] if not (x.weight or any(p.introduces_axes for p in x.patterns))
+    ]
     target = (*matched, inputs[0].name)[0]
     # What the body of somebody else's loss is not given is what we have added to its signature.
     added = getattr(kernel, "added", (*OURS, *AT_CALL))
@@ -199,7 +201,7 @@ def signature_of(
         counting=counting,
         native=native,
         operator=operator,
-        memory=Memory(unread=False),
+        memory=Memory(values_unchecked=False),
         sites=Sites(),
         module_sites=Sites(),
     )

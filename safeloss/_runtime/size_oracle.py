@@ -10,7 +10,7 @@ from typing import Any
 from safeloss._contract import codes
 from safeloss._contract.model import Call, Kind, Refusal
 from safeloss._messages.explain import brief, on_rank
-from safeloss._runtime.compiled import Ask, Came, Consult, Raise, Run, Term
+from safeloss._runtime.compiled import Ask, Consult, Operand, Raise, Run, TracedArgument
 from safeloss._runtime.memory import ONE_CLASS
 from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import constant_while_compiling, exporting
@@ -18,9 +18,9 @@ from safeloss.errors import ArgumentTypeError
 
 
 class _Unanswered(Exception):  # noqa: N818  # it is no error
-    def __init__(self, asks: str, terms: tuple[Term, ...] = ()) -> None:
+    def __init__(self, asks: str, operands: tuple[Operand, ...] = ()) -> None:
         super().__init__()
-        self.asks, self.terms = asks, terms
+        self.asks, self.operands = asks, operands
 
 
 class _Comparisons:
@@ -30,36 +30,36 @@ class _Comparisons:
         self.answers = answers
         self.known: dict[Any, bool] = {}
 
-    def made(self, asks: str, one: Any, other: Any) -> bool:
-        if not all([isinstance(term, _Number | int) for term in (one, other)]):
+    def compare(self, asks: str, one: Any, other: Any) -> bool:
+        if not all([isinstance(operand, _Number | int) for operand in (one, other)]):
             return NotImplemented
-        terms = (_term(one), _term(other))
-        if terms[0] == terms[1]:
+        operands = (_operand(one), _operand(other))
+        if operands[0] == operands[1]:
             return asks == "="
-        if asks == "=" and not (terms[0][0] and terms[1][0]):
+        if asks == "=" and not (operands[0][0] and operands[1][0]):
             asks = "0"  # a size that only the data will tell is none that is written in a layout
-        return self.told(asks, terms)
+        return self.answer(asks, operands)
 
-    def told(self, asks: str, terms: tuple[Term, ...]) -> bool:
-        if (asks, terms) not in self.known:
+    def answer(self, asks: str, operands: tuple[Operand, ...]) -> bool:
+        if (asks, operands) not in self.known:
             if len(self.known) == len(self.answers):
-                raise _Unanswered(asks, terms)
-            self.known[asks, terms] = self.answers[len(self.known)]
-        return self.known[asks, terms]
+                raise _Unanswered(asks, operands)
+            self.known[asks, operands] = self.answers[len(self.known)]
+        return self.known[asks, operands]
 
 
-class _Remembered:
+class _TracedEvidence:
     """The evidence of a module: each look at it is a question too."""
 
     def __init__(self, comparisons: "_Comparisons") -> None:
         self._comparisons = comparisons
 
     def knows_class_axis(self, rank: int, classes: Any) -> bool:
-        return self._comparisons.told("class axis", ((False, rank), _term(classes)))
+        return self._comparisons.answer("class axis", ((False, rank), _operand(classes)))
 
     @property
     def one_class(self) -> bool:
-        return self._comparisons.told("one class", ())
+        return self._comparisons.answer("one class", ())
 
 
 class _Number:
@@ -70,22 +70,22 @@ class _Number:
     def __init__(self, place: int, comparisons: _Comparisons, kind: str = "int") -> None:
         self.place = place
         self.kind = kind
-        self.made = comparisons.made
+        self.compare = comparisons.compare
 
-    def __repr__(self) -> str:  # which `_terms` finds again in a text
+    def __repr__(self) -> str:  # which `_operands` finds again in a text
         return f"\0{self.place}\0"
 
     def __eq__(self, other: object) -> bool:
-        return self.made("=", self, other)
+        return self.compare("=", self, other)
 
     def __lt__(self, other: Any) -> bool:
-        return self.made("<", self, other)
+        return self.compare("<", self, other)
 
     def __le__(self, other: Any) -> bool:
         return not self > other
 
     def __gt__(self, other: Any) -> bool:
-        return self.made("<", other, self)
+        return self.compare("<", other, self)
 
     def __ge__(self, other: Any) -> bool:
         return not self < other
@@ -94,39 +94,39 @@ class _Number:
 _GIVEN: Any = object()  # a number or a list where a tensor may be, of which nothing is known
 
 
-def _term(value: Any) -> Term:
+def _operand(value: Any) -> Operand:
     return (True, value.place) if isinstance(value, _Number) else (False, value)
 
 
-def consultation(signature: Signature) -> Consult:
+def consult_for(signature: Signature) -> Consult:
     """What the compiler is told of a call of `signature`, after each answer that it gives."""
 
     @constant_while_compiling
     def consult(
-        came: Sequence[Came], options: Sequence[Any], answers: Sequence[bool]
+        traced: Sequence[TracedArgument], options: Sequence[Any], answers: Sequence[bool]
     ) -> Ask | Raise | Run:
         try:
-            return _outcome(signature, came, options, _Comparisons(answers))
+            return _outcome(signature, traced, options, _Comparisons(answers))
         except _Unanswered as question:
-            return Ask(question.asks, question.terms)
+            return Ask(question.asks, question.operands)
 
     return consult
 
 
 def _outcome(
     signature: Signature,
-    came: Sequence[Came],
+    traced: Sequence[TracedArgument],
     options: Sequence[Any],
     comparisons: _Comparisons,
 ) -> Raise | Run:
     inputs, names = signature.reader.inputs, signature.names
     integers = [names[i] for i in signature.positions(Kind.INTEGER)]
-    counts = dict(zip(integers, came))
-    tensors = dict(zip([entry.name for entry in inputs], came[len(counts) :]))
+    counts = dict(zip(integers, traced))
+    tensors = dict(zip([entry.name for entry in inputs], traced[len(counts) :]))
     for entry in inputs:
         missing = entry.weight and tensors[entry.name] is True
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
-            text = _terms(f"`{entry.name}` must be a tensor.{on_rank()}")
+            text = _operands(f"`{entry.name}` must be a tensor.{on_rank()}")
             return Raise(ArgumentTypeError, codes.NO_TENSOR, text)
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
@@ -134,7 +134,7 @@ def _outcome(
     if weak and signature.has_one_label(call):  # which cannot be read, and would be weak evidence
         decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
-        said = _terms(f"{brief(inputs, call, decision)}{on_rank()}")
+        said = _operands(f"{brief(inputs, call, decision)}{on_rank()}")
         return Raise(decision.error, decision.code, said)
     reading, strategy = decision
     steps = []
@@ -142,9 +142,9 @@ def _outcome(
         _, device, _ = tensors[name]  # type: ignore[misc, str-unpack]  # no other is edited
         for method, arguments in edit.moves(call.shapes[name]) + edit.casts(device):
             parts = arguments[0] if method == "view" else arguments
-            steps.append((names.index(name), method, tuple([_term(part) for part in parts])))
+            steps.append((names.index(name), method, tuple([_operand(part) for part in parts])))
     fills = [
-        (names.index(name), _term(masked.value), masked.shared, masked.missing, masked.own)
+        (names.index(name), _operand(masked.value), masked.shared, masked.missing, masked.own)
         for name, masked in reading.masked.items()
         if masked.value is not None
     ]
@@ -154,13 +154,13 @@ def _outcome(
         tuple(fills),
         strategy,
         learns=not exporting(),  # which warns of a module that changes
-        settles=reading.proves is not None,
+        proves_class_axis=reading.proves is not None,
     )
 
 
 def _call(
     signature: Signature,
-    counts: Mapping[str, Came],
+    counts: Mapping[str, TracedArgument],
     tensors: Mapping[str, Any],
     options: Sequence[Any],
     comparisons: _Comparisons,
@@ -179,11 +179,11 @@ def _call(
             place += rank
         elif tensor is False:
             given[name] = _GIVEN
-    memory: Any = _Remembered(comparisons)
+    memory: Any = _TracedEvidence(comparisons)
     return signature.called(shapes, dtypes, given, memory)
 
 
-def _terms(text: str) -> tuple[Term, ...]:
+def _operands(text: str) -> tuple[Operand, ...]:
     """`text`, of which every other part is the place of a number."""
     parts: list[str] = text.split("\0")
     return tuple([(bool(n % 2), int(part) if n % 2 else part) for n, part in enumerate(parts)])

@@ -15,7 +15,7 @@ from safeloss._contract.model import Call, Input, Reading, Refusal
 from safeloss._contract.options import MEANS
 from safeloss._contract.patterns import Pattern, is_bearable
 from safeloss._contract.suspicions import suspicions
-from safeloss._contract.values import Broken, NotNaN, Rule, Seen, as_lengths, first_broken
+from safeloss._contract.values import Broken, NotNaN, Rule, ValueContext, as_lengths, first_broken
 from safeloss._messages.explain import (
     Where,
     explain,
@@ -23,7 +23,7 @@ from safeloss._messages.explain import (
     explain_type,
     explain_value,
 )
-from safeloss._messages.fixes import Face, Trial
+from safeloss._messages.fixes import Callee, Trial
 from safeloss._messages.stack import warn_once
 from safeloss._runtime.masks import mask_of
 from safeloss._runtime.signature import Named, Signature
@@ -47,9 +47,9 @@ def verify_types(signature: Signature, owner: Any, named: Named) -> None:
     wrong = _no_tensors(signature, named)
     if wrong:
         call = signature.call(None, named)
-        face, trial = face_of(signature, owner), trial_of(signature, named)
+        callee, trial = callee_of(signature, owner), trial_of(signature, named)
         inputs = signature.reader.inputs
-        raise explain_type(face.name, inputs, named, wrong, face, call, trial)
+        raise explain_type(callee.name, inputs, named, wrong, callee, call, trial)
 
 
 def verify_hints(
@@ -106,7 +106,7 @@ def verify_values(
         return Look(read=False, conclusive=True)  # it counts as read
     call = signature.call(None, named)
     lists = _lists(signature, named)
-    seen = _seen(signature, reading, call, {**named, **lists})
+    seen = _value_context(signature, reading, call, {**named, **lists})
     tensors |= lists
     patterns = _patterns(signature, reading, lists)
     with torch.no_grad():
@@ -114,11 +114,11 @@ def verify_values(
         if broken:
             name = min(broken, key=lambda name: not isinstance(broken[name].rule, NotNaN))
             where = _where(reading, name, patterns[name], tensors[name])
-            face, inputs = face_of(signature, owner), signature.reader.inputs
+            callee, inputs = callee_of(signature, owner), signature.reader.inputs
             trial = trial_of(signature, {**named, **lists})
             target = _swappable(signature)
             raise explain_value(
-                face, where, broken[name], inputs, call, trial, seen, target, ask=ask
+                callee, where, broken[name], inputs, call, trial, seen, target, ask=ask
             )
         if rules:
             _verify_order(signature, owner, call, named)
@@ -135,14 +135,16 @@ def verify_values(
     return Look(read=True, conclusive=conclusive)
 
 
-def _seen(signature: Signature, reading: Reading, call: Call, named: Named) -> Seen:
+def _value_context(
+    signature: Signature, reading: Reading, call: Call, named: Named
+) -> ValueContext:
     """The call, as PyTorch is about to get it."""
     edited = signature.edited(reading, named)
     masks = {
         name: mask_of(edited["mask"], masked.shared, masked.missing, masked.own)
         for name, masked in reading.masked.items()
     }
-    return Seen(edited, call.options, reading.axes, masks=masks)
+    return ValueContext(edited, call.options, reading.axes, masks=masks)
 
 
 def _lists(signature: Signature, named: Named) -> dict[str, Tensor]:
@@ -238,7 +240,7 @@ def _patterns(signature: Signature, reading: Reading, lists: Named) -> dict[str,
     return {**reading.patterns, **{name: declared[name] for name in lists}}
 
 
-def _broken(patterns: Mapping[str, Pattern], seen: Seen) -> dict[str, Broken]:
+def _broken(patterns: Mapping[str, Pattern], seen: ValueContext) -> dict[str, Broken]:
     """The first rule that each argument breaks."""
     found = {
         name: first_broken(seen.arguments[name], pattern.rules, seen, seen.masks.get(name))
@@ -269,8 +271,8 @@ def _verify_order(signature: Signature, owner: Any, call: Call, named: Named) ->
     if not (named[first].numel() and are_whole(named[first])):
         return
     if trial.accepts({first: named[target], target: named[first]}):
-        face, inputs = face_of(signature, owner), signature.reader.inputs
-        raise explain_order(face, inputs, call, trial, target)
+        callee, inputs = callee_of(signature, owner), signature.reader.inputs
+        raise explain_order(callee, inputs, call, trial, target)
 
 
 def is_accepted(signature: Signature, named: Named) -> bool:
@@ -285,7 +287,7 @@ def is_accepted(signature: Signature, named: Named) -> bool:
         return True
     lists = _lists(signature, named)
     reading = decision.reading
-    seen = _seen(signature, reading, call, {**named, **lists})
+    seen = _value_context(signature, reading, call, {**named, **lists})
     return not _broken(_patterns(signature, reading, lists), seen)
 
 
@@ -329,23 +331,23 @@ def refusal_of(
     tensors = [value for value in named.values() if isinstance(value, Tensor)]
     trial = trial_of(signature, named) if readable(tensors) else None
     inputs, target = signature.reader.inputs, _swappable(signature)
-    return explain(face_of(signature, owner), inputs, call, refusal, accepts, trial, target)
+    return explain(callee_of(signature, owner), inputs, call, refusal, accepts, trial, target)
 
 
-def face_of(signature: Signature, owner: Any) -> Face:
+def callee_of(signature: Signature, owner: Any) -> Callee:
     native = signature.native_name
     if owner is None:
         own = signature.own
         callee = signature.name if own else f"safeloss.functional.{signature.name}"
-        return Face(signature.name, callee, False, signature.kernel, native, own)
+        return Callee(signature.name, callee, False, signature.kernel, native, own)
     kind = ours(owner)
     own = kind if signature.own else None
-    return Face(type(owner).__name__, kind.__name__, True, signature.kernel, native, own)
+    return Callee(type(owner).__name__, kind.__name__, True, signature.kernel, native, own)
 
 
 def ours(module: Any) -> Any:
     """The class of ours, which a user can name: that of the module may be a subclass of theirs."""
-    return module._ours
+    return module._safeloss_class
 
 
 def name_of(signature: Signature, owner: Any) -> str:
