@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import examples
-import neighbours
+import neighbour_suites
 import pages
 import pytest
 import suites
@@ -42,8 +42,8 @@ def test_every_trainer_has_a_page() -> None:
 
 def test_what_safe_losses_did_in_the_tests_of_others_is_as_recorded() -> None:
     _, written, _ = pages.between((DOCS / "trainers.md").read_text(), "neighbours")
-    assert written == neighbours.table()
-    for suite in neighbours.record().values():
+    assert written == neighbour_suites.table()
+    for suite in neighbour_suites.record().values():
         for row in suite["found"]:
             assert (row["kind"] == "warned") is (row.get("right") is None), row["place"]
 

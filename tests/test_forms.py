@@ -13,7 +13,7 @@ from torch import Size
 import safeloss
 from safeloss import SafeCrossEntropyLoss, SafeLossError, functional
 from safeloss._contract.model import Call, Refusal
-from safeloss._runtime.memory import MOST_PLANS, form
+from safeloss._runtime.memory import MOST_PLANS, shape_pattern
 from safeloss._runtime.signature import Signature
 
 DRAWS = 600  # of each signature, around what it declares
@@ -97,7 +97,7 @@ def test_a_verdict_depends_on_the_form(signature: Signature) -> None:
         call = drawn(signature, chance)
         other = renamed(call, signature, chance)
         assert verdict(call, signature) == verdict(other, signature), (call, other)
-        named = [form(key(each, signature)[: len(call.shapes)]) for each in (call, other)]
+        named = [shape_pattern(key(each, signature)[: len(call.shapes)]) for each in (call, other)]
         assert named[0] == named[1]
         accepted += len(verdict(call, signature)) > 2
     assert 10 < accepted < DRAWS
@@ -132,8 +132,8 @@ def test_the_form_tells_sizes_that_decide_apart() -> None:
         (Size([4, 3]), (Size([4]), torch.float32)),
         (Size([4, 3]), (Size([3]), torch.float64)),
     ]
-    assert len({form(key) for key in apart}) == len(apart)
-    assert form((Size([4, 3]), Size([4]))) == form((Size([32, 10]), Size([32])))
+    assert len({shape_pattern(key) for key in apart}) == len(apart)
+    assert shape_pattern((Size([4, 3]), Size([4]))) == shape_pattern((Size([32, 10]), Size([32])))
 
 
 @pytest.mark.parametrize("count", [3, torch.tensor(3), np.int64(3)], ids=repr)

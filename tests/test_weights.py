@@ -144,7 +144,8 @@ def test_weights_of_any_axes(loss: Loss, data: st.DataObject) -> None:
     unreduced = native(*drawn.inputs)
     axes = data.draw(st.integers(0, unreduced.dim()))
     shape = list(unreduced.shape[:axes])
-    shape += [1] * data.draw(st.integers(0, unreduced.dim() - axes))
+    if axes:
+        shape += [1] * data.draw(st.integers(0, unreduced.dim() - axes))
     weight = torch.rand(shape, dtype=torch.float64)
     mask = torch.rand(shape) < 0.7
     wide = [x.reshape(shape[:axes] + [1] * (unreduced.dim() - axes)) for x in (weight, mask)]
@@ -300,6 +301,29 @@ def test_wide_numbers_do_not_widen_the_loss(loss: Loss) -> None:
     if loss.options.get("reduction") != "batchmean":
         assert safe(*inputs, denominator=wide.sum()).dtype == dtype
         assert safe(*inputs, denominator=4).dtype == dtype
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_a_weight_of_float64_leaves_half_losses_half(reduction: str) -> None:
+    x, y = torch.randn(8, 3).half(), torch.rand(8, 3).half()
+    weight = torch.rand(8, dtype=torch.float64)
+    each = F.mse_loss(x, y, reduction="none")
+    for _ in range(2):
+        found = SF.mse_loss(x, y, sample_weight=weight, reduction=reduction)
+        assert found.dtype == torch.float16
+    wide = each * weight.float()[:, None]
+    by_hand = {"none": wide, "sum": wide.sum(), "mean": wide.sum() / (weight.sum() * 3)}[reduction]
+    torch.testing.assert_close(found, by_hand.half())
+
+
+def test_one_weight_is_not_stretched_over_several_samples() -> None:
+    """A slice of one sample's is a mistake; a number without axes is one for all."""
+    x, y = torch.randn(4, 3), torch.randn(4, 3)
+    for extra in ({"mask": torch.ones(1).bool()}, {"sample_weight": torch.ones(1, 1)}):
+        with pytest.raises(safeloss.LayoutError, match="must have the shape"):
+            SF.mse_loss(x, y, **extra)
+    assert SF.mse_loss(x, y, sample_weight=torch.tensor(2.0)).isclose(F.mse_loss(x, y))
+    assert SF.mse_loss(x[:1], y[:1], mask=torch.ones(1).bool()).isfinite()
 
 
 def test_the_sum_of_half_losses_does_not_overflow() -> None:

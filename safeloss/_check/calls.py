@@ -75,8 +75,8 @@ def verdicts(call: LossCall, run: Run | None, *, alone: bool = False) -> Iterato
         return
     misread = native.verdict(call.signature, understood)
     if isinstance(misread, Refusal):
-        face = native.face(call.signature, None)
-        error = native.explained(call.signature, face, understood, misread)
+        callee = native.callee(call.signature, None)
+        error = native.explained(call.signature, callee, understood, misread)
         yield _refused(call, error, weak=False)
     elif alone and (hidden := _hidden(call, understood)):
         yield hidden

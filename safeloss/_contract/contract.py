@@ -176,6 +176,7 @@ class Contract:
             ("zero", call.options.get("empty") == "zero"),
             ("divided", "denominator" in given),
             ("undeclared", not self._declared(reading)),
+            ("narrow", call.dtypes.get("sample_weight") == torch.float64),
         ]
         reduction = call.options.get("reduction", "mean")
         return ("weighted", reduction, *[word for word, holds in options if holds])

@@ -62,7 +62,7 @@ def _leading(shape: Shape, unreduced: Shape) -> int | None:
     if fits(shape, unreduced):
         return len(unreduced)
     axes = len(shape)
-    while axes > 0 and shape[axes - 1] == 1:
+    while axes > 1 and shape[axes - 1] == 1:  # the first axis counts samples, also a single one
         axes -= 1
     if axes > len(unreduced):
         return None

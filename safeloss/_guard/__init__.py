@@ -182,9 +182,9 @@ class _Watch(TorchFunctionMode):
             if key is not None and (place is not None or verdict.proves is None):
                 self._remember((key, place))
             return None
-        face = native.face(signature, by.module)
-        explained = functools.partial(native.explained, signature, face, call, verdict)
-        return Suspect(by, face.name, {key: named[key] for key in call.shapes}, explained)
+        callee = native.callee(signature, by.module)
+        explained = functools.partial(native.explained, signature, callee, call, verdict)
+        return Suspect(by, callee.name, {key: named[key] for key in call.shapes}, explained)
 
     def _operator(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
         pair = operators.repeated(func, args, given)

@@ -94,24 +94,24 @@ def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
     return ""
 
 
-def face(signature: Signature, module: Any) -> Callee:
+def callee(signature: Signature, module: Any) -> Callee:
     """The native loss that was called, and ours in its place."""
     native = signature.native_name
     kind = next((kind for kind in type(module).__mro__ if kind in SAFE), None)
     if kind is None:
-        callee = f"safeloss.functional.{signature.name}"
-        return Callee(signature.name, callee, False, signature.kernel, native)
+        spelling = f"safeloss.functional.{signature.name}"
+        return Callee(signature.name, spelling, False, signature.kernel, native)
     return Callee(
         type(module).__name__, SAFE[kind].__name__, True, signature.kernel, signature.native_name
     )
 
 
-def explained(signature: Signature, face: Callee, call: Call, refusal: Refusal) -> SafeLossError:
+def explained(signature: Signature, callee: Callee, call: Call, refusal: Refusal) -> SafeLossError:
     def accepts(other: Call) -> bool:
         return isinstance(verdict(signature, other), Reading)
 
     inputs = signature.reader.inputs
-    error = explain(face, inputs, call, refusal, accepts)
+    error = explain(callee, inputs, call, refusal, accepts)
     if isinstance(signature.decide(call), Decision):  # ours would align it
-        error.fixes = (*error.fixes, whole_call(face, "", inputs, call))
+        error.fixes = (*error.fixes, whole_call(callee, "", inputs, call))
     return error

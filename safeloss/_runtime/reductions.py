@@ -44,7 +44,8 @@ def reduced(
         classes = torch.full_like(loss, given[0].shape[-1])
         loss = torch.where(classes == 0, 0, loss)
     if "weighted" in strategy:
-        return _weighted(loss, counting, order, strategy, given)
+        result = _weighted(loss, counting, order, strategy, given)
+        return result.to(loss.dtype) if "narrow" in strategy else result
     if "none" in strategy:
         return loss
     if "sum" in strategy:
