@@ -110,7 +110,7 @@ LOSSES: list[tuple[Any, Callable[[], tuple[Tensor, Tensor]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "draw"), LOSSES, ids=str)
+@pytest.mark.parametrize(("loss", "draw"), LOSSES, ids=[str(loss) for loss, _ in LOSSES])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_stable_at_logits_of_100_in_half(loss: Any, draw: Any, dtype: torch.dtype) -> None:
     loss.check_values = "never"

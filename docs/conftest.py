@@ -1,1 +1,0 @@
-collect_ignore = ["griffe_examples.py"]  # runs where the site is built, with the packages of that
