@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage test-oldest lint bench gate docs golden clean
+.PHONY: demo test coverage test-oldest test-newest test-nightly lint bench gate docs site site-serve dist golden clean
 
 demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
 	.venv/bin/python -m safeloss demo
@@ -28,8 +28,10 @@ bench: .venv/bench   ## times and instruction counts against native; QUICK=--qui
 gate: .venv/test     ## the instructions of a call: needs valgrind, and fails when they grow
 	.venv/bin/python -m benchmarks.instructions --gate
 
-test-oldest: .venv-oldest/test ## the suite on the oldest torch, jaxtyping and beartype
-	.venv-oldest/bin/python -m pytest
+# The whole suite, nightly tests included, on the oldest torch, jaxtyping and beartype that are
+# supported, on the newest, and on the torch of last night.
+test-oldest test-newest test-nightly: test-%: .venv-%/test
+	.venv-$*/bin/python -m pytest -m ""
 
 .PHONY: test-trainers test-trainers-quick
 test-trainers: .venv-trainers/vision ## safe losses in the trainers that people use: their real packages
@@ -41,11 +43,23 @@ test-trainers-quick: .venv-trainers/trainers ## without fastai and segmentation-
 docs: .venv/test     ## rewrite what is generated in the pages
 	.venv/bin/python docs/pages.py
 
+site: .venv/site     ## the site of the docs, into build/site; a broken link or anchor stops it
+	.venv/bin/python -m mkdocs --quiet build --strict
+
+site-serve: .venv/site ## the same, shown on http://127.0.0.1:8000 and built anew when a page changes
+	.venv/bin/python -m mkdocs serve
+
+dist: .venv/dist     ## the wheel and the sdist, into dist, and a look inside
+	rm -rf dist
+	.venv/bin/python -m build
+	.venv/bin/python -m twine check --strict dist/*
+	.venv/bin/python docs/distributions.py
+
 golden: .venv/test   ## rewrite the golden messages
 	.venv/bin/python -m pytest tests/test_errors.py --golden
 
 clean:
-	rm -rf .venv .venv-oldest .venv-trainers build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 # One stamp for each set of packages; remade when what is asked for changes.
 .venv/demo: pyproject.toml constraints.txt
@@ -66,10 +80,24 @@ clean:
 	.venv/bin/$(PIP) install --constraint constraints.txt --group lint
 	touch $@
 
-.venv-oldest/test: pyproject.toml constraints-oldest.txt
-	test -d .venv-oldest || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/$(PIP) install "pip>=25.1"
-	.venv-oldest/bin/$(PIP) install --constraint constraints-oldest.txt --editable ".[demo]" --group test
+.venv/site: .venv/demo
+	.venv/bin/$(PIP) install "pip>=25.1"
+	.venv/bin/$(PIP) install --constraint constraints.txt --group site
+	touch $@
+
+.venv/dist: .venv/demo
+	.venv/bin/$(PIP) install "pip>=25.1"
+	.venv/bin/$(PIP) install --group dist
+	touch $@
+
+constraint-oldest = --constraint constraints-oldest.txt
+index-nightly     = --pre --index-url https://download.pytorch.org/whl/nightly/cpu
+
+.venv-%/test: pyproject.toml constraints-oldest.txt
+	test -d .venv-$* || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/$(PIP) install "pip>=25.1"
+	.venv-$*/bin/$(PIP) install --upgrade $(constraint-$*) $(index-$*) torch
+	.venv-$*/bin/$(PIP) install $(constraint-$*) --editable ".[demo]" --group test
 	touch $@
 
 .venv-trainers/trainers: pyproject.toml constraints.txt

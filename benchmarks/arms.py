@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from benchmarks.cases import Case, Tensors, as_passed, prepared
 from benchmarks.naive import naive
 from benchmarks.others import others
 from benchmarks.timing import NATIVE, Loop, loop
+from benchmarks.weights import FORMS, both
 
 Arms = dict[str, Loop]
 
@@ -81,6 +83,18 @@ def compiled(case: Case, inputs: Tensors, backward: bool, backend: str = "induct
     return found
 
 
+def weighted(case: Case, inputs: Tensors, backward: bool, form: str) -> Arms:
+    """A weight, a mask or a count given with the call, and the same by hand."""
+    by_hand, safe = both(form, case, inputs)
+    return {NATIVE: loop(by_hand, inputs, backward), "safe": loop(safe, inputs, backward)}
+
+
+def weighted_compiled(case: Case, inputs: Tensors, backward: bool, form: str) -> Arms:
+    torch.compiler.reset()
+    by_hand, safe = [_compiled(call, "inductor") for call in both(form, case, inputs)]
+    return {NATIVE: loop(by_hand, inputs, backward), "safe": loop(safe, inputs, backward)}
+
+
 def _there(function: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
     assert function is not None, "cells() asks for functions only where there are some"
     return function
@@ -102,4 +116,6 @@ _SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {
     "elsewhere": elsewhere,
     "values": values,
     "compiled": compiled,
+    **{form: partial(weighted, form=form) for form in FORMS},
+    **{f"{form}, compiled": partial(weighted_compiled, form=form) for form in FORMS},
 }

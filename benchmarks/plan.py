@@ -8,6 +8,7 @@ from benchmarks.arms import Cell
 from benchmarks.cases import Case
 from benchmarks.others import COMPARED
 from benchmarks.timing import Pace
+from benchmarks.weights import FORMS, WEIGHTED
 
 VALUES_AT = 4096  # elements
 
@@ -60,6 +61,14 @@ def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
         for size in plan.compiled
         for backward in passes
     )
+    yield from (
+        Cell(form, case, size, backward, 1)
+        for form in FORMS
+        for case in cases
+        if case.name in WEIGHTED
+        for size in plan.sizes
+        for backward in passes
+    )
     yield from (Cell("values", case, VALUES_AT, back, 1) for case in cases for back in passes)
     yield from (Cell("cold", case, 0, False, 1) for case in cases)
     yield from (
@@ -68,6 +77,14 @@ def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
         for case in cases
         if case.compiles
         for size in (plan.compiled if threads == 1 else plan.compiled[-1:])
+        for backward in passes
+    )
+    yield from (
+        Cell(f"{form}, compiled", case, size, backward, 1)
+        for form in FORMS
+        for case in cases
+        if case.name in WEIGHTED
+        for size in plan.compiled
         for backward in passes
     )
     yield from (Cell("cold, compiler loaded", case, 0, False, 1) for case in cases)

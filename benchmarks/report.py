@@ -8,8 +8,10 @@ from benchmarks.cuda.record import CudaRecord
 from benchmarks.plots import added_at_one, ratio_by_size
 from benchmarks.record import Record
 from benchmarks.tables import HEADINGS, SECTIONS, between, by_size, cells_of, markdown
+from benchmarks.weights import FORMS
 
-BY_SIZE = ("eager", "function", "compiled")  # the sections that have many sizes
+# The sections that have many sizes.
+BY_SIZE = ("eager", "function", "compiled", *FORMS, *(f"{form}, compiled" for form in FORMS))
 ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
 
 

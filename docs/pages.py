@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import examples
-import neighbours
+import neighbour_suites
 import reference
 import suites
 import why
@@ -18,8 +18,9 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "diagnose.md": {"suites": suites.table},
     "hazards.md": {"hazards": lambda: _hazards.as_markdown(_hazards.rows())},
     "losses.md": {"losses": reference.losses},
+    "weights.md": {"unreduced": reference.unreduced, "unweighted": reference.unweighted},
     "why.md": why.TABLES,
-    "trainers.md": {"neighbours": neighbours.table},
+    "trainers.md": {"neighbours": neighbour_suites.table},
     **examples.pages(),
 }
 

@@ -1,6 +1,7 @@
 from safeloss import errors as errors
 from safeloss import functional, layouts
 from safeloss import losses as losses
+from safeloss import testing as testing
 from safeloss._align import align
 from safeloss._audit import Audit, audit
 from safeloss._convert import convert, to_native

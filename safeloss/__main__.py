@@ -176,11 +176,13 @@ def error_code(text: str) -> str:
 
 def explain_options(parser: argparse.ArgumentParser) -> None:
     """The options of `explain`."""
+    from safeloss import _explain
     from safeloss._messages import catalogue
 
     add = parser.add_argument
     add("code", nargs="?", type=error_code, metavar="CODE", help="such as SL101; default: list all")
-    add("--lang", choices=catalogue.languages(), default="en", help="default: %(default)s")
+    add("--lang", choices=catalogue.languages(), default=_explain.language(),
+        help="default: that of the locale, which is %(default)s")  # fmt: skip
     add("--json", action="store_true", help="the same for machines")
 
 

@@ -55,6 +55,11 @@ def later(
         return found
 
     def names() -> list[str]:
-        return sorted({*vars(module), *places}.difference(missing()))
+        listed = sorted({*vars(module), *places}.difference(missing()))
+        # `help` asks `inspect` for the members, and prints each class with all that it inherits
+        # from PyTorch, a thousand lines for every loss. The package's docstring lists them.
+        if sys._getframe(1).f_globals.get("__name__") == "inspect":
+            return [name for name in listed if name[0].islower()]
+        return listed
 
     return get, names

@@ -38,10 +38,11 @@ class LossModule(_Fields, SafeModule, nn.Module):
     Raises:
         TypeError: a class whose field the kernel lacks, or has with another default.
 
-    >>> class Squares(LossModule, kernel=squares):
-    ...     scale: float = 1.0
-    >>> Squares(scale=2.0)
-    Squares(scale=2.0)
+    >>> from safeloss._extra.focal import sigmoid_focal_loss
+    >>> class Focal(LossModule, kernel=sigmoid_focal_loss):
+    ...     gamma: float = 2.0
+    >>> Focal(gamma=3.0)
+    Focal(gamma=3.0)
     """
 
     if TYPE_CHECKING:
@@ -55,8 +56,6 @@ class LossModule(_Fields, SafeModule, nn.Module):
     _accepted: ClassVar[tuple[str, ...]] = ()  # by the constructor: the fields, and our options
     _defaults: ClassVar[dict[str, Any]] = {}  # of all that the kernel has, but for its inputs
     _tensors: ClassVar[tuple[str, ...]] = ()  # parameters of the kernel that are
-
-    __signature__: ClassVar[Any]
 
     def __init_subclass__(cls, kernel: Any = None, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -29,13 +29,16 @@ _EMPTY = inspect.Parameter.empty
 _Loss = TypeVar("_Loss", bound=Callable[..., Any])
 Count = Callable[..., Tensor | None]
 
+_WEIGHTS: Any = SampleWeights
+_MASK: Any = SampleMask
+
 # What a loss gets without asking for it, as keyword-only parameters: a hint and a default each.
 ALWAYS: dict[str, tuple[Any, Any]] = {"check_values": (CheckValues, "first")}
 IF_UNREDUCED: dict[str, tuple[Any, Any]] = {
     "reduction": (Reduction, "mean"),
     "empty": (Empty, "warn"),
-    "sample_weight": (SampleWeights | None, None),
-    "mask": (SampleMask | None, None),
+    "sample_weight": (_WEIGHTS | None, None),
+    "mask": (_MASK | None, None),
     "denominator": (Denominator | None, None),
 }
 IF_CLASSES_MAY_BE_LAST: dict[str, tuple[Any, Any]] = {"class_dim": (ClassDim, None)}
@@ -61,6 +64,9 @@ def checked(function: Any = None, *, count: Count | None = None) -> Any:
     Raises:
         TypeError: a hint that is no layout, at decoration; the message says how to write it.
 
+    >>> import torch
+    >>> from jaxtyping import Float
+    >>> from safeloss import layouts
     >>> @checked
     ... def squares(pred: layouts.Predictions, y: layouts.Targets) -> Float[Tensor, "*shape"]:
     ...     return (pred - y) ** 2

@@ -37,6 +37,8 @@ def wrap(
     Raises:
         TypeError: a hint that is no layout, or a loss that takes fewer arguments.
 
+    >>> import torch
+    >>> from safeloss import layouts
     >>> def theirs(y_hat, y):
     ...     return (y_hat - y).abs().mean()
     >>> ours = wrap(theirs, input=layouts.Predictions, target=layouts.Targets)

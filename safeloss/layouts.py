@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
 from safeloss._contract import codes
-from safeloss._contract.patterns import Fill, Reads, of_one_sample
+from safeloss._contract.patterns import Fill, Reads, of_one_sample, parse
 from safeloss._contract.suspicions import (
     Alignable,
     Finite,
@@ -51,6 +51,11 @@ else:
 
         def __class_getitem__(cls, layout: Any) -> Any:
             return of_one_sample(layout)
+
+
+def __dir__() -> list[str]:
+    """The layouts, without what they are written with."""
+    return sorted(["OneSample", *[name for name, value in globals().items() if parse(value)]])
 
 
 Anything: TypeAlias = Shaped[Tensor, "*shape"]

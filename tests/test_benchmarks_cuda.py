@@ -134,7 +134,7 @@ def test_without_a_record_the_page_says_so() -> None:
     text = page.page([])
     assert "CUDA was not measured" in text
     assert page.COMMAND in text
-    assert page.COMMAND in (ROOT / "CONTRIBUTING.md").read_text()
+    assert page.COMMAND in (ROOT / "docs" / "maintaining.md").read_text()
 
 
 @pytest.mark.slow

@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +36,19 @@ def test_a_code_is_one_kind_of_mistake() -> None:
 
 def test_every_code_is_explained_and_no_other() -> None:
     assert catalogue.codes() == sorted(CODES.values())
-    assert "en" in catalogue.languages()
     for language in catalogue.languages():
-        for code in CODES.values():
-            assert catalogue.entry(code, language).code == code
+        for code in _explain.codes():
+            assert _explain.entry(code, language).code == code
+
+
+def test_every_code_is_explained_in_english_and_chinese() -> None:
+    assert catalogue.languages() == ["en", "zh"]
+    folder = Path(catalogue.__file__).parent / "zh"
+    assert sorted(page.stem for page in folder.glob("*.md")) == _explain.codes()
+    for code in _explain.codes():
+        entry = _explain.entry(code, "zh")
+        for text in (entry.title, entry.meaning, entry.advice):
+            assert re.search("[\u4e00-\u9fff]{2}", text), code
 
 
 def test_every_code_is_used() -> None:
@@ -101,10 +113,10 @@ def test_the_program_gives_its_code(code: str) -> None:
 
 
 @pytest.mark.parametrize("language", catalogue.languages())
-@pytest.mark.parametrize("code", CODES.values())
+@pytest.mark.parametrize("code", _explain.codes())
 def test_all_languages_have_the_same_program(code: str, language: str) -> None:
     """But for the comments."""
-    programs = [catalogue.entry(code, other).program for other in ("en", language)]
+    programs = [_explain.entry(code, other).program for other in ("en", language)]
     assert len({ast.dump(ast.parse(program)) for program in programs}) == 1
 
 
@@ -158,6 +170,12 @@ def test_what_the_pages_say_of_torch() -> None:
 # The command -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the locale of who runs the suite."""
+    monkeypatch.setenv("LC_ALL", "en_US.UTF-8")
+
+
 def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["explain", *arguments]) == 0
     return capsys.readouterr().out
@@ -185,6 +203,47 @@ def test_a_code_is_explained(written: str, capsys: pytest.CaptureFixture[str]) -
     assert page.startswith(f"# SL101: {entry['title']}\n")
     for part in ("meaning", "program", "advice"):
         assert entry[part] in page
+
+
+LOCALES = {
+    "zh_CN.UTF-8": "zh",
+    "zh_TW": "zh",
+    "en_US.UTF-8": "en",
+    "de_DE": "en",
+    "C": "en",
+    "C.UTF-8": "en",
+}
+
+
+@pytest.mark.parametrize("name", LOCALES)
+@pytest.mark.parametrize("variable", ["LC_ALL", "LC_MESSAGES", "LANG"])
+def test_the_language_is_that_of_the_locale(
+    variable: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for each in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(variable, name)
+    assert explained(capsys, "SL331") == _explain.entry("SL331", LOCALES[name]).page
+    assert explained(capsys, "SL331", "--lang", "en") == _explain.entry("SL331", "en").page
+
+
+@pytest.mark.parametrize("name", ["Chinese (Simplified)_China", "zh_CN", "de_DE", None])
+def test_the_language_where_no_variable_says_it(name: str | None, monkeypatch) -> None:
+    """As on Windows."""
+    for each in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setattr("locale.getlocale", lambda: (name, None))
+    chinese = name is not None and name.lower().startswith(("zh", "chinese"))
+    assert _explain.language() == ("zh" if chinese else "en")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "utf-8"])
+def test_chinese_is_printed_whatever_the_encoding(encoding: str) -> None:
+    command = [sys.executable, "-m", "safeloss", "explain", "SL203", "--lang", "zh"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    printed = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    page = _explain.entry("SL203", "zh").page
+    assert printed.decode("gbk" if encoding == "gbk" else "utf-8").splitlines() == page.splitlines()
 
 
 UNKNOWN = {"SL10": "did you mean SL10", "SL110": "did you mean", "cat": "lists all codes"}

@@ -167,6 +167,22 @@ def test_values_are_never_read(loss: Loss, device: Device) -> None:
 
 @on_devices
 @over_losses
+def test_weights_masks_and_counts_are_not_read(loss: Loss, device: Device) -> None:
+    if loss.native is nn.AdaptiveLogSoftmaxWithLoss:
+        pytest.skip("it takes none of them")
+    safe, native = modules(loss, device, check_values="never")
+    inputs = batch(loss, device)
+    weight = torch.rand(64, device=device.name)
+    forms = [{"sample_weight": weight}, {"mask": weight < 0.8}]
+    if loss.options.get("reduction") != "batchmean":
+        forms.append({"denominator": weight.sum()})
+    for given in forms:
+        for _ in range(2):  # new, and known
+            assert waits(device, partial(safe, **given), inputs) == waits(device, native, inputs)
+
+
+@on_devices
+@over_losses
 def test_values_are_read_in_every_call_that_asks_for_it(loss: Loss, device: Device) -> None:
     safe, native = modules(loss, device, check_values="always")
     inputs = batch(loss, device)

@@ -163,10 +163,34 @@ def fault(way: Way, loss: Loss) -> str:
     return "a target that does not fit is accepted"
 
 
-def agreed(ask: Callable[[Way, Loss], str], way: Way, loss: Loss) -> str:
+def counted_together() -> str:
+    """What is wrong with token counts over micro-batches of two processes, of unequal lengths."""
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 6, 5).double(), torch.randint(5, (8, 6))
+    for row, length in enumerate([6, 1, 3, 6, 2, 5, 1, 4]):
+        y[row, length:] = -100
+    model = nn.Linear(5, 5).double()
+    whole = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    expected = torch.autograd.grad(whole, list(model.parameters()))
+    wrapped, loss = DistributedDataParallel(model), safeloss.SafeCrossEntropyLoss(class_dim=-1)
+    mine = [t.chunk(WORLD)[torch.distributed.get_rank()] for t in (x, y)]
+    count = (mine[1] != -100).sum()
+    torch.distributed.all_reduce(count)
+    for rows in (slice(0, 1), slice(1, 4)):
+        part, tags = mine[0][rows], mine[1][rows]
+        last = rows.stop == 4
+        with contextlib.nullcontext() if last else wrapped.no_sync():
+            loss(wrapped(part), tags, denominator=count / WORLD).backward()
+    for parameter, gradient in zip(model.parameters(), expected):
+        if not torch.allclose(parameter.grad, gradient):
+            return "the gradients are not those of one batch"
+    return ""
+
+
+def agreed(ask: Callable[..., str], *case: Any) -> str:
     """What one process says; from then on all of them do the same."""
     try:
-        said = ask(way, loss)
+        said = ask(*case)
     except Exception:  # told to the tests: here it would leave the other process waiting
         said = traceback.format_exc()
     answers = [""] * WORLD
@@ -182,6 +206,7 @@ def work(rank: int, folder: str) -> None:
     for way, loss in CASES:
         lacking = agreed(missing, way, loss)
         found[way.__name__, str(loss)] = lacking, "" if lacking else agreed(fault, way, loss)
+    found["counted together", ""] = "", agreed(counted_together)
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
     torch.distributed.destroy_process_group()
@@ -221,6 +246,12 @@ def test_the_same_on_two_processes(found: Found, way: Way, loss: Loss) -> None:
     lacking, wrong = found[way.__name__, str(loss)]
     if lacking:
         pytest.skip(lacking)
+    assert not wrong, wrong
+
+
+@pytest.mark.slow
+def test_counts_of_all_processes_make_one_batch(found: Found) -> None:
+    _, wrong = found["counted together", ""]
     assert not wrong, wrong
 
 

@@ -202,7 +202,7 @@ def test_segmentation_models_pytorch() -> None:
     theirs = reference("segmentation_models_pytorch", "losses", "dice").DiceLoss
     x, t = double(4, 2, 5, 5), torch.randint(2, (4, 2, 5, 5)).double()
     for smooth in (1e-5, 1.0):
-        ours = safeloss.DiceLoss(per_batch=True, smooth=smooth)
+        ours = safeloss.DiceLoss(per_batch=True, smooth=2 * smooth)
         torch.testing.assert_close(ours(x, t), theirs("multilabel", smooth=smooth)(x, t))
         binary = theirs("binary", smooth=smooth)(x[:, :1], t[:, :1])
         torch.testing.assert_close(ours(x[:, :1], t[:, 0]), binary)

@@ -255,6 +255,26 @@ def test_class_indices_say_the_mask_to_the_fused_operator(reduction: str) -> Non
         assert torch.equal(*[torch.autograd.grad(r.sum(), x)[0] for r in (found, expected)])
 
 
+def test_a_mask_of_class_indices_keeps_nothing_of_the_size_of_the_scores() -> None:
+    """For the backward pass as much is kept as by PyTorch on targets that say the mask."""
+    x, y = torch.randn(4, 5, 6, requires_grad=True), torch.randint(5, (4, 6))
+    mask = torch.rand(4, 6) < 0.6
+
+    def kept(call) -> list[torch.Size]:
+        shapes: list[torch.Size] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            shapes.append(tensor.shape)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            call()
+        return shapes
+
+    expected = kept(lambda: F.cross_entropy(x, y.where(mask, -100)))
+    assert kept(lambda: SF.cross_entropy(x, y, mask=mask)) == expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_composition_that_is_printed(dtype: torch.dtype) -> None:
     x, y = torch.randn(8, 3).to(dtype), torch.rand(8, 3).to(dtype)

@@ -54,7 +54,7 @@ def page(found: Sequence[CudaRecord]) -> str:
         "Written by `python -m benchmarks --only cuda --report docs/`; do not edit.",
     ]
     if not found:
-        parts += [_not_measured(), f"Whoever has a card: `{COMMAND}` ([how](../CONTRIBUTING.md))."]
+        parts += [_not_measured(), f"Whoever has a card: `{COMMAND}` ([how](maintaining.md))."]
     else:
         parts.append(
             "Times are those of the device, by events, the median of interleaved rounds. Ratios "

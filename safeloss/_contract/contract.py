@@ -164,9 +164,11 @@ class Contract:
             return ("divided",) if "denominator" in given else ()
         if not masked and given == ("mask",):
             return words
-        zero = call.options.get("empty") == "zero"
-        options = [("rows", "rows" in words), ("masked", masked), ("zero", zero)]
-        options += [
+        options = [
+            ("rows", "rows" in words),
+            ("masked", masked),
+            ("shared", reading.shares),
+            ("zero", call.options.get("empty") == "zero"),
             ("divided", "denominator" in given),
             ("undeclared", not self._declared(reading)),
         ]

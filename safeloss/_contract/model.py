@@ -156,6 +156,7 @@ class Reading(NamedTuple):
     proves: int | None = None
     one_class: bool = False  # a mistake unless earlier calls had several
     masked: Mapping[str, Masked] = types.MappingProxyType({})  # by argument, where a mask is given
+    shares: bool = False  # whether a weight or a mask has one number for several of the loss
 
     def binding(self, axes: Axes) -> "Reading":
         return self._replace(axes=axes)

@@ -1,7 +1,9 @@
 """The options that losses share, with their choices."""
 
 from collections.abc import Iterable, Mapping
+from inspect import cleandoc
 from operator import index
+from textwrap import indent
 from typing import Any, Literal, TypeAlias
 
 from safeloss._contract.model import Parameter
@@ -22,6 +24,49 @@ MEANS = (*PLAIN_MEANS, "batchmean")
 # What is not torch's either, and given at the call: a module does not keep it.
 AT_CALL = ("sample_weight", "mask", "denominator")
 SIZED = (("classes", "num_classes"), ("features", "in_features"))  # axes whose size one may say
+
+
+# What they mean, for docstrings.
+_MEANINGS = {
+    "num_classes": "The number of classes; any other is refused.",
+    "class_dim": """\
+The axis of the classes in inputs of three axes and more: 1, as in PyTorch, or -1.
+Where it is None, a call that could be read both ways is refused.""",
+    "check_values": """\
+When the numbers are checked: at the "first" call, "always", or "never". A check reads the
+tensors, which waits for a GPU. A function has a first call on each line that calls it.""",
+    "empty": """\
+The mean over zero elements: PyTorch's NaN, with a warning ("warn") or without ("nan"), a
+zero that is connected to the graph ("zero"), or an error ("raise").""",
+    "sample_weight": """\
+A weight for each sample, or for each element of the loss before its reduction. A mean is
+divided by the weights of what counts.""",
+    "mask": """\
+What is False counts for nothing, neither in a sum nor in what a mean is divided by. The
+targets there are not read. It has the shape of a weight.""",
+    "denominator": """\
+What a mean is divided by instead of what counts: a number, for example the tokens of all
+micro-batches.""",
+}
+
+
+def documented(doc: str | None, names: Iterable[str], weighted: bool = True) -> str | None:
+    """The docstring `doc` with what the arguments of these `names` mean, before what is raised.
+
+    A loss that is not `weighted` has the parameters of weights to refuse them by name.
+    """
+    if doc is None:  # `python -OO` leaves no docstrings
+        return None
+    parts, raised = cleandoc(doc).partition("\n\nRaises:")[::2]
+    for heading, ours in (
+        ("Options that PyTorch does not have", OURS),
+        ("Given with the inputs, by keyword", AT_CALL if weighted else ()),
+    ):
+        listed = [name for name in names if name in ours and name in _MEANINGS]
+        rows = [f"{name}:\n{indent(_MEANINGS[name], '    ')}" for name in listed]
+        if rows:
+            parts += "\n\n" + "\n".join([f"{heading}:", *[indent(row, "    ") for row in rows]])
+    return f"{parts}\n\nRaises:{raised}" if raised else parts
 
 
 def ignored_index(options: Mapping[str, Any]) -> int | None:

@@ -249,6 +249,16 @@ def parse(hint: Any) -> tuple[Pattern, ...]:
     return ()
 
 
+def bare(hint: Any) -> Any:
+    """`hint` as it is shown to users: the same tensors, without what `Annotated` adds to them."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return bare(typing.get_args(hint)[0])
+    if origin is typing.Union or origin is types.UnionType:
+        return functools.reduce(operator.or_, [bare(member) for member in typing.get_args(hint)])
+    return hint
+
+
 def of_one_sample(hint: Any) -> Any:
     """`hint` without the axes that a single sample lacks: the batch, and the space around it."""
     if typing.get_origin(hint) is typing.Annotated:

@@ -52,6 +52,8 @@ def place_weights(
             reading = reading._replace(edits=edits)
         patterns = {**reading.patterns, entry.name: entry.patterns[0]}
         reading = reading._replace(patterns=patterns)
+    shares = any([count < len(whole.shape) for count in leading.values()])
+    reading = reading._replace(shares=shares)
     return _with_mask(reading, call, inputs, whole, leading) if "mask" in leading else reading
 
 

@@ -32,7 +32,9 @@ def dice_loss(
     half = input.dtype in (torch.float16, torch.bfloat16)  # in which a sum may overflow
     axes, dtype = (0, 2) if per_batch else 2, torch.float32 if half else None
     both = (p * t).sum(axes, dtype=dtype)
-    each = (p * p + t * t if squared else p + t).sum(axes, dtype=dtype)
+    if squared:
+        p, t = p * p, t * t
+    each = p.sum(axes, dtype=dtype) + t.sum(axes, dtype=dtype)
     loss = (1 - (2 * both + smooth) / (each + smooth)).to(input.dtype)
     return loss.expand(input.shape[:2])
 
@@ -51,7 +53,7 @@ class DiceLoss(safeloss.LossModule, kernel=dice_loss):
     | `softmax=False`, `True` | `sigmoid=True`, `softmax=True` | "binary" or "multilabel" |
     | `per_batch=True` | `batch=True` | always |
     | `squared=True` | `squared_pred=True` | never |
-    | `smooth=s` | `smooth_nr=s, smooth_dr=s` | `smooth=s`; classes without a label give 0 |
+    | `smooth=s` | `smooth_nr=s, smooth_dr=s` | `smooth=s / 2`; classes without a label give 0 |
 
     >>> loss = DiceLoss()
     >>> loss(torch.full((2, 1, 4, 4), 20.0), torch.ones(2, 4, 4))

@@ -17,7 +17,8 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
 from safeloss._contract.model import Kind
-from safeloss._contract.options import AT_CALL
+from safeloss._contract.options import AT_CALL, documented
+from safeloss._contract.patterns import bare
 from safeloss._runtime.compiled import traced_call
 from safeloss._runtime.signature import Signature
 from safeloss._runtime.size_oracle import consultation
@@ -242,15 +243,17 @@ def _written(
     written = scope["_make"](**traced)
     written.key = scope["_key_of"]
     written.__qualname__ = name
-    doc = signature.kernel.__doc__ or ""
-    method = name == "forward"
-    written.__doc__ = doc.partition(">>>")[0].rstrip() if method else doc  # examples of functions
-    written.__signature__ = declared
+    doc = documented(signature.kernel.__doc__, declared.parameters, not signature.unweighted)
+    if doc is not None and name == "forward":
+        doc = doc.partition(">>>")[0].rstrip()  # the examples are of functions
+    written.__doc__ = doc
+    written.__signature__ = _shown(declared)
     written.__annotations__ = {
         parameter.name: parameter.annotation
-        for parameter in declared.parameters.values()
+        for parameter in written.__signature__.parameters.values()
         if parameter.annotation is not parameter.empty
     }
+    written.__annotations__["return"] = declared.return_annotation
     return written
 
 
@@ -261,6 +264,15 @@ def _unused(filename: str) -> str:
         count += 1
         numbered = f"{filename[:-1]} {count}>"
     return numbered
+
+
+def _shown(declared: inspect.Signature) -> inspect.Signature:
+    """A signature for users: with the tensors that layouts stand for, and not their rules."""
+    parameters = [
+        parameter.replace(annotation=bare(parameter.annotation))
+        for parameter in declared.parameters.values()
+    ]
+    return declared.replace(parameters=parameters)
 
 
 def _at_call(signature: Signature) -> str:

@@ -1,15 +1,37 @@
 """What every module of ours adds to PyTorch's: options with defaults, and what it has learnt."""
 
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from torch import Tensor
 
-from safeloss._contract.options import OURS, CheckValues, Empty
+from safeloss._contract.options import AT_CALL, OURS, CheckValues, Empty, documented
 from safeloss._messages.explain import explain_construction
 from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime.memory import Memory
 from safeloss.errors import SafeLossError
+
+
+class AtCall(TypedDict, total=False):
+    """What a loss takes by keyword with its inputs, for type checkers."""
+
+    sample_weight: Tensor | None
+    mask: Tensor | None
+    denominator: Tensor | float | None
+
+
+class _SignatureOfCall:
+    """`inspect.signature(loss)` of a module, for notebooks and editors: what it is called with.
+
+    A descriptor, since that of the class is its constructor's. (`nn.Module.__call__` takes
+    anything, and a method that takes less is one more call for each loss.)
+    """
+
+    def __get__(self, module: Any, owner: type) -> inspect.Signature:
+        if module is None:
+            raise AttributeError("__signature__")
+        return inspect.signature(module.forward)
 
 
 class SafeModule:
@@ -24,9 +46,13 @@ class SafeModule:
     _ours: ClassVar[type]  # the class whose `forward` is checked: that of a user may be a subclass
     _other_defaults: ClassVar[dict[str, Any]]  # those that a subclass has set as attributes
 
+    __signature__ = _SignatureOfCall()
+
     if TYPE_CHECKING:  # TorchScript reads annotations, and knows no `Literal`
         check_values: CheckValues
+        """When the numbers are checked: at the "first" call, "always", or "never"."""
         empty: Empty
+        """The mean over zero elements: NaN with a warning or without, a zero, or an error."""
         _memory: Memory | None
     else:
         check_values, empty, _memory = "first", "warn", None
@@ -43,6 +69,8 @@ class SafeModule:
             # Written before its class had a name. TorchScript compiles what is wrapped, and
             # torch.fx reads its annotations.
             cls._ours = cls
+            names, weighted = (*cls._own_options, *AT_CALL), not forward.signature.unweighted
+            cls.__doc__ = documented(cls.__doc__, names, weighted)
             native: Any = super(cls, cls)
             forward.__wrapped__ = native.forward
             constructor: Any = cls

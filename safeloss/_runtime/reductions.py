@@ -87,14 +87,13 @@ def _weighted(
     counted: Any = factor
     if "batchmean" in strategy:
         counted = factor.expand((*shape[:1], *[1] * (len(shape) - 1)))
-    elif counts is None and lengths is None:
+    elif "shared" in strategy:
         counted = factor.expand(shape)
-    else:
+    if counts is not None or lengths is not None:
         named = dict(zip(order.names, given))
-        if lengths is not None:
-            loss = loss / lengths(named)
+        loss = loss if lengths is None else loss / lengths(named)
         own = None if counts is None else counts(named)
-        counted = factor.expand(shape) if own is None else own * factor
+        counted = counted if own is None else own * factor
     divisor = _sum(counted)
     return _mean(loss, _not_zero(divisor) if "zero" in strategy else divisor)
 
@@ -116,7 +115,9 @@ def _sum(numbers: Tensor) -> Tensor:
 def _quotient(total: Tensor, divisor: Any, dtype: torch.dtype) -> Tensor:
     """`total / divisor`, which a divisor of float64 does not widen."""
     quotient = total / divisor
-    return quotient.to(dtype) if dtype.is_floating_point else quotient
+    if quotient.dtype == dtype or not dtype.is_floating_point:
+        return quotient
+    return quotient.to(dtype)
 
 
 def _not_zero(divisor: Tensor) -> Tensor:

@@ -36,10 +36,7 @@ from safeloss.layouts import (
 
 
 def counts(arguments: dict[str, Any]) -> Tensor | None:
-    """The divisor of a mean over class indices: the total weight of the targets that count.
-
-    None for class probabilities, whose mean divides by the number of samples.
-    """
+    """The class weight of the target, 0 for `ignore_index`; with class probabilities 1."""
     target, weight = arguments["target"], arguments["weight"]
     if target.is_floating_point():
         return None

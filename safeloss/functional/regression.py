@@ -31,9 +31,9 @@ F: Any = torch.nn.functional  # whose stubs lack `weight`
 
 
 def counts(arguments: dict[str, Any]) -> Tensor | None:
-    """The divisor of a weighted mean; None where it is the number of elements."""
-    weight = arguments["weight"]
-    return None if weight is None else weight
+    """`weight`, where it is given."""
+    weight: Tensor | None = arguments["weight"]
+    return weight
 
 
 @checked(native=F.l1_loss, operator=operators.L1_LOSS, counts=counts)

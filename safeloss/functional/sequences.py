@@ -27,7 +27,7 @@ Lengths: TypeAlias = (
 
 
 def lengths(arguments: dict[str, Any]) -> Tensor:
-    """What the mean divides the loss of each sample by: its number of labels, but at least 1."""
+    """1, after each loss was divided by its number of labels (but at least by 1)."""
     given = arguments["target_lengths"]
     return torch.as_tensor(given, device=arguments["log_probs"].device).clamp(min=1)
 

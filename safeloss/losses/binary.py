@@ -1,13 +1,16 @@
 """Modules for yes/no questions."""
 
-from typing import cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare, verify_fraction, verify_weights
-from safeloss._runtime.module import SafeModule
+from safeloss._runtime.module import AtCall, SafeModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SafeBCELoss(SafeModule, nn.BCELoss):
@@ -20,8 +23,6 @@ class SafeBCELoss(SafeModule, nn.BCELoss):
         DTypeError: a dtype that this loss does not take.
         ValueRangeError: a probability or a label outside [0, 1], where values are read.
     """
-
-    class_dim = cast(ClassDim, None)
 
     def __init__(
         self,
@@ -38,7 +39,13 @@ class SafeBCELoss(SafeModule, nn.BCELoss):
         super().__init__(weight, size_average, reduce, reduction)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.binary_cross_entropy)
+    if TYPE_CHECKING:
+        class_dim: ClassDim
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        class_dim = None
+        forward = forward_of(functional.binary_cross_entropy)
 
 
 class SafeBCEWithLogitsLoss(SafeModule, nn.BCEWithLogitsLoss):
@@ -57,8 +64,6 @@ class SafeBCEWithLogitsLoss(SafeModule, nn.BCEWithLogitsLoss):
     tensor(0.6931)
     """
 
-    class_dim = cast(ClassDim, None)
-
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -75,7 +80,13 @@ class SafeBCEWithLogitsLoss(SafeModule, nn.BCEWithLogitsLoss):
         super().__init__(weight, size_average, reduce, reduction, pos_weight)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.binary_cross_entropy_with_logits)
+    if TYPE_CHECKING:
+        class_dim: ClassDim
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        class_dim = None
+        forward = forward_of(functional.binary_cross_entropy_with_logits)
 
 
 class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
@@ -97,8 +108,6 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
     """
 
     label_smoothing = 0.0
-    num_classes = cast(int | None, None)
-    class_dim = cast(ClassDim, None)
 
     def __init__(
         self,
@@ -126,7 +135,15 @@ class MultiLabelBCE(SafeModule, nn.BCEWithLogitsLoss):
             empty=empty,
         )
 
-    forward = forward_of(functional.multilabel_binary_cross_entropy)
+    if TYPE_CHECKING:
+        num_classes: int | None
+        class_dim: ClassDim
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        num_classes = None
+        class_dim = None
+        forward = forward_of(functional.multilabel_binary_cross_entropy)
 
 
 class SafeMultiLabelSoftMarginLoss(SafeModule, nn.MultiLabelSoftMarginLoss):
@@ -155,7 +172,11 @@ class SafeMultiLabelSoftMarginLoss(SafeModule, nn.MultiLabelSoftMarginLoss):
         super().__init__(weight, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.multilabel_soft_margin_loss)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.multilabel_soft_margin_loss)
 
 
 class SafeSoftMarginLoss(SafeModule, nn.SoftMarginLoss):
@@ -179,7 +200,11 @@ class SafeSoftMarginLoss(SafeModule, nn.SoftMarginLoss):
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.soft_margin_loss)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.soft_margin_loss)
 
 
 class SafeHingeEmbeddingLoss(SafeModule, nn.HingeEmbeddingLoss):
@@ -204,4 +229,8 @@ class SafeHingeEmbeddingLoss(SafeModule, nn.HingeEmbeddingLoss):
         super().__init__(margin, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.hinge_embedding_loss)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.hinge_embedding_loss)

@@ -1,13 +1,16 @@
 """Modules for one of several classes, or for a set of them."""
 
-from typing import cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, ClassDim, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare, verify_weights
-from safeloss._runtime.module import SafeModule
+from safeloss._runtime.module import AtCall, SafeModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
@@ -29,8 +32,6 @@ class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
     tensor(1.0986)
     """
 
-    class_dim = cast(ClassDim, None)
-
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -48,7 +49,13 @@ class SafeCrossEntropyLoss(SafeModule, nn.CrossEntropyLoss):
         super().__init__(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.cross_entropy)
+    if TYPE_CHECKING:
+        class_dim: ClassDim
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        class_dim = None
+        forward = forward_of(functional.cross_entropy)
 
 
 SafeCrossEntropy = SafeCrossEntropyLoss
@@ -67,8 +74,6 @@ class SafeNLLLoss(SafeModule, nn.NLLLoss):
             `empty="raise"` also a mean of which every target is ignored.
     """
 
-    class_dim = cast(ClassDim, None)
-
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -85,7 +90,13 @@ class SafeNLLLoss(SafeModule, nn.NLLLoss):
         super().__init__(weight, size_average, ignore_index, reduce, reduction)
         prepare(self, class_dim=class_dim, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.nll_loss)
+    if TYPE_CHECKING:
+        class_dim: ClassDim
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        class_dim = None
+        forward = forward_of(functional.nll_loss)
 
 
 class SafeMultiMarginLoss(SafeModule, nn.MultiMarginLoss):
@@ -115,7 +126,11 @@ class SafeMultiMarginLoss(SafeModule, nn.MultiMarginLoss):
         super().__init__(p, margin, weight, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.multi_margin_loss)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.multi_margin_loss)
 
 
 class SafeMultiLabelMarginLoss(SafeModule, nn.MultiLabelMarginLoss):
@@ -141,4 +156,8 @@ class SafeMultiLabelMarginLoss(SafeModule, nn.MultiLabelMarginLoss):
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.multilabel_margin_loss)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.multilabel_margin_loss)

@@ -1,20 +1,24 @@
 """Modules with a layer inside: features in, class scores never seen."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from safeloss._contract.options import CheckValues, EmptyWithoutZero
 from safeloss._runtime.checked import forward_of, prepare
 from safeloss._runtime.module import SafeModule
 from safeloss.functional import layers
 
+if TYPE_CHECKING:
+    from torch.nn.modules.adaptive import _ASMoutput
+
 
 class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
     """`nn.AdaptiveLogSoftmaxWithLoss` with class indices of any integer dtype.
 
     It gives torch's named tuple of `output` and `loss`; `log_prob` and `predict` are torch's own.
+    `empty` has no "zero" here.
 
     Raises:
         LayoutError: the shapes do not fit together, or the features are not `in_features`.
@@ -42,10 +46,14 @@ class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
         super().__init__(in_features, n_classes, cutoffs, div_value, head_bias, device, dtype)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(
-        layers.adaptive_log_softmax_with_loss,
-        input="input_",
-        target="target_",
-        layer="self",
-        num_classes="n_classes",
-    )
+    if TYPE_CHECKING:
+
+        def __call__(self, input_: Tensor, target_: Tensor) -> _ASMoutput: ...
+    else:
+        forward = forward_of(
+            layers.adaptive_log_softmax_with_loss,
+            input="input_",
+            target="target_",
+            layer="self",
+            num_classes="n_classes",
+        )

@@ -3,7 +3,7 @@
 Imported only where torch has it: since 2.13.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn import LinearCrossEntropyOptions
@@ -11,7 +11,10 @@ from torch.nn import LinearCrossEntropyOptions
 from safeloss import functional
 from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare, verify_weights
-from safeloss._runtime.module import SafeModule
+from safeloss._runtime.module import AtCall, SafeModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
@@ -78,8 +81,12 @@ class SafeLinearCrossEntropyLoss(SafeModule, nn.LinearCrossEntropyLoss):
             return None
         return bias.reshape((self.num_classes, *self.out_features))
 
-    forward = forward_of(
-        functional.linear_cross_entropy,
-        linear_weight="self._linear_weight()",
-        linear_bias="self._linear_bias()",
-    )
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(
+            functional.linear_cross_entropy,
+            linear_weight="self._linear_weight()",
+            linear_bias="self._linear_bias()",
+        )

@@ -1,13 +1,16 @@
 """Modules for numbers and for distributions."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare
-from safeloss._runtime.module import SafeModule
+from safeloss._runtime.module import AtCall, SafeModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SafeL1Loss(SafeModule, nn.L1Loss):
@@ -31,7 +34,11 @@ class SafeL1Loss(SafeModule, nn.L1Loss):
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.l1_loss, weight=None)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.l1_loss, weight=None)
 
 
 class SafeMSELoss(SafeModule, nn.MSELoss):
@@ -55,7 +62,11 @@ class SafeMSELoss(SafeModule, nn.MSELoss):
         super().__init__(size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.mse_loss, weight=None)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.mse_loss, weight=None)
 
 
 class SafeSmoothL1Loss(SafeModule, nn.SmoothL1Loss):
@@ -80,7 +91,11 @@ class SafeSmoothL1Loss(SafeModule, nn.SmoothL1Loss):
         super().__init__(size_average, reduce, reduction, beta)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.smooth_l1_loss)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.smooth_l1_loss)
 
 
 class SafeHuberLoss(SafeModule, nn.HuberLoss):
@@ -103,7 +118,11 @@ class SafeHuberLoss(SafeModule, nn.HuberLoss):
         super().__init__(reduction, delta)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.huber_loss, weight=None)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.huber_loss, weight=None)
 
 
 class SafePoissonNLLLoss(SafeModule, nn.PoissonNLLLoss):
@@ -130,7 +149,13 @@ class SafePoissonNLLLoss(SafeModule, nn.PoissonNLLLoss):
         super().__init__(log_input, full, size_average, eps, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.poisson_nll_loss, input="log_input")
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, log_input: Tensor, target: Tensor, **at_call: Unpack[AtCall]
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.poisson_nll_loss, input="log_input")
 
 
 class SafeGaussianNLLLoss(SafeModule, nn.GaussianNLLLoss):
@@ -157,7 +182,13 @@ class SafeGaussianNLLLoss(SafeModule, nn.GaussianNLLLoss):
         super().__init__(full=full, eps=eps, reduction=reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.gaussian_nll_loss)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, input: Tensor, target: Tensor, var: Tensor | float, **at_call: Unpack[AtCall]
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.gaussian_nll_loss)
 
 
 class SafeKLDivLoss(SafeModule, nn.KLDivLoss):
@@ -186,4 +217,8 @@ class SafeKLDivLoss(SafeModule, nn.KLDivLoss):
         super().__init__(size_average, reduce, reduction, log_target)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.kl_div)
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, **at_call: Unpack[AtCall]) -> Tensor: ...
+    else:
+        forward = forward_of(functional.kl_div)

@@ -1,11 +1,18 @@
 """Modules on sequences that are not aligned with their labels."""
 
-from torch import nn
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare
-from safeloss._runtime.module import SafeModule
+from safeloss._runtime.module import AtCall, SafeModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from safeloss.functional.sequences import Lengths
 
 
 class SafeCTCLoss(SafeModule, nn.CTCLoss):
@@ -32,4 +39,15 @@ class SafeCTCLoss(SafeModule, nn.CTCLoss):
         super().__init__(blank, reduction, zero_infinity)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.ctc_loss)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            log_probs: Tensor,
+            targets: Tensor,
+            input_lengths: Tensor | Lengths,
+            target_lengths: Tensor | Lengths,
+            **at_call: Unpack[AtCall],
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.ctc_loss)

@@ -1,13 +1,17 @@
 """Modules on pairs and triplets."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from safeloss import functional
 from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime.checked import forward_of, prepare
-from safeloss._runtime.module import SafeModule
+from safeloss._runtime.module import AtCall, SafeModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):
@@ -32,7 +36,13 @@ class SafeMarginRankingLoss(SafeModule, nn.MarginRankingLoss):
         super().__init__(margin, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.margin_ranking_loss)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, input1: Tensor, input2: Tensor, target: Tensor, **at_call: Unpack[AtCall]
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.margin_ranking_loss)
 
 
 class SafeCosineEmbeddingLoss(SafeModule, nn.CosineEmbeddingLoss):
@@ -57,7 +67,13 @@ class SafeCosineEmbeddingLoss(SafeModule, nn.CosineEmbeddingLoss):
         super().__init__(margin, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.cosine_embedding_loss)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, input1: Tensor, input2: Tensor, target: Tensor, **at_call: Unpack[AtCall]
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.cosine_embedding_loss)
 
 
 class SafeTripletMarginLoss(SafeModule, nn.TripletMarginLoss):
@@ -84,7 +100,13 @@ class SafeTripletMarginLoss(SafeModule, nn.TripletMarginLoss):
         super().__init__(margin, p, eps, swap, size_average, reduce, reduction)
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.triplet_margin_loss)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, anchor: Tensor, positive: Tensor, negative: Tensor, **at_call: Unpack[AtCall]
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.triplet_margin_loss)
 
 
 class SafeTripletMarginWithDistanceLoss(SafeModule, nn.TripletMarginWithDistanceLoss):
@@ -109,4 +131,10 @@ class SafeTripletMarginWithDistanceLoss(SafeModule, nn.TripletMarginWithDistance
         )
         prepare(self, check_values=check_values, empty=empty)
 
-    forward = forward_of(functional.triplet_margin_with_distance_loss)
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, anchor: Tensor, positive: Tensor, negative: Tensor, **at_call: Unpack[AtCall]
+        ) -> Tensor: ...
+    else:
+        forward = forward_of(functional.triplet_margin_with_distance_loss)
