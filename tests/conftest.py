@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,19 @@ for profile, examples in (("quick", 25), ("thorough", 500)):
 collect_ignore = ["beginners"]  # scripts that are read and never run
 torch.set_num_threads(1)  # a worker of pytest's has a core
 settings.load_profile(os.environ.get("SAFELOSS_EXAMPLES", "quick"))
+
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+TRAINERS = Path(__file__).parent / "trainers"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trainers warn of much that is none of our business; our own warnings stay errors."""
+    for item in items:
+        if TRAINERS in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("error::safeloss.SuspiciousInputWarning"))
+            item.add_marker(pytest.mark.filterwarnings("ignore"), append=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
