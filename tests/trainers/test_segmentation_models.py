@@ -23,7 +23,7 @@ from safeloss import LayoutError, SafeBCEWithLogitsLoss
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    return torch.randn(4, 1, 32, 32), (torch.rand(4, 1, 32, 32) > 0.5).float()
+    return torch.randn(4, 1, 32, 64), (torch.rand(4, 1, 32, 64) > 0.5).float()
 
 
 @pytest.mark.parametrize("kind", [DiceLoss, FocalLoss, JaccardLoss, TverskyLoss])
@@ -41,7 +41,7 @@ def test_the_value_and_the_gradients_are_those_of_the_library(kind) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     """The library flattens: it takes masks of the right number of pixels in any order."""
     scores, masks = images()
-    turned = masks.squeeze(1).movedim(0, -1)
+    turned = masks.mT
     DiceLoss("binary")(scores, turned)
     with pytest.raises(LayoutError):
         dice(scores, turned)
@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_a_model_is_trained() -> None:
     _, masks = images()
-    pictures = torch.randn(4, 3, 32, 32)
+    pictures = torch.randn(4, 3, 32, 64)
 
     def trained(loss: nn.Module, masks: torch.Tensor) -> list[float]:
         torch.manual_seed(0)
