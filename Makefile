@@ -4,7 +4,7 @@
 PYTHON ?= python3
 PIP     = python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage test-oldest test-newest test-nightly lint bench gate docs site site-serve dist golden clean
+.PHONY: demo test test-trainers test-trainers-quick coverage test-oldest test-newest test-nightly lint bench gate docs site site-serve dist golden clean
 
 demo: .venv/demo     ## healthy, broken and safe, trained side by side on real data
 	.venv/bin/python -m safeloss demo
@@ -33,7 +33,6 @@ gate: .venv/test     ## the instructions of a call: needs valgrind, and fails wh
 test-oldest test-newest test-nightly: test-%: .venv-%/test
 	.venv-$*/bin/python -m pytest -m ""
 
-.PHONY: test-trainers test-trainers-quick
 test-trainers: .venv-trainers/vision ## safe losses in the trainers that people use: their real packages
 	.venv-trainers/bin/python -m pytest tests/trainers
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from safeloss._contract.labels import are_scores, are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
-from safeloss._contract.options import AT_CALL
+from safeloss._contract.options import AT_CALL, OURS
 from safeloss._messages.shapes import shape_offers, weight_offers
 from safeloss._messages.syntax import parsed
 from safeloss.errors import Fix
@@ -311,7 +311,7 @@ def _kept(
     constructor: ast.Call, callee: Callee, inputs: tuple[Input, ...], call: Call
 ) -> list[str] | None:
     """The options of the call for the constructor of another loss; None if that lacks one, or
-    computes with its weights otherwise."""
+    means another thing by it, as by a weight or `label_smoothing`."""
     other = getattr(sys.modules["safeloss"], ast.unparse(constructor.func))
     parameters = inspect.signature(other).parameters
     own = {str(keyword.arg): ast.unparse(keyword.value) for keyword in constructor.keywords}
@@ -321,7 +321,7 @@ def _kept(
         return None
     kept = {name: name for name in weights}
     for name, value in _changed(callee, call).items():
-        if name in parameters:
+        if name in parameters and (same or name in ("reduction", *OURS)):
             kept[name] = repr(value)
         elif name not in ("class_dim", "num_classes"):  # which only say how axes are read
             return None
