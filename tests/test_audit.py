@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -771,3 +772,25 @@ def test_in_a_process_of_its_own(train: Path) -> None:
     assert (run.returncode, run.stderr) == (1, "")
     assert "Fix: loss(input, safeloss.align(target, like=input))" in run.stdout
     assert (train / "report.html").exists()
+
+
+class Making(OrderedDict):
+    """A table that makes a value when it is asked for, as `transformers` makes activations."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key)(0)
+
+    def copy(self):
+        raise NotImplementedError
+
+
+def test_containers_that_make_their_values_are_put_back_as_they_are() -> None:
+    made = Making(one=len, two=nn.Linear(2, 2).forward)
+
+    def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        made.setdefault("three", print)
+        assert len(made) == 3
+        return ((x - y) ** 2).mean()
+
+    assert audit(loss, torch.randn(8, 1), torch.randn(8, 1)).independent
+    assert [*made] == ["one", "two"]

@@ -1,10 +1,10 @@
 """What a loss reaches, as it was: closures, globals, layers, tensors and random generators."""
 
 import functools
-import itertools
+import operator
 import sys
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 _MOST_OBJECTS = 10_000  # beyond which nobody's loss reaches on purpose
 _EMPTY = object()  # in place of what a cell does not hold yet
+_CONTAINERS = (OrderedDict, dict, list, set, deque)
 
 
 class Snapshot:
@@ -47,9 +48,9 @@ class Snapshot:
             yield value.grad if value.is_leaf else None
         elif isinstance(value, (types.FunctionType, functools.partial, types.MethodType)):
             yield from self._saved_function(value)
-        elif isinstance(value, (dict, list, set, deque)):
+        elif isinstance(value, _CONTAINERS):
             self._restore.append(_saved_container(value))
-            yield from value.values() if isinstance(value, dict) else value
+            yield from dict.values(value) if isinstance(value, dict) else value
         elif isinstance(value, tuple):
             yield from value
         elif (state := _generator_state(value)) is not None:
@@ -127,30 +128,30 @@ def _saved_tensor(tensor: Tensor) -> Callable[[], None]:
 
 
 def _saved_container(container: Any) -> Callable[[], None]:
-    saved = container.copy()
+    # The methods of the builtin type: those of a subclass may make something of each member.
+    kind: Any = next(each for each in _CONTAINERS if isinstance(container, each))
+    saved = _members(kind, container)
 
     def restore() -> None:
-        if not _same_members(container, saved):
-            container.clear()
-            if isinstance(container, list | deque):
-                container.extend(saved)
-            else:
-                container.update(saved)
+        members = _members(kind, container)
+        same = len(members) == len(saved) and all(map(operator.is_, members, saved))
+        if same:  # the same objects: to compare these may be costly, or no truth value
+            return
+        kind.clear(container)
+        if issubclass(kind, dict):
+            for key, value in zip(saved[::2], saved[1::2]):
+                kind.__setitem__(container, key, value)
+        else:
+            (kind.update if kind is set else kind.extend)(container, saved)
 
     return restore
 
 
-def _same_members(one: Any, other: Any) -> bool:
-    """Whether they hold the same objects: to compare these may be costly, or no truth value."""
-    if len(one) != len(other):
-        return False
-    if isinstance(one, dict):
-        return all(a is b for a, b in zip(one, other)) and all(
-            a is b for a, b in zip(one.values(), other.values())
-        )
-    if isinstance(one, set):
-        return bool(one == other)
-    return all(a is b for a, b in itertools.zip_longest(one, other))
+def _members(kind: Any, container: Any) -> list[Any]:
+    """The members, or keys and values in turn."""
+    if issubclass(kind, dict):
+        return [each for pair in kind.items(container) for each in pair]
+    return [*kind.__iter__(container)]
 
 
 def _generator_state(value: Any) -> Callable[[], None] | None:
