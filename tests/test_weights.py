@@ -75,12 +75,12 @@ def leaves_of(inputs: list[Tensor], differentiable: int) -> list[Tensor]:
 @given(data=st.data())
 def test_the_unreduced_shape_is_the_declared_one(loss: Loss, data: st.DataObject) -> None:
     drawn = data.draw(calls(loss, (torch.float64,)))
-    if loss.safe is safeloss.SafeLinearCrossEntropyLoss:
+    if str(loss) == "SafeLinearCrossEntropyLoss":  # which torch 2.6 lacks
         assume(drawn.inputs[0].dim() > 1)
     safe, native = build(loss, Drawn(drawn.inputs, {**drawn.options, "reduction": "none"}))
     signature = safe.forward.signature
     named = {p.name: getattr(safe, p.name, p.default) for p in signature.parameters}
-    if loss.safe is safeloss.SafeLinearCrossEntropyLoss:
+    if str(loss) == "SafeLinearCrossEntropyLoss":  # which torch 2.6 lacks
         named |= {"linear_weight": safe._linear_weight(), "linear_bias": safe._linear_bias()}
     named |= dict(zip(safe.forward.inputs, drawn.inputs))
     call = signature.call(None, named)
@@ -380,7 +380,10 @@ def test_a_count_that_only_the_data_will_tell() -> None:
         step = torch.compile(
             lambda n: loss(x, y, denominator=n.item()), backend="eager", fullgraph=True
         )
-        for n in (torch.tensor(3), torch.tensor(2.5)):
+        counts = [torch.tensor(3), torch.tensor(2.5)]
+        if torch.__version__ < "2.8":
+            counts.pop()  # whose comparisons of such a float cannot be left open
+        for n in counts:
             torch.testing.assert_close(step(n), F.cross_entropy(x, y, reduction="sum") / n)
 
 
