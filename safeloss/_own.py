@@ -47,8 +47,8 @@ IF_CLASSES_MAY_BE_LAST: dict[str, tuple[Any, Any]] = {"class_dim": (ClassDim, No
 @overload
 def checked(function: _Loss) -> _Loss: ...
 @overload
-def checked(*, count: Count | None = None) -> Callable[[_Loss], _Loss]: ...
-def checked(function: Any = None, *, count: Count | None = None) -> Any:
+def checked(*, count: Count | None = None, coupled: str = "") -> Callable[[_Loss], _Loss]: ...
+def checked(function: Any = None, *, count: Count | None = None, coupled: str = "") -> Any:
     """Turn `function`, a loss whose signature is made of layouts, into a checked loss.
 
     Its first tensor says how large each axis is, and every other one must have the shape that its
@@ -59,7 +59,9 @@ def checked(function: Any = None, *, count: Count | None = None) -> Any:
     `reduction`, `empty`, `check_values`, `sample_weight`, `mask` and `denominator`, of which the
     body sees nothing. `Float[Tensor, ""]` is a loss that the body has reduced itself, which takes
     only `check_values`. `count` computes what the mean counts for each unreduced number, where that
-    is not 1: a function of some of the parameters, by their names.
+    is not 1: a function of some of the parameters, by their names. `coupled` names a bool
+    parameter: where it is true, the samples are computed together, and weights and masks are
+    refused.
 
     Raises:
         TypeError: a hint that is no layout, at decoration; the message says how to write it.
@@ -76,11 +78,12 @@ def checked(function: Any = None, *, count: Count | None = None) -> Any:
     torch.Size([8, 1])
     """
     if function is None:
-        return functools.partial(_checked, count=count, names=sys._getframe(1).f_locals)
-    return _checked(function, count=count, names=sys._getframe(1).f_locals)
+        names = sys._getframe(1).f_locals
+        return functools.partial(_checked, count=count, coupled=coupled, names=names)
+    return _checked(function, count=count, coupled=coupled, names=sys._getframe(1).f_locals)
 
 
-def _checked(function: Any, *, count: Count | None, names: Mapping[str, Any]) -> Any:
+def _checked(function: Any, *, count: Count | None, coupled: str, names: Mapping[str, Any]) -> Any:
     if not isinstance(function, FunctionType):
         raise TypeError(
             f"checked: {function!r} is no function; for a module or a callable object write "
@@ -90,7 +93,9 @@ def _checked(function: Any, *, count: Count | None, names: Mapping[str, Any]) ->
     verify_declaration(function.__name__, declared)
     unreduced = parse(declared.return_annotation)
     whole = not any(pattern.dims for pattern in unreduced)
-    return compiled(function, declared, _added(declared, whole=whole), count)
+    if coupled and coupled not in declared.parameters:
+        raise TypeError(f"{function.__name__}: it has no parameter {coupled!r}, as `coupled` says.")
+    return compiled(function, declared, _added(declared, whole=whole), count, coupled)
 
 
 def compiled(
@@ -98,6 +103,7 @@ def compiled(
     declared: inspect.Signature,
     added: Mapping[str, tuple[Any, Any]],
     count: Count | None = None,
+    coupled: str = "",
 ) -> Any:
     """The checked loss with the parameters of `declared` and, by keyword, those of `added`."""
     name = body.__name__
@@ -112,7 +118,8 @@ def compiled(
         functools.partial(_verifying, name, body, reduces, count) if known else lambda _: kernel
     )
     counts = None if count is None else _counting(count)
-    function: Any = _engine.checked(mistakes=_mistakes(declared), counts=counts)(kernel)
+    engine = _engine.checked(mistakes=_mistakes(declared), counts=counts, coupled=coupled)
+    function: Any = engine(kernel)
     kernel.checked, kernel.body = function, body
     function.__qualname__, function.__module__ = body.__qualname__, body.__module__
     return function

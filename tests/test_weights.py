@@ -587,6 +587,17 @@ def test_a_loss_that_takes_none(name: str) -> None:
                 safe(*loss.batch(4), **{name: given})
 
 
+def test_a_loss_of_the_whole_batch_takes_none() -> None:
+    x, y = torch.randn(3, 2, 4), torch.rand(3, 2, 4)
+    loss = safeloss.DiceLoss(per_batch=True)
+    assert loss(x, y).isfinite()
+    given = {"mask": y[:, 0, 0] > 2, "sample_weight": torch.ones(3), "denominator": 3}
+    for name, value in given.items():
+        with pytest.raises(safeloss.OptionError, match=f"`{name}` has no meaning.*per_batch=True"):
+            loss(x, y, **{name: value})
+        safeloss.DiceLoss(empty="nan")(x, y, **{name: value})
+
+
 def test_a_distance_that_leaves_other_axes_is_refused() -> None:
     points = torch.randn(3, 4, 5)
     with pytest.raises(safeloss.LayoutError, match="enlarge"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from safeloss._audit.snapshot import Snapshot
+from safeloss._audit.snapshot import Snapshot, copy_of
 from safeloss._contract.codes import AUDIT
 from safeloss._messages.explain import describe
 from safeloss._progress import Progress
@@ -314,11 +314,8 @@ def table(arguments: Mapping[str, Any]) -> tuple[Argument, ...]:
 
 def _copied(loss: AnyLoss, *place: torch.device | torch.dtype) -> AnyLoss:
     """A copy, so that the original sees no call; itself, where it cannot be copied."""
-    try:
-        copied = copy.deepcopy(loss)
-    except Exception:  # of locks, of tensors inside a graph, ...: nobody says what they raise
-        return loss
-    if isinstance(copied, nn.Module):
+    copied = copy_of(loss)
+    if copied is not loss and isinstance(copied, nn.Module):
         for each in place:
             copied.to(each)
     return copied

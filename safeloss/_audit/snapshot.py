@@ -1,5 +1,6 @@
 """What a loss reaches, as it was: closures, globals, layers, tensors and random generators."""
 
+import copy
 import functools
 import operator
 import sys
@@ -99,6 +100,14 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
+def copy_of(value: Any) -> Any:
+    """A deep copy, or the value itself where it cannot be copied."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # of a lock, an open file, a tensor inside a graph: nobody says which
+        return value
+
+
 def _held(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
@@ -129,7 +138,7 @@ def _saved_tensor(tensor: Tensor) -> Callable[[], None]:
 
 def _saved_container(container: Any) -> Callable[[], None]:
     # The methods of the builtin type: those of a subclass may make something of each member.
-    kind: Any = next(each for each in _CONTAINERS if isinstance(container, each))
+    kind = _kind(container)
     saved = _members(kind, container)
 
     def restore() -> None:
@@ -145,6 +154,10 @@ def _saved_container(container: Any) -> Callable[[], None]:
             (kind.update if kind is set else kind.extend)(container, saved)
 
     return restore
+
+
+def _kind(container: Any) -> Any:
+    return next(each for each in _CONTAINERS if isinstance(container, each))
 
 
 def _members(kind: Any, container: Any) -> list[Any]:

@@ -13,8 +13,10 @@ from torch import nn
 from safeloss._audit import Audit
 from safeloss._audit.probing import Generators, unnoticed
 from safeloss._check import pictures
-from safeloss._check.checks import BEFORE, CHECKS, QUICK, Line, raised
+from safeloss._check.checks import BEFORE, CHECKS, QUICK
 from safeloss._check.evidence import Evidence, Norm
+from safeloss._check.inputs import raised
+from safeloss._check.line import Line
 from safeloss._check.program import Program, Run, Setting, uncompiled
 from safeloss._progress import Progress
 from safeloss._trace import trace

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from safeloss._audit.snapshot import copy_of
+
 Change: TypeAlias = Callable[[Any], Any]
 
 
@@ -68,10 +70,7 @@ def cloned(value: Any) -> Any:
             return leaf.detach().clone().requires_grad_(leaf.requires_grad)
         if isinstance(leaf, list):
             return list(leaf)
-        try:
-            return copy.deepcopy(leaf)
-        except Exception:  # of an open file, a lock, ...: nobody says what they raise
-            return leaf
+        return copy_of(leaf)
 
     return replaced(value, clone)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safeloss._audit.pictures import HUES, PAGE, STYLE, Curve, chart, with_code
 from safeloss._audit.pictures import fragment as audit_fragment
-from safeloss._check.checks import Line, Status
+from safeloss._check.line import Line, Status
 
 if TYPE_CHECKING:
     from safeloss._check import Check

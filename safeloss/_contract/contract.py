@@ -46,6 +46,7 @@ class Contract:
     undefined_if_empty: bool  # PyTorch returns uninitialised memory for a mean over zero elements
     mean_over: str  # the axis that each unreduced number is a mean over, if it is one
     unweighted: str  # why nothing may be given with one call; empty: it may be
+    coupled: str  # an option: where it is true, the samples are computed together
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -83,8 +84,11 @@ class Contract:
         misfit = refused_option(self.parameters, call.options)
         if misfit:
             return Refusal(OptionError, misfit, code=codes.OPTION)
-        if call.given and self.unweighted:
-            rule = f"`{call.given[0]}` has no meaning for this loss: {self.unweighted}."
+        reason = self.unweighted
+        if self.coupled and call.options[self.coupled]:
+            reason = f"with {self.coupled}=True there is one loss for all samples"
+        if call.given and reason:
+            rule = f"`{call.given[0]}` has no meaning for this loss: {reason}."
             return Refusal(OptionError, rule, code=codes.UNWEIGHTED)
         if "denominator" in call.given and call.options["reduction"] not in PLAIN_MEANS:
             return refused_denominator(call)

@@ -12,7 +12,7 @@ import safeloss
 from safeloss import layouts
 
 
-@safeloss.checked
+@safeloss.checked(coupled="per_batch")
 def dice_loss(
     input: layouts.ClassMaps,
     target: layouts.LabelMaps,
@@ -46,7 +46,7 @@ class DiceLoss(safeloss.LossModule, kernel=dice_loss):
     `[batch, *space]` are aligned with it. Each class is a question of its own, or with
     `softmax=True` one of them is right and the labels are one-hot. A dice loss is that of one
     sample and class, or with `per_batch=True` of one class over all samples of the batch, which
-    then depend on each other; weights and masks are given per sample, and mean nothing there.
+    then depend on each other, and then weights and masks are refused.
 
     | here | MONAI's `DiceLoss` | segmentation_models_pytorch's `DiceLoss` |
     |---|---|---|

@@ -46,7 +46,7 @@ class Witness(TorchFunctionMode):
         given = kwargs or {}
         try:
             return func(*args, **given)
-        except Exception as error:
+        except Exception as error:  # it is noted, and raised again as it is
             by = caller()
             self.last = _Raised(error, func, args, given, None if by is None else by.module)
             raise

@@ -37,7 +37,7 @@ def run(script: Path, arguments: Sequence[str], arithmetic: bool, allow: Sequenc
         ):
             try:
                 runpy.run_path(str(script), run_name="__main__")
-            except Exception as error:
+            except Exception as error:  # it gets a note, and is raised again as it is
                 _add_note(error, witness.explain(error))
                 raise
     except SystemExit as leaving:

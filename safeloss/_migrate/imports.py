@@ -206,7 +206,7 @@ def _without(text: str, places: Sequence[int]) -> str | None:
     module = cst.Module([])
     if not isinstance(line, cst.SimpleStatementLine):
         return None
-    statement = cst.ensure_type(line.body[0], cst.Import | cst.ImportFrom)  # type: ignore[arg-type]
+    statement = cst.ensure_type(line.body[0], cst.Import | cst.ImportFrom)  # type: ignore[arg-type]  # no union
     if isinstance(statement.names, cst.ImportStar) or module.code_for_node(statement) != text:
         return None
     left = [alias for place, alias in enumerate(statement.names) if place not in places]

@@ -56,6 +56,7 @@ def checked(
     undefined_if_empty: bool = False,
     mean_over: str = "",
     unweighted: str = "",
+    coupled: str = "",
 ) -> Callable[[_Kernel], _Kernel]: ...
 def checked(
     kernel: Any = None,
@@ -68,6 +69,7 @@ def checked(
     undefined_if_empty: bool = False,
     mean_over: str = "",
     unweighted: str = "",
+    coupled: str = "",
 ) -> Any:
     """`kernel` with its signature as a check: the same name, parameters and docstring.
 
@@ -77,7 +79,7 @@ def checked(
     that is not 1, and `lengths` what it divides each one by before. `undefined_if_empty` says that
     PyTorch returns uninitialised memory for a mean over nothing. `mean_over` is the axis that each
     number of `reduction="none"` is already a mean over. `unweighted` is the reason why neither
-    weights nor a mask have a meaning.
+    weights nor a mask have a meaning, and `coupled` an option that, where it is true, is a reason.
     """
     if kernel is None:
         return functools.partial(
@@ -90,6 +92,7 @@ def checked(
             undefined_if_empty=undefined_if_empty,
             mean_over=mean_over,
             unweighted=unweighted,
+            coupled=coupled,
         )
     signature = signature_of(
         kernel,
@@ -100,6 +103,7 @@ def checked(
         undefined_if_empty,
         mean_over,
         unweighted,
+        coupled,
     )
     function = codegen.function(signature, _SLOW_PATHS)
     function.signature = signature

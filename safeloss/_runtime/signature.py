@@ -166,6 +166,7 @@ def signature_of(
     undefined_if_empty: bool,
     mean_over: str,
     unweighted: str,
+    coupled: str,
 ) -> Signature:
     """What `inspect` and the hints of `kernel` say, in the form that calls are read by."""
     declared = inspect.signature(kernel)
@@ -197,6 +198,7 @@ def signature_of(
         undefined_if_empty=undefined_if_empty,
         mean_over=mean_over,
         unweighted=unweighted,
+        coupled=coupled,
         kernel=kernel,
         counting=counting,
         native=native,

@@ -66,6 +66,14 @@ def test_targets_without_the_axis_of_the_scores() -> None:
     assert curve(SafeMSELoss, x, y.view(-1, 1)) == right
 
 
+def test_options_by_the_names_of_skorch() -> None:
+    x, y = regression()
+    net = NeuralNetRegressor(
+        Model, criterion=SafeHuberLoss, criterion__delta=0.5, max_epochs=1, verbose=0
+    )
+    assert net.fit(x.numpy(), y.numpy()).criterion_.delta == 0.5
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x, y = regression()
     with pytest.raises(LayoutError):
