@@ -191,6 +191,15 @@ def test_the_weight_of_an_element_counts_in_the_mean(kernel) -> None:
     torch.testing.assert_close(kernel(x, y, weight=weight, mask=mask), known)
 
 
+def test_pytorchs_weight_of_yes_no_questions_does_not_count() -> None:
+    """As docs/weights.md says: it multiplies, and the mean divides by the number of elements."""
+    x, y, weight = torch.randn(3, 4, 2).double()
+    y, weight = y.sigmoid(), weight.exp()
+    each = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    found = F.binary_cross_entropy_with_logits(x, y, weight)
+    torch.testing.assert_close(found, (each * weight).sum() / 8)
+
+
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_the_first_axis_is_meant_also_where_sizes_are_equal(size: int) -> None:
     x, y, w = torch.randn(size, size), torch.rand(size, size), torch.rand(size)

@@ -84,3 +84,13 @@ def test_saved_and_resumed(tmp_path) -> None:
     other.load_weights(tmp_path / "net.weights.h5")
     whole = net.fit(x, y, epochs=1, shuffle=False, verbose=0).history["loss"]
     assert other.fit(x, y, epochs=1, shuffle=False, verbose=0).history["loss"] == whole
+
+
+def test_weights_of_samples_do_not_count_in_the_mean_of_keras() -> None:
+    """As docs/weights.md says: the sum is divided by the number of elements."""
+    x, y, weight = torch.randn(3, 8)
+    weight = weight.exp()
+    found = keras.losses.MeanSquaredError()(y[:, None], x[:, None], sample_weight=weight)
+    torch.testing.assert_close(found.cpu(), ((x - y) ** 2 * weight).sum() / 8)
+    ours = SafeMSELoss()(x, y, sample_weight=weight, denominator=8)
+    torch.testing.assert_close(ours, found.cpu())
