@@ -159,14 +159,14 @@ def _match(
             for value, hint in _leaves(given[name], hints[name]):
                 bound = None
                 for pattern in hint.patterns:
-                    if bound is None and pattern.takes(value.dtype):
+                    if bound is None and value.dtype in pattern.dtypes:
                         bound = pattern.match(value.shape, axes)
                 if bound is None:
                     came = describe(value.dtype, value.shape)
                     what = f"{came}, declared {declared(hint.patterns)}"
                     rule = f"{_subject(name)} does not match its annotation ({what})."
                     text = f"[{TYPED}] {owner}: {rule}{on_rank()}"
-                    if any([pattern.takes(value.dtype) for pattern in hint.patterns]):
+                    if any([value.dtype in pattern.dtypes for pattern in hint.patterns]):
                         raise LayoutError(text)
                     raise DTypeError(text)
                 axes = bound
@@ -209,12 +209,12 @@ def _refusal(
         for leaf, hint in _leaves(value, hints.get(key, _ANYTHING)):
             came = describe(leaf.dtype, leaf.shape)
             rows.append(Argument(key, came, declared(hint.patterns)))
-            fits = [p.match(leaf.shape, axes) for p in hint.patterns if p.takes(leaf.dtype)]
+            fits = [p.match(leaf.shape, axes) for p in hint.patterns if leaf.dtype in p.dtypes]
             axes = next((bound for bound in fits if bound is not None), axes)
     value, hint = given[name], hints[name]
     error: type[SafeLossError] = LayoutError
     if isinstance(value, Tensor) and hint.patterns:
-        if not any(pattern.takes(value.dtype) for pattern in hint.patterns):
+        if not any(value.dtype in pattern.dtypes for pattern in hint.patterns):
             error = DTypeError
     elif name not in [row.name for row in rows]:
         error = ArgumentTypeError

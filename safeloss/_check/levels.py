@@ -10,6 +10,7 @@ from torch import Tensor
 
 from safeloss._check.recorder import LossCall
 from safeloss._contract.contract import Decision
+from safeloss._runtime.accepted import Accepted
 
 _EPS = 1e-7  # of probabilities, so that their logarithms are finite
 
@@ -35,10 +36,11 @@ def levels(call: LossCall) -> Levels | None:
     compute = _KNOWN.get(signature.name)
     if compute is None or call.result is None:
         return None
-    decision = signature.decide(signature.call(None, call.named))
+    understood = signature.call(None, call.named)
+    decision = signature.decide(understood)
     if not isinstance(decision, Decision):
         return None
-    named = signature.edited(decision.reading, call.named)
+    named = Accepted(signature, None, call.named, understood, *decision).context.arguments
     doubled = {
         key: value.detach().double()
         if isinstance(value, Tensor) and value.is_floating_point()

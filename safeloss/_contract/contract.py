@@ -21,7 +21,7 @@ from safeloss._contract.weights import (
     place_weights,
     refused_denominator,
 )
-from safeloss._torch import is_zero, may_be_zero
+from safeloss._torch import any_zero, may_be_zero
 from safeloss.errors import LayoutError, OptionError
 
 LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
@@ -112,38 +112,43 @@ class Contract:
 
     def unreduced_axes(self, reading: Reading, call: Call) -> Unreduced:
         """The axes of the unreduced loss."""
-        for pattern in self.unreduced:
-            spelled = pattern.spell(reading.axes)
-            if spelled is not None:
-                return Unreduced(pattern.labels(reading.axes), spelled)
-        # Not declared, as of a distance function: it takes the last axis.
+        declared = self._declared(reading)
+        if declared is not None:
+            pattern, shape = declared
+            return Unreduced(pattern.labels(reading.axes), shape)
+        # It depends on a distance function, which reduces the last axis.
         first = self.reader.inputs[0].name
         labels = reading.patterns[first].labels(reading.axes)
         return Unreduced(labels[:-1], tuple(call.shapes[first])[:-1])
 
-    def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
-        """The sizes of the axes that the mean is taken over."""
+    def _declared(self, reading: Reading) -> tuple[Pattern, Shape] | None:
+        """The layout of the unreduced loss and its shape; None if its axes do not tell it."""
         for pattern in self.unreduced:
-            spelled = pattern.spell(reading.axes)
-            if spelled is not None:
-                return spelled[:1] if call.options.get("reduction") == "batchmean" else spelled
-        # Not declared, as of a distance function: it takes the last axis, and the batch is left.
+            shape = pattern.spell(reading.axes)
+            if shape is not None:
+                return pattern, shape
+        return None
+
+    def _averaged(self, declared: tuple[Pattern, Shape] | None, call: Call) -> Shape:
+        """The sizes of the axes that the mean is taken over."""
+        if declared is not None:
+            shape = declared[1]
+            return shape[:1] if call.options.get("reduction") == "batchmean" else shape
+        # It depends on a distance function, which reduces the last axis: the batch is left.
         shape = call.shapes[self.reader.inputs[0].name]
         return shape[:1] if len(shape) > 1 else ()
 
     def is_empty_mean(self, reading: Reading, call: Call) -> bool | None:
-        """Whether the result is a mean over zero elements; None where its sizes are not declared,
-        and only the result tells."""
-        none = any([is_zero(size) for size in self.averaged_sizes(reading, call)])
-        reduction = self._reduction(call)
-        if self.mean_over and is_zero(reading.axes[self.mean_over]):
-            return not none or reduction in MEANS
+        """Whether the result is a mean over zero elements; None if only the result can tell."""
+        reduction, declared = self._reduction(call), self._declared(reading)
+        empty = any_zero(self._averaged(declared, call))
+        if self.mean_over and any_zero([reading.axes[self.mean_over]]):
+            # Each unreduced number is itself a mean over this empty axis.
+            return not empty or reduction in MEANS
         if reduction not in MEANS:
             return False
         sizes = call.shapes[self.reader.inputs[0].name]
-        if none or self._declared(reading) or not any([is_zero(size) for size in sizes]):
-            return none
-        return None
+        return empty if empty or declared is not None or not any_zero(sizes) else None
 
     def _reduction(self, call: Call) -> str:
         """How the result is reduced; with a denominator of its own a mean is a sum."""
@@ -179,7 +184,7 @@ class Contract:
             ("shared", reading.shares),
             ("zero", call.options.get("empty") == "zero"),
             ("divided", "denominator" in given),
-            ("undeclared", not self._declared(reading)),
+            ("undeclared", self._declared(reading) is None),
             ("narrow", call.dtypes.get("sample_weight") == torch.float64),
         ]
         reduction = call.options.get("reduction", "mean")
@@ -191,27 +196,24 @@ class Contract:
             return ()
         if empty == "raise" and self.is_empty_mean(reading, call):
             return self.refused_mean()
-        sizes = self.averaged_sizes(reading, call)
-        reduction = self._reduction(call)
+        declared, reduction = self._declared(reading), self._reduction(call)
+        sizes = self._averaged(declared, call)
         if empty == "zero" and self.mean_over and may_be_zero(reading.axes[self.mean_over]):
             return ("rows", "count") if reduction in MEANS else ("rows", reduction)
         if reduction not in MEANS:
             undefined = self.undefined_if_empty and reduction == "sum"
             return ("sum",) if undefined and any([may_be_zero(size) for size in sizes]) else ()
-        if any([is_zero(size) for size in sizes]):
+        if any_zero(sizes):
             if empty == "zero":
                 return ("sum",)
             return ("mean",) if self.undefined_if_empty else ()
         if empty == "zero" and self._divides_by_values(reading, call):
             return ("total",)
-        if empty == "zero" and not self._declared(reading):
+        if empty == "zero" and declared is None:
             sizes = call.shapes[self.reader.inputs[0].name]  # any of them may be left
         if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
             return ("count", reduction) if empty == "zero" else ("mean",)
         return ()
-
-    def _declared(self, reading: Reading) -> bool:
-        return any([pattern.spell(reading.axes) is not None for pattern in self.unreduced])
 
     def _divides_by_values(self, reading: Reading, call: Call) -> bool:
         indices = reading.patterns[self.reader.target].reads == "AS_INDICES"

@@ -108,7 +108,7 @@ class Reader(NamedTuple):
         found, sized = [], self._sized(call)
         for pattern in first.patterns_last if last else first.patterns:
             bound = pattern.match(call.shapes[first.name], sized)
-            if bound is not None and (not typed or pattern.takes(call.dtypes[first.name])):
+            if bound is not None and (not typed or call.dtypes[first.name] in pattern.dtypes):
                 reading = Reading(bound, {first.name: pattern}, {}, exact=True)
                 reading = self._edited(reading, first.name, pattern, call, None, last)
                 complete = self._completed(reading, call, last, typed)
@@ -129,7 +129,7 @@ class Reader(NamedTuple):
             shape = call.shapes[entry.name]
             best = None
             for pattern in entry.patterns_last if last else entry.patterns:
-                if typed and not pattern.takes(call.dtypes[entry.name]):
+                if typed and call.dtypes[entry.name] not in pattern.dtypes:
                     continue
                 spelled = pattern.spell(reading.axes)
                 if spelled is None:
@@ -241,7 +241,7 @@ class Reader(NamedTuple):
     def _with_weight(self, entry: Input, reading: Reading, call: Call) -> Reading | Refusal:
         first, name = self.inputs[0].name, entry.name
         shape, full = call.shapes[name], call.shapes[first]
-        typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
+        typed = [pattern for pattern in entry.patterns if call.dtypes[name] in pattern.dtypes]
         if not typed:
             return self._untyped(entry, call, entry.patterns)._replace(weight=name)
         rule = f"`{name}` does not fit `{first}`."
@@ -311,7 +311,7 @@ class Reader(NamedTuple):
         first = self.inputs[0]
         shape, dtype = call.shapes[first.name], call.dtypes[first.name]
         patterns = first.patterns_last if last else first.patterns
-        if not any([pattern.takes(dtype) for pattern in patterns]):
+        if not any([dtype in pattern.dtypes for pattern in patterns]):
             return self._untyped(first, call, patterns)
         matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
         if not matched:
@@ -361,7 +361,7 @@ class Reader(NamedTuple):
                 pattern = readings[0].patterns[entry.name]
                 declared = entry.patterns_last if last else entry.patterns
                 same = [p for p in declared if p.text == pattern.text]
-                if not any([p.takes(call.dtypes[entry.name]) for p in same]):
+                if not any([call.dtypes[entry.name] in p.dtypes for p in same]):
                     return self._untyped(entry, call, tuple(same))
         return None
 

@@ -34,7 +34,7 @@ def place_weights(
         if entry.name not in AT_CALL or entry.name not in call.shapes:
             continue
         shape, dtype = call.shapes[entry.name], call.dtypes[entry.name]
-        if not entry.patterns[0].takes(dtype):
+        if dtype not in entry.patterns[0].dtypes:
             return _untyped(entry, call)
         if entry.name == "denominator":
             if len(shape) > 0:
@@ -206,6 +206,7 @@ def _advice(name: str, shape: Shape, call: Call, inputs: tuple[Input, ...]) -> s
     )
     if name != "sample_weight" or not weighs or len(shape) != 1 or pattern is None:
         return ""
-    if shape[0] != full[pattern.class_axis(len(full))]:
+    axis = pattern.class_axis(len(full))
+    if axis is None or shape[0] != full[axis]:
         return ""
     return f"One number for each class is `weight`'s job: `{name}` counts samples."

@@ -27,8 +27,8 @@ from safeloss._runtime.evidence import UNKNOWN, inherited
 from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
+from safeloss._runtime.refusals import callee_of, could_be
 from safeloss._runtime.signature import Named, signature_of
-from safeloss._runtime.validate import callee_of, could_be
 from safeloss.errors import OptionError, SafeLossError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])

@@ -1,5 +1,6 @@
 """What is remembered of the calls of a loss: how known calls run, and what earlier calls proved."""
 
+import contextlib
 import weakref
 from types import CodeType
 from typing import Any
@@ -37,10 +38,11 @@ class Plans(dict[Any, Any]):
         _keep(self, key, plan)
 
     def keep_form(self, key: Any, plan: Any, proves: int | None) -> None:
-        """Keep `plan` for all signatures that differ from `key` in nothing that decides.
+        """Keep `plan` for `key` and all signatures that differ from it in nothing that decides.
 
         Each of them proves by itself that axis `proves` holds so many classes.
         """
+        self.keep(key, plan)
         _keep(self.forms, shape_pattern(key), (plan, proves))
 
 
@@ -68,7 +70,7 @@ def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
     store[key] = plan
 
 
-MOST_LOOKS = 8  # at batches that are too small to judge
+MOST_CHECKS = 8  # of batches that are too small to judge
 NO_PLANS: Any = {}  # of a module that was never called
 
 
@@ -80,9 +82,9 @@ class Memory:
     """
 
     __slots__ = (
+        "checks_left",
         "class_axes",
         "class_axis_known",
-        "looks",
         "one_class",
         "plans",
         "values_unchecked",
@@ -102,7 +104,7 @@ class Memory:
         self.values_unchecked = (
             values_unchecked  # no call has been accepted, and so no numbers were looked at
         )
-        self.looks = 0  # further ones for suspicious numbers, since there were too few to judge
+        self.checks_left = 0  # for suspicious numbers, while there were too few to judge by
         self.class_axes = class_axes  # the ranks and numbers of classes for which it is known
         self.one_class = one_class  # two classes or more were seen, or one with fitting labels
 
@@ -113,6 +115,16 @@ class Memory:
         if (rank, classes) not in self.class_axes:
             # A new tuple: another thread may be reading the old one.
             self.class_axes = (*self.class_axes, (rank, classes))[-MOST_AXES:]
+
+    def learn_plan(self, key: Any, plan: Any, proves: int | None, fits_form: bool) -> None:
+        """Keep the plan of a call; if it `fits_form`, for all calls of the same form."""
+        if self.plans is NO_PLANS:
+            self.plans = Plans(self)
+        with contextlib.suppress(TypeError):  # an option without a hash: read on every call
+            if fits_form:
+                self.plans.keep_form(key, plan, proves)
+            else:
+                self.plans.keep(key, plan)
 
     def evidence(self) -> tuple[Any, ...]:
         """What a copy begins with, as plain data."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from safeloss._contract.options import AT_CALL, OURS, CheckValues, Empty, documented
 from safeloss._messages.explain import explain_construction
 from safeloss._messages.stack import end_at_the_call
+from safeloss._runtime.evidence import memory_of
 from safeloss._runtime.memory import Memory
 from safeloss.errors import SafeLossError
 
@@ -144,14 +145,3 @@ def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any
         raise explain_construction(
             type(module).__name__, module._safeloss_class.__name__, forward, data
         )
-
-
-def memory_of(module: Any) -> Memory:
-    """What a module has learnt, and room for it where there was none."""
-    state = vars(module)
-    for name, default in module._own_options.items():
-        state.setdefault(name, default)  # where a hit looks for it
-    memory = state.get("_memory")
-    if not isinstance(memory, Memory):
-        memory = state["_memory"] = Memory(*(memory or ()))
-    return memory
