@@ -126,7 +126,9 @@ def explained(construct: Any) -> Any:
         try:
             if arguments or options:
                 _refuse_data(self, arguments, options)
-            construct(self, *arguments, **{**self._other_defaults, **options})
+            if self._other_defaults:
+                options = {**self._other_defaults, **options}
+            construct(self, *arguments, **options)
         except SafeLossError as refusal:
             end_at_the_call(refusal)
             raise
@@ -136,11 +138,11 @@ def explained(construct: Any) -> Any:
 
 def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     forward = module._safeloss_class.forward
-    data = {name: options[name] for name in forward.inputs if name in options}
-    tensors = [value for value in arguments[:2] if isinstance(value, Tensor)]
+    data = {name: options[name] for name in forward.inputs if name in options} if options else {}
     # No constructor takes a tensor for its second parameter, and a number may be a 0-d tensor.
-    if len(tensors) == 2 and any(tensor.dim() for tensor in tensors):
-        data = {**dict(zip(forward.inputs, tensors)), **data}
+    two = arguments[:2] if len(arguments) > 1 else ()
+    if all([isinstance(value, Tensor) for value in two]) and any([value.dim() for value in two]):
+        data = {**dict(zip(forward.inputs, two)), **data}
     if data:
         raise explain_construction(
             type(module).__name__, module._safeloss_class.__name__, forward, data
