@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import safeloss
 from safeloss import functional as SF
-from safeloss._messages.fixes import edited_name
+from safeloss._messages.fixes import edited_argument
 from safeloss.errors import Fix
 
 C, T, H, W = 3, 4, 2, 5
@@ -83,7 +83,7 @@ def carried_out(fix: Fix, name: str, made: Made, reduction: str) -> Tensor:
     weights = {key: x for key, x in options.items() if isinstance(x, Tensor)}
     names = {**weights, **made.given}
     result = eval(fix, {**PUBLIC, "safeloss": safeloss, "torch": torch, **names})
-    edited = edited_name(fix, names)
+    edited = edited_argument(fix, names)
     if edited is None:
         return result
     changed = {edited: result}

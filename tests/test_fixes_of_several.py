@@ -15,7 +15,7 @@ from oracle import Named, cosines, gaussians, named, ranking, sequences, triplet
 from torch import Tensor
 
 import safeloss
-from safeloss._messages.fixes import edited_name
+from safeloss._messages.fixes import edited_argument
 
 D = 3  # also a number of samples below
 BATCHES = [1, 2, D, 5]
@@ -264,7 +264,7 @@ def blanks_among_labels(b: int) -> Made:
 def carried_out(fix: str, loss: Loss, given: dict[str, Any]) -> Tensor:
     """The loss when the user does what `fix` says."""
     result = eval(fix, {**PUBLIC, "safeloss": safeloss, "torch": torch, **given})
-    edited = edited_name(fix, given)
+    edited = edited_argument(fix, given)
     if edited is None:
         return result
     return new_line()(loss.build(), *{**given, edited: result}.values())

@@ -11,11 +11,11 @@ UNKNOWN: Any = object()  # what is known of a call that was not seen before
 
 
 @never_compiled
-def inherited(signature: Signature, owner: Any, key: Any) -> Any:
-    """What is known of a call that a module has not seen; of its first one, from a module that was
-    built at the same place.
+def inherited_plan(signature: Signature, owner: Any, key: Any) -> Any:
+    """The plan for the first call of a module, from one before it at this call site; or `UNKNOWN`.
 
-    Models often build their loss inside `forward`, anew at every step.
+    Models often build their loss inside `forward`, anew at every step. Sets `owner._memory` to the
+    memory of the call site.
     """
     state = owner.__dict__
     memory = state.get("_memory")
@@ -35,14 +35,14 @@ def inherited(signature: Signature, owner: Any, key: Any) -> Any:
 
 
 def memory_for_call(signature: Signature, owner: Any) -> Memory:
-    """What earlier calls have proved: of the module, or at the place that calls the function."""
+    """What earlier calls have proved: of the module, or at the call site of the function."""
     if owner is not None:
         return memory_of(owner)
     frame = users_frame()
     if frame is None:
         return Memory()
     memory = signature.sites.of_function(frame.f_code, frame.f_lasti)
-    # A hit does not know its place, so the class axis is known to all places or to none.
+    # A hit does not know its call site, so all of them share the class axes.
     memory.class_axes = signature.memory.class_axes
     return memory
 

@@ -129,7 +129,7 @@ class Signature(Contract):
                 shapes[name], dtypes[name] = value.shape, value.dtype
             else:
                 options[name] = value
-        return self.called(shapes, dtypes, options, evidence)
+        return self.make_call(shapes, dtypes, options, evidence)
 
     def reduction_code(self, call: Call, reduction: str) -> int | None:
         """torch's number of the reduction, where the operator alone does what the kernel does."""

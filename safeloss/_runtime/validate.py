@@ -44,7 +44,7 @@ def accept(
     call = signature.call(evidence, named)
     decision = signature.decide(call)
     if isinstance(decision, Refusal) and decision.weak:
-        decision = _one_class(signature, owner, call, named, decision, traced)
+        decision = _decide_one_class(signature, owner, call, named, decision, traced)
     if isinstance(decision, Refusal):
         raise refusal_of(signature, owner, call, decision, named)
     accepted = Accepted(signature, owner, named, call, *decision)
@@ -55,11 +55,11 @@ def accept(
     return accepted
 
 
-def _one_class(
+def _decide_one_class(
     signature: Signature, owner: Any, call: Call, named: Named, refusal: Refusal, traced: bool
 ) -> Refusal | Decision:
-    """`call` with a single class, where that is no mistake: the classes may be candidates, of which
-    a last batch has one. Labels other than 0 show that it is one."""
+    """Decide a call with a single class again, if that may be meant: if all labels are 0, as in the
+    last batch of a loss over candidates. Any other label shows a mistake."""
     target = named[signature.reader.target]
     if traced or not readable([target]):
         allowed = signature.has_one_label(call)
@@ -191,7 +191,7 @@ def verify_mean(accepted: Accepted, empty: bool | None, loss: Any) -> None:
             empty = not traced and readable([loss]) and bool(loss.isnan().any())
     if empty:
         if accepted.call.options["empty"] == "raise":
-            raise _refused(accepted, signature.refused_mean())
+            raise _refused(accepted, signature.empty_mean_refusal())
         instead = ZERO_INSTEAD if signature.offers_zero else ""
         text = f"{name_of(signature, accepted.owner)}: {EMPTY_MEAN}{instead}"
         warn_once(text, code=codes.EMPTY_MEAN)
