@@ -16,7 +16,7 @@ import pytest
 import torch
 from lines import new_line
 from losses import PUBLIC
-from oracle import Named, elements, indices, named
+from oracle import Named, class_index_loss, elementwise_loss, named
 from torch import Tensor, nn
 
 import safeloss
@@ -61,7 +61,7 @@ def of(x: Tensor, y: Any, means: dict[str, Meaning] | None = None, **made: Any) 
 def right(loss: str, meaning: Meaning, reduction: str) -> float:
     """What the oracle says."""
     loss = meaning.loss or loss
-    oracle = indices if "classes" in meaning.input.axes else elements
+    oracle = class_index_loss if "classes" in meaning.input.axes else elementwise_loss
     return oracle(loss, meaning.input, meaning.target, reduction, **meaning.options)
 
 

@@ -554,8 +554,8 @@ def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
                 suspicions(values, (rule,), seen)
 
 
-LOOKS = [
-    # kernel, input,                             whether more would tell more
+CONCLUSIVE = [
+    # kernel, input,                             whether these values settle the checks
     (BCE, scores(8), False),
     (BCE, scores(32), True),
     (BCE, torch.zeros(0), False),
@@ -573,7 +573,7 @@ LOOKS = [
 
 
 @pytest.mark.filterwarnings("ignore::safeloss.SuspiciousInputWarning")
-@pytest.mark.parametrize(("kernel", "x", "conclusive"), LOOKS)
+@pytest.mark.parametrize(("kernel", "x", "conclusive"), CONCLUSIVE)
 def test_a_look_says_whether_it_was_conclusive(kernel, x, conclusive) -> None:
     signature = kernel.signature
     indices = kernel in (CE, NLL)

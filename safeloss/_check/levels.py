@@ -25,7 +25,7 @@ class Levels(NamedTuple):
     targets: str = ""  # mean and standard deviation, of a regression
 
     @property
-    def blind(self) -> float:
+    def without_input(self) -> float:
         """The larger of the two: what costs no look at the input."""
         return self.constant if self.chance is None else max(self.chance, self.constant)
 
