@@ -37,6 +37,8 @@ from safeloss._contract.values import (
     NotNegativeInMean,
     Sign,
     SumToOne,
+    TargetProbability,
+    Variance,
     WithinTargets,
     WithinTime,
 )
@@ -89,6 +91,7 @@ PerPositiveScore: TypeAlias = Annotated[  # likewise
 Probabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"],
     Finite(),
+    NotNaN(),  # which PyTorch refuses as well
     Between(0, 1, exact=True, scores=True, code=codes.NO_PROBABILITIES),
     Fill(0.5),
 ]
@@ -117,7 +120,7 @@ LogProbabilities: TypeAlias = Annotated[
     Float[Tensor, "*shape"], Finite(), LogProbability(), NormalisedAsTarget()
 ]
 TargetProbabilities: TypeAlias = Annotated[
-    Anything, Reads.AS_TARGETS, NotMissing(), NotNegative(unless="log_target"), Fill(0)
+    Anything, Reads.AS_TARGETS, NotMissing(), TargetProbability(unless="log_target"), Fill(0)
 ]
 
 # Means with their variances, which may be one for each row, or broadcast along one axis. They are
@@ -132,13 +135,11 @@ Variances: TypeAlias = (
         Reads.UNALIGNED,
         Reads.BROADCAST,
         NotNaN(),
-        NotNegative(exact=True),
+        Variance(exact=True),
         Fill(1),
     ]
-    | Annotated[
-        Float[Tensor, "*batch"], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True), Fill(1)
-    ]
-    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNaN(), NotNegative(exact=True), Fill(1)]
+    | Annotated[Float[Tensor, "*batch"], Reads.UNALIGNED, NotNaN(), Variance(exact=True), Fill(1)]
+    | Annotated[Float[Tensor, ""], Reads.UNALIGNED, NotNaN(), Variance(exact=True), Fill(1)]
 )
 
 # Several yes/no questions about each sample.

@@ -524,7 +524,9 @@ for _loss in ("BCEWithLogitsLoss", "BCELoss", "MultiLabelBCE", "MultiLabelSoftMa
 
     def full_bytes(b: int, loss: str = _loss) -> tuple[str, Made]:
         x, y = predictions(loss, b, C), numbers(b)
-        return loss, of(x, y.mul(255).byte(), {"255 means yes": pair(x, y)}, wanted=True)
+        unknown = Meaning(named(x[y == 0], "number"), named(y[y == 0], "number"))
+        means = {"255 means yes": pair(x, y), "255 marks unknown": unknown}
+        return loss, of(x, y.mul(255).byte(), means, wanted=True)
 
     def images(b: int, loss: str = _loss) -> tuple[str, Made]:
         x, y = predictions(loss, b, 40), (torch.arange(b * 40).view(b, 40) * 7 % 256).float()
@@ -533,7 +535,14 @@ for _loss in ("BCEWithLogitsLoss", "BCELoss", "MultiLabelBCE", "MultiLabelSoftMa
     def unknown_labels(b: int, loss: str = _loss) -> tuple[str, Made]:
         x, y = predictions(loss, b, C), numbers(b)
         y[-1] = -1  # where it is the only sample, all labels are
-        return loss, of(x, y, {"-1 means no": pair(x, y * 0)} if b == 1 else {})
+        known = Meaning(named(x[:-1].flatten(), "number"), named(y[:-1].flatten(), "number"))
+        means = {"-1 means no": pair(x, y * 0)} if b == 1 else {"-1 marks unknown": known}
+        return loss, of(x, y, means, wanted=loss != "MultiLabelSoftMarginLoss" or b == 1)
+
+    def percentages(b: int, loss: str = _loss) -> tuple[str, Made]:
+        x, y = predictions(loss, b, 40), (torch.arange(b * 40).view(b, 40) * 7 % 101).float()
+        means = {"is an image": pair(x, y / 255), "percentages": pair(x, y / 100)}
+        return loss, of(x, y, means, wanted=True)
 
     def class_numbers(b: int, loss: str = _loss) -> tuple[str, Made]:
         return loss, of(predictions(loss, b, C), numbers(b) * 3)
@@ -546,7 +555,10 @@ for _loss in ("BCEWithLogitsLoss", "BCELoss", "MultiLabelBCE", "MultiLabelSoftMa
         means = {"NaN marks targets that are missing": Meaning(*known)}
         return loss, of(x, y, means, wanted=loss != "MultiLabelSoftMarginLoss")
 
-    for _make in (signs, ones_and_twos, full_bytes, images, unknown_labels, class_numbers, missing):
+    for _make in (
+        *(signs, ones_and_twos, full_bytes, images, percentages, unknown_labels, class_numbers),
+        missing,
+    ):
         NUMBERS[f"{_make.__name__}-{_loss}"] = _make
 
 
@@ -554,11 +566,11 @@ for _loss in ("SoftMarginLoss", "HingeEmbeddingLoss"):
 
     def answers(b: int, loss: str = _loss) -> tuple[str, Made]:
         x, y = predictions(loss, b, C), numbers(b)
-        return loss, of(x, y, {"": pair(x, y * 2 - 1)}, wanted=True)
+        return loss, of(x, y, {"0 stands for -1": pair(x, y * 2 - 1)}, wanted=True)
 
     def answers_as_bytes(b: int, loss: str = _loss) -> tuple[str, Made]:
         x, y = predictions(loss, b, C), numbers(b)
-        return loss, of(x, y.byte(), {"": pair(x, y * 2 - 1)}, wanted=True)
+        return loss, of(x, y.byte(), {"0 stands for -1": pair(x, y * 2 - 1)}, wanted=True)
 
     def kinds(b: int, loss: str = _loss) -> tuple[str, Made]:
         x, y = predictions(loss, b, C), numbers(b)
@@ -724,6 +736,149 @@ def test_class_weights(batch: int) -> None:
     assert error is not None
     assert not error.fixes
     assert f"7 numbers, `input` {C} classes" in str(error)
+
+
+# Several meanings of one call; PyTorch is the oracle of what each of them gives ------------------
+
+
+def indices_in_squares(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y = torch.randn(b, C), labels(b)
+    hot = torch.nn.functional.one_hot(y, C).float()
+    means = {
+        "of which one is right": nn.functional.cross_entropy(x, y),
+        "0 for the others": nn.functional.mse_loss(x, hot),
+        "for each of its numbers": nn.functional.mse_loss(x, y[:, None].expand(b, C).float()),
+    }
+    return "MSELoss", of(x, y), means
+
+
+def indices_in_bce(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    p, y = torch.randn(b, 2).softmax(1), labels(b, classes=2)
+    hot = torch.nn.functional.one_hot(y, 2).float()
+    means = {
+        "comes out of a softmax": nn.functional.nll_loss(p.log(), y),
+        "a yes/no question": nn.functional.binary_cross_entropy(p, hot),
+        "for each of its": nn.functional.binary_cross_entropy(p, y[:, None].expand(b, 2).float()),
+    }
+    return "BCELoss", of(p, y), means
+
+
+def floating_indices_in_bce(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    name, made, means = indices_in_bce(b)
+    made.given["target"] = made.given["target"].float()
+    return name, made, {words: means[words] for words in means if words != "a yes/no question"}
+
+
+def indices_in_a_divergence(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y = torch.randn(b, C).log_softmax(1), labels(b)
+    right = nn.functional.nll_loss(x, y, reduction="sum") / (b * C)
+    return "KLDivLoss", of(x, y), {"one class is right": right}
+
+
+def scores_of_a_teacher(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y = torch.randn(b, C).log_softmax(1), torch.randn(b, C)
+    y[0, 0], y[0, 1] = -1.5, 1.5
+    return "KLDivLoss", of(x, y), {"before a softmax": nn.functional.kl_div(x, y.softmax(1))}
+
+
+def logarithms_of_a_teacher(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y = torch.randn(b, C).log_softmax(1), torch.randn(b, C).log_softmax(1)
+    right = nn.functional.kl_div(x, y, log_target=True)
+    return "KLDivLoss", of(x, y), {"holds logarithms": right}
+
+
+def logarithms_of_variances(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, v = torch.randn(b, C), -torch.rand(b, C) - 0.1, -torch.rand(b, C) - 0.1
+    right = nn.functional.gaussian_nll_loss(x, y, v.exp())
+    return "GaussianNLLLoss", Made({"input": x, "target": y, "var": v}), {"logarithms": right}
+
+
+def the_variance_before_the_target(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, v = torch.randn(b, C), -torch.rand(b, C) - 0.1, torch.rand(b, C) + 0.1
+    means = {
+        "before the target": nn.functional.gaussian_nll_loss(x, y, v),
+        "logarithms": nn.functional.gaussian_nll_loss(x, v, y.exp()),
+    }
+    return "GaussianNLLLoss", Made({"input": x, "target": v, "var": y}), means
+
+
+def weights_of_no_and_yes(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, w = torch.randn(b, 1), torch.rand(b, 1).round(), torch.tensor([1.0, 3.0])
+    right = nn.functional.binary_cross_entropy_with_logits(x, y, weight=w[y.long()])
+    made = of(x, y, options={"weight": w})
+    return "BCEWithLogitsLoss", made, {"of no and yes": right}
+
+
+def a_weight_for_each_place(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, w = torch.randn(b, C, T, W), labels(b, T, W), torch.rand(b, T, W)
+    losses = nn.functional.cross_entropy(x, y, reduction="none")
+    made = of(x, y, options={"weight": w})
+    return "CrossEntropyLoss", made, {"for each place": (w * losses).sum() / w.sum()}
+
+
+def sequences(b: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    lengths = torch.full((b,), 9), torch.full((b,), 3)
+    return torch.randn(9, b, 6).log_softmax(2), torch.tensor([[1, 2, 3]] * b), *lengths
+
+
+def ctc(*given: Any) -> Made:
+    return Made(dict(zip(("log_probs", "targets", "input_lengths", "target_lengths"), given)))
+
+
+def samples_before_time(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, *lengths = sequences(b)
+    right = nn.functional.ctc_loss(x, y, *lengths)
+    return "CTCLoss", ctc(x.transpose(0, 1), y, *lengths), {"holds the samples": right}
+
+
+def lengths_in_the_wrong_order(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, steps, lengths = sequences(b)
+    right = nn.functional.ctc_loss(x, y, steps, lengths)
+    return "CTCLoss", ctc(x, y, lengths, steps), {"wrong order": right}
+
+
+def labels_that_are_the_blank(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    x, y, *lengths = sequences(b)
+    y = torch.tensor([[0, 2, 3]] * b)
+    means = {
+        "class 0 of the model": nn.functional.ctc_loss(x, y + 1, *lengths),
+        "the last class": nn.functional.ctc_loss(x, y, *lengths, blank=5),
+    }
+    return "CTCLoss", ctc(x, y, *lengths), means
+
+
+def rows_that_are_filled_up(b: int) -> tuple[str, Made, dict[str, Tensor]]:
+    name, made, means = labels_that_are_the_blank(b)
+    x, _, *lengths = made.given.values()
+    y = torch.tensor([[2, 3, 0]] * b)
+    means = {
+        "fills up": nn.functional.ctc_loss(x, y, lengths[0], torch.full((b,), 2)),
+        "class 0 of the model": nn.functional.ctc_loss(x, y + 1, *lengths),
+        "the last class": nn.functional.ctc_loss(x, y, *lengths, blank=5),
+    }
+    return name, ctc(x, y, *lengths), means
+
+
+SEVERAL = [
+    *(indices_in_squares, indices_in_bce, floating_indices_in_bce, indices_in_a_divergence),
+    *(scores_of_a_teacher, logarithms_of_a_teacher),
+    *(logarithms_of_variances, the_variance_before_the_target),
+    *(weights_of_no_and_yes, a_weight_for_each_place),
+    *(samples_before_time, lengths_in_the_wrong_order),
+    *(labels_that_are_the_blank, rows_that_are_filled_up),
+]
+
+
+@pytest.mark.parametrize("mistake", SEVERAL, ids=name_of)
+@pytest.mark.parametrize("batch", [4, C, W, 7])
+def test_each_meaning_has_its_own_fix(mistake: Any, batch: int) -> None:
+    name, made, means = mistake(batch)
+    error = refusal(build(name, made.options), made.given)
+    assert error is not None
+    found = {words: fix for fix in error.fixes for words in means if words in fix.when}
+    assert len(found) == len(error.fixes) == len(means), str(error)
+    for words, fix in found.items():
+        assert torch.allclose(carried_out(fix, name, made, "mean"), means[words]), fix.line
 
 
 # The object ---------------------------------------------------------------------------------------

@@ -342,3 +342,122 @@ def test_a_function_reads_its_first_labels_and_no_later_ones() -> None:
     call = new_line()
     call(bce, x, torch.ones(6))
     assert torch.equal(call(bce, x, late), F.binary_cross_entropy_with_logits(x, late))
+
+
+# Neighbours of what stands above ------------------------------------------------------------------
+
+
+def test_the_constructor_in_the_users_names() -> None:
+    outputs, labels = torch.randn(8, 3), torch.randint(0, 3, (8,))
+    with pytest.raises(safeloss.ArgumentTypeError) as caught:
+        safeloss.SafeCrossEntropyLoss(outputs, labels, label_smoothing=0.1)
+    assert caught.value.fixes == ("SafeCrossEntropyLoss(label_smoothing=0.1)(input, target)",)
+    if sys.version_info >= (3, 11):
+        line = "Fix: safeloss.SafeCrossEntropyLoss(label_smoothing=0.1)(outputs, labels)"
+        assert line in str(caught.value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="positions of expressions")
+def test_a_parameter_that_has_the_name_of_an_option() -> None:
+    """`log_input` is the first parameter of the module, and an option of the function."""
+    rates, counts = torch.randn(8), -torch.ones(8)
+    with pytest.raises(safeloss.ValueRangeError) as caught:
+        safeloss.SafePoissonNLLLoss()(rates, counts)
+    assert "input  = rates" in str(caught.value)
+
+
+def test_probabilities_before_their_logarithms() -> None:
+    """A divergence of a teacher that comes first; a teacher that learns too is no evidence."""
+    p, q = torch.randn(8, 3).softmax(1), torch.randn(8, 3, requires_grad=True).log_softmax(1)
+    loss = safeloss.SafeKLDivLoss(reduction="batchmean")
+    error = refused(loss, p, q)
+    assert error.fixes == ("SafeKLDivLoss(reduction='batchmean')(target, input)",)
+    assert error.code == "SL145"
+    assert refused(loss, p.clone().requires_grad_(), q).code != "SL145"
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_chosen_classes_as_floats(size: int) -> None:
+    """`argmax(1).float()` of images: the labels are not to blame."""
+    x, y = torch.randn(2, 3, size, 4), torch.randint(0, 3, (2, size, 4))
+    error = refused(safeloss.SafeCrossEntropyLoss(), x.argmax(1).float(), y)
+    assert "argmax" in str(error)
+    assert not error.fixes
+
+
+def test_complex_scores_do_not_come_out_of_argmax() -> None:
+    x = torch.randn(4, 3, dtype=torch.cfloat)
+    error = refused(safeloss.SafeCrossEntropyLoss(), x, torch.zeros(4).long())
+    assert "complex64" in str(error)
+    assert "argmax" not in str(error)
+
+
+def test_sparse_targets() -> None:
+    error = refused(safeloss.SafeMSELoss(), torch.randn(3, 3), torch.eye(3).to_sparse())
+    assert "is sparse" in str(error)
+    assert error.fixes == ("target.to_dense()",)
+
+
+@pytest.mark.parametrize("value", [1, 0.0])
+def test_one_number_for_all_targets(value: float) -> None:
+    """As in adversarial training: all images are real."""
+    x = torch.rand(4, 1)
+    (fix,) = refused(safeloss.SafeBCELoss(), x, value).fixes
+    assert "all numbers of `input` have this target" in fix.when
+    target = eval(fix, {"torch": torch, "input": x, "target": value})
+    assert torch.equal(
+        F.binary_cross_entropy(x, target), nn.BCELoss()(x, torch.full_like(x, value))
+    )
+    assert not refused(safeloss.SafeCrossEntropyLoss(), torch.randn(4, 3), 0.5).fixes
+
+
+def test_an_object_with_outputs() -> None:
+    class Outputs:
+        def __init__(self) -> None:
+            self.logits, self.hidden, self.loss = torch.randn(8, 3), torch.randn(8, 2, 2), None
+
+    error = refused(safeloss.SafeCrossEntropyLoss(), Outputs(), torch.zeros(8).long())
+    assert error.fixes == ("input.logits",)
+    assert "logits, hidden" in prose(error)
+
+
+def test_class_weights_in_a_dict() -> None:
+    error = refused(safeloss.SafeCrossEntropyLoss, weight={0: 1.0, 1: 2.0})
+    assert error.fixes == ("torch.as_tensor(list(weight.values()))",)
+    assert not refused(safeloss.SafeCrossEntropyLoss, weight={1: 1.0, 0: 2.0}).fixes
+
+
+@pytest.mark.parametrize(("labels", "kind"), [(("cat", "dog"), "str"), ([{"y": 1}] * 2, "dict")])
+def test_labels_that_are_no_numbers(labels: Any, kind: str) -> None:
+    error = refused(safeloss.SafeCrossEntropyLoss(), torch.randn(2, 3), labels)
+    assert f"`target` holds {kind}" in str(error)
+
+
+def test_nothing_is_said_of_an_argument_that_fits() -> None:
+    """Labels of sequences have a length of their own, which no other argument decides."""
+    scores, targets = torch.randn(12, 3, 6).log_softmax(-1), torch.randint(1, 6, (3, 4))
+    lengths = torch.full((3,), 12), torch.full((3,), 4)
+    loss = safeloss.SafeCTCLoss()
+    assert "axes" not in prose(refused(loss, scores, targets.float(), *lengths))
+    error = refused(loss, scores, targets, lengths[0][:2], lengths[1])
+    assert "`log_probs` has 3 samples, `input_lengths` 2." in str(error)
+    assert "axes" not in prose(error)
+
+
+def test_the_numbers_that_decide_are_said() -> None:
+    scores, targets = torch.randn(12, 3, 6).log_softmax(-1), torch.randint(1, 6, (3, 4))
+    loss = safeloss.SafeCTCLoss()
+    assert "has the size 12" in prose(refused(loss, scores, targets, [24] * 3, [4] * 3))
+    assert "room for 4 labels" in prose(refused(loss, scores, targets, [12] * 3, [5] * 3))
+    joined = refused(loss, scores, targets.flatten(), [12] * 3, [3] * 3)
+    assert "12 labels, the lengths add up to 9" in prose(joined)
+    error = refused(loss, scores, targets.clamp(0, 0), [12] * 3, [4] * 3)
+    assert "6 classes (0 to 5), and `blank` is 0. Not allowed: 0." in prose(error)
+
+
+def test_numbers_far_outside_are_not_outside_by_rounding() -> None:
+    """The first one that is wrong lies close to the end, and others do not."""
+    error = refused(safeloss.SafeBCELoss(), torch.rand(3), torch.tensor([-0.001, -0.9, 0.5]))
+    assert "rounding" not in str(error)
+    error = refused(safeloss.SafeBCELoss(), torch.rand(3), torch.tensor([-0.001, 0.9, 0.5]))
+    assert "rounding" in str(error)

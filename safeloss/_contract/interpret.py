@@ -379,7 +379,8 @@ class Reader(NamedTuple):
         meant = " (scores, not class numbers or labels)" if scores else ""
         rule = f"`{entry.name}` is {dtype}; it must be {kinds}{meant}."
         classes = scores and any([pattern.has("classes") for pattern in patterns])
-        advice = "If it comes out of `argmax`, pass the scores from before it." if classes else ""
+        chosen = classes and dtype.startswith(("int", "uint", "bool"))
+        advice = "If it comes out of `argmax`, pass the scores from before it." if chosen else ""
         return Refusal(DTypeError, rule, code=codes.DTYPE, advice=advice)
 
     def _quoted_inputs(self, call: Call) -> list[str]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from safeloss._contract import codes
-from safeloss._contract.labels import are_one_hot, are_whole
+from safeloss._contract.labels import are_one_hot, are_probabilities, are_whole
 from safeloss._contract.model import Check, Mistake, Offer
 from safeloss._contract.patterns import parse
 from safeloss.errors import DTypeError
@@ -51,6 +51,10 @@ def _readable(tensors: Mapping[str, Tensor], axis: int) -> bool:
     return True
 
 
+def _is_class_of_softmax(tensors: Mapping[str, Tensor], axis: int) -> bool:
+    return are_whole(tensors["target"]) and are_probabilities(tensors["input"], 1)
+
+
 _SIGMOID = (
     "One score per sample answers a yes/no question, and that needs a sigmoid, not a softmax."
 )
@@ -67,6 +71,25 @@ _LOOK_LIKE_INDICES = (
     "`target` looks like class indices, and class indices need a softmax loss, or to be one-hot."
 )
 _EACH_CLASS = "each class is a yes/no question of its own"
+_TO_ONE_HOT = (
+    "{loss}(input, torch.nn.functional.one_hot(target.flatten().long(), input.shape[1])"
+    ".to(input.dtype))"
+)
+_FOR_EACH = "target.reshape(-1, 1).expand_as(input)"
+_OF_A_SAMPLE = "the `target` of a sample is meant for each of its numbers"
+_LOGARITHM = Offer(
+    "SafeNLLLoss()(input.log(), target.long())",
+    "`input` comes out of a softmax over the classes, of which one is right",
+    needs=_is_class_of_softmax,
+)
+_ONE_INTEGER = {
+    "input": Float[Tensor, "batch classes"],
+    "target": Integer[Tensor, " batch"] | Integer[Tensor, "batch 1"],
+}
+_ONE_NUMBER = {
+    "input": Float[Tensor, "batch classes"],
+    "target": Float[Tensor, " batch"] | Bool[Tensor, " batch"],
+}
 
 
 # Softmax losses.
@@ -107,7 +130,11 @@ ONE_HOT = _mistake(
     error=DTypeError,
     fixes=(
         Offer("target.int().argmax({axis})", _ONE_HOT_INDEX, needs=_is_one_hot),
-        Offer("MultiLabelBCE()(input, target)", "several classes may be right at once (multi-hot)"),
+        Offer(
+            "MultiLabelBCE()(input, target)",
+            "several classes may be right at once (multi-hot)",
+            needs=_input_is_scores,
+        ),
     ),
 )
 LINEAR_ONE_CLASS = _mistake(
@@ -312,12 +339,38 @@ CLASS_INDICES_LAST = _mistake(
         ),
     ),
 )
+NUMBERS_OR_INDICES = _mistake(
+    "`input` and `target` do not fit together.",
+    on=_ONE_INTEGER,
+    code=codes.CLASS_INDICES,
+    advice="If `target` holds class indices, they need a softmax loss, or to be one-hot.",
+    fixes=(
+        Offer(
+            "SafeCrossEntropyLoss()(input, target)",
+            "`input` has one score for each class, of which one is right",
+        ),
+        Offer(_TO_ONE_HOT, "`input` shall be 1 for the right class and 0 for the others"),
+        Offer(_FOR_EACH, _OF_A_SAMPLE),
+    ),
+)
+PROBABILITIES_OR_INDICES = _mistake(
+    "`input` and `target` do not fit together.",
+    on=_ONE_INTEGER,
+    code=codes.CLASS_INDICES,
+    advice="If `target` holds class indices, they need another loss, or to be one-hot.",
+    fixes=(_LOGARITHM, Offer(_TO_ONE_HOT, _EACH_CLASS), Offer(_FOR_EACH, _OF_A_SAMPLE)),
+)
+INDICES_FOR_SHARES = _mistake(
+    "`input` and `target` do not fit together.",
+    on=_ONE_INTEGER,
+    code=codes.CLASS_INDICES,
+    option=("log_target", False),
+    advice="This loss needs a probability for each class.",
+    fixes=(Offer(_TO_ONE_HOT, "one class is right for each sample"),),
+)
 ONE_LABEL = _mistake(
     "`input` has several scores for each sample, and `target` has one label.",
-    on={
-        "input": Float[Tensor, "batch classes"],
-        "target": Float[Tensor, " batch"] | Bool[Tensor, " batch"],
-    },
+    on=_ONE_NUMBER,
     code=codes.ONE_LABEL,
     advice="A model for one yes/no question ends in one output.",
     fixes=(
@@ -326,6 +379,23 @@ ONE_LABEL = _mistake(
             "the label of a sample is meant for each of its scores",
         ),
     ),
+)
+ONE_LABEL_OF_SOFTMAX = _mistake(
+    ONE_LABEL.rule,
+    on=_ONE_NUMBER,
+    code=codes.ONE_LABEL,
+    advice=ONE_LABEL.advice,
+    fixes=(_LOGARITHM, *ONE_LABEL.fixes),
+)
+# Sequences.
+SAMPLES_FIRST = _mistake(
+    "`log_probs` has its time axis first, then that of the samples.",
+    on={
+        "log_probs": Float[Tensor, "batch time classes"],
+        "targets": Integer[Tensor, "batch _"],
+    },
+    code=codes.DO_NOT_FIT,
+    fixes=(Offer("log_probs.transpose(0, 1)", "the first axis of `log_probs` holds the samples"),),
 )
 # Several yes/no questions per sample.
 BATCH_OR_LABELS = _mistake(
@@ -386,7 +456,10 @@ LINEAR_CROSS_ENTROPY = (
 NLL = (BOOL_INDICES, BOOL_INDEX, FLOATING_INDICES, LOG_ONE_CLASS, LOG_ONE_HOT)
 MULTI_MARGIN = (MARGIN_ONE_CLASS,)
 MULTILABEL_MARGIN = (BATCH_OR_CLASS_SET,)
-KL_DIV = (BATCHMEAN_OF_ONE_SAMPLE,)
+KL_DIV = (BATCHMEAN_OF_ONE_SAMPLE, INDICES_FOR_SHARES)
+NUMBERS = (NUMBERS_OR_INDICES,)
+PROBABILITIES = (PROBABILITIES_OR_INDICES, ONE_LABEL_OF_SOFTMAX)
+SEQUENCES = (SAMPLES_FIRST,)
 LOGITS = (CLASS_INDICES, CLASS_INDICES_IN_SPACE, CLASS_INDICES_LAST, ONE_LABEL)
 MULTI_LABEL = (BATCH_OR_LABELS, ONE_QUESTION, CLASS_INDICES_FOR_LABELS)
 

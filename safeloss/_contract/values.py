@@ -117,6 +117,15 @@ class Rule(Note, abc.ABC):
         yield from ()
 
 
+def _mark_of_unknown(wrong: Tensor, values: Tensor) -> str | None:
+    """What data sets write for a label that is not known, if that is all that is wrong; some labels
+    must be left."""
+    numbers = distinct(wrong)
+    if len(numbers) > 1 or wrong.numel() == values.numel() or not are_whole(wrong):
+        return None
+    return f"{numbers[0]:g}" if numbers[0] < 0 or numbers[0] == 255 else None
+
+
 class NotNaN(Rule):
     """No number may be NaN. It comes before all other rules, since NaN breaks every comparison."""
 
@@ -158,10 +167,9 @@ class Between(Rule):
         return outside & (values != math.inf)  # of which `Finite` warns
 
     def describe_violation(self, values: Tensor, index: list[int], axis: int) -> str:
-        value = values[tuple(index)]
-        if self._outside(value, _tolerance(value)):
+        if self._outside(values, _tolerance(values)).any():
             return super().describe_violation(values, index, axis)
-        return f"{value.item():.9g}, which is outside only by rounding"
+        return f"{values[tuple(index)].item():.9g}, which is outside only by rounding"
 
     def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
         return f"`{name}` holds {listed(values)}." if values.numel() > 1 else ""
@@ -173,6 +181,8 @@ class Between(Rule):
             yield Offer(f"{{0}}.clamp({self.low:g}, {self.high:g})")
         elif are_pixels(values):
             yield Offer("{0} / 255", "`{0}` is an image with numbers from 0 to 255")
+            if values.max() <= 100:
+                yield Offer("{0} / 100", "`{0}` holds percentages")
         elif self.scores:
             negative = bool((values < 0).any()) and not are_whole(values)
             when = "" if negative else "`{0}` holds scores, before a sigmoid"
@@ -183,8 +193,12 @@ class Between(Rule):
             yield Offer("({0} + 1) / 2", "" if both else "-1 means no and 1 means yes")
         elif are_among(values, 1, 2):
             yield Offer("{0} - 1", "1 means no and 2 means yes")
-        elif are_among(values, 0, 255):
-            yield Offer("{0} / 255", "255 means yes")
+        else:
+            if are_among(values, 0, 255):
+                yield Offer("{0} / 255", "255 means yes")
+            mark = _mark_of_unknown(wrong, values)
+            if mark is not None and "mask" in context.arguments:
+                yield Offer(f"{{loss}}(mask={{0}} != {mark})", f"{mark} marks unknown labels")
 
 
 class Sign(Rule):
@@ -205,9 +219,17 @@ class Sign(Rule):
     ) -> Iterator[Offer]:
         signed = "{0}.float()" if values.dtype in (torch.bool, torch.uint8) else "{0}"
         if are_among(values, 1, 0):
-            yield Offer(f"{signed} * 2 - 1")
+            yield Offer(f"{signed} * 2 - 1", "0 stands for -1")
         elif are_among(values, 1, 2):
             yield Offer(f"{signed} * 2 - 3", "1 means no and 2 means yes")
+
+
+def _only_axis(values: Tensor) -> int | None:
+    """The one axis along which the numbers are probabilities; None if there is not exactly one."""
+    axes = [axis for axis in range(values.dim()) if are_probabilities(values, axis)]
+    if values.dim() < 3:  # the first axis counts the samples
+        axes = [axis for axis in axes if axis == values.dim() - 1]
+    return axes[0] if len(axes) == 1 else None
 
 
 class LogProbability(Rule):
@@ -230,15 +252,11 @@ class LogProbability(Rule):
             yield Offer(f"{{0}}.log_softmax({classes})", when)
 
     def _target_class_axis(self, context: ValueContext) -> int | None:
-        """The one axis along which the target sums to 1; None if there is not exactly one."""
+        """The axis of the classes in the target."""
         target = context.arguments.get("target")
         if not isinstance(target, Tensor) or not target.is_floating_point():
             return None
-        target = target.exp() if context.options.get("log_target") else target
-        axes = [axis for axis in range(target.dim()) if are_probabilities(target, axis)]
-        if target.dim() < 3:  # the first axis counts the samples
-            axes = [axis for axis in axes if axis == target.dim() - 1]
-        return axes[0] if len(axes) == 1 else None
+        return _only_axis(target.exp() if context.options.get("log_target") else target)
 
     def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         # Of many classes every probability is close to 0, and so within the tolerance. Where no
@@ -268,6 +286,31 @@ class NotNegative(Rule):
     ) -> Iterator[Offer]:
         if self.unless:
             yield Offer(f"{{loss}}({self.unless}=True)", "`{0}` holds logarithms")
+
+
+class TargetProbability(NotNegative):
+    """The target of a divergence: a logarithm of a probability is never above 0."""
+
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        scores = context.arguments["input"]
+        if not (values > _ROUNDING).any():
+            yield from super().offers(values, wrong, context, axis)
+        elif scores.is_floating_point():
+            classes = _only_axis(scores.exp())
+            if classes is not None:
+                yield Offer(f"{{0}}.softmax({classes})", "`{0}` holds scores, before a softmax")
+
+
+class Variance(NotNegative):
+    """A variance, which models often give as its logarithm."""
+
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        yield Offer("{0}.exp()", "`{0}` holds logarithms of variances")
+        yield Offer("{loss}(input, {0}, target)", "the variance was given before the target")
 
 
 class NotNegativeInMean(NotNegative):
@@ -308,6 +351,27 @@ class Labelling(Rule):
             wrong |= values == context.options["blank"]
         return counted & wrong
 
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
+        classes, blank = context.axes.get("classes"), context.options.get("blank")
+        known = "" if classes is None else f"There are {classes} classes (0 to {classes - 1}), "
+        return f"{known}and `blank` is {blank}. Not allowed: {listed(wrong)}." if known else ""
+
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        classes, blank = context.axes.get("classes"), context.options.get("blank")
+        if blank == 0 and classes is not None and are_among(wrong, 0):
+            if values.dim() > 1 and bool(((values[:, :-1] != 0) | (values[:, 1:] == 0)).all()):
+                counted = "(targets != 0).sum(1)"
+                yield Offer(
+                    f"{{loss}}(log_probs, targets, input_lengths, {counted})",
+                    "0 fills up the rows of `targets`",
+                )
+            yield Offer("{0} + 1", "labels count from 0, and class 0 of the model is the blank")
+            yield Offer(
+                f"{{loss}}(blank={classes - 1})", "the last class of the model is the blank"
+            )
+
 
 def within(rows: Tensor, lengths: Tensor) -> Tensor:
     """True at the places of padded rows that lie before their end."""
@@ -325,6 +389,9 @@ class WithinTime(Rule):
             context.beyond(values, "time") & (values != context.axes.get("time"))
         )
 
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
+        return f"The time axis has the size {context.axes['time']}."
+
 
 class WithinTargets(Rule):
     code = codes.CTC_LENGTHS
@@ -339,6 +406,20 @@ class WithinTargets(Rule):
         if targets.dim() > 1 or "batch" not in context.axes:
             return (values < 0) | (values > targets.shape[-1])
         return (values < 0) | (values.sum() != targets.shape[0])
+
+    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
+        targets = context.arguments["targets"]
+        if targets.dim() > 1:
+            return f"`targets` has room for {targets.shape[-1]} labels of each sample."
+        return f"`targets` has {targets.shape[0]} labels, the lengths add up to {values.sum()}."
+
+    def offers(
+        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
+    ) -> Iterator[Offer]:
+        yield Offer(
+            "{loss}(log_probs, targets, target_lengths, input_lengths)",
+            "the two lengths are in the wrong order",
+        )
 
 
 class ClassIndex(Rule):
@@ -366,21 +447,13 @@ class ClassIndex(Rule):
             if counted.numel() < values.numel():
                 shifted = f"{{0}}.where({{0}} == {ignored}, {{0}} - 1)"
             yield Offer(shifted, "labels count from 1")
-        numbers = distinct(wrong)
         if classes == 2 and are_among(counted, 0, 255):
             yield Offer("({0} == 255).long()", "255 is the foreground")
         if classes == 2 and are_among(counted, 1, -1):
             yield Offer("({0} == 1).long()", "-1 means class 0 and 1 means class 1")
-        # What data sets write for a label that is not known; some labels must be left.
-        unknown = len(numbers) == 1 and (numbers[0] < 0 or numbers[0] == 255)
-        if (
-            unknown
-            and context.ignored == -100
-            and wrong.numel() < counted.numel() == values.numel()
-        ):
-            yield Offer(
-                f"{{loss}}(ignore_index={numbers[0]})", f"{numbers[0]} marks unknown labels"
-            )
+        mark = _mark_of_unknown(wrong, values)
+        if mark is not None and context.ignored == -100 and counted.numel() == values.numel():
+            yield Offer(f"{{loss}}(ignore_index={mark})", f"{mark} marks unknown labels")
 
 
 class SumToOne(Rule):

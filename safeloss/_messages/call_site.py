@@ -175,6 +175,17 @@ def name_arguments(error: SafeLossError, given: Mapping[str, Any]) -> None:
     values = {name: _value(expression.node, frame) for name, expression in standing.items()}
     if all(value is _UNKNOWN or value is given[name] for name, value in values.items()):
         error.expressions = {name: expression.text for name, expression in standing.items()}
+        for fix in error.fixes:
+            callee = fix.partition("(")[0]
+            error.calls = {**error.calls, fix: _replaced(fix, {**standing, callee: written.callee})}
+
+
+def _replaced(source: str, expressions: Mapping[str, Expression]) -> str:
+    """`source`, a call, with `expressions` for the names of its arguments."""
+    for node in reversed(_name_nodes(parsed(source), expressions)):
+        text = expressions[node.id].spelled(is_argument=True)
+        source = source[: node.col_offset] + text + source[node.end_col_offset :]
+    return source
 
 
 def _is_in_library(filename: str) -> bool:
@@ -207,7 +218,7 @@ def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
     values, places = _locals(entered), {}
     for name, value in given.items():
         # A module may call a parameter otherwise.
-        others = [place for place in bound if place not in given]
+        others = [place for place in bound if given.get(place, _UNKNOWN) is not values[place]]
         found = [p for p in (name, *others) if p in bound and values[p] is value]
         if value is not None and found:
             places[name] = found[0]

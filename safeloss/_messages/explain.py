@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from safeloss._contract import codes
-from safeloss._contract.labels import listed
+from safeloss._contract.labels import are_whole, listed
 from safeloss._contract.model import Call, Input, Refusal
 from safeloss._contract.options import AT_CALL, OURS
 from safeloss._contract.patterns import Pattern, dtypes_of
-from safeloss._contract.values import Broken, NotNaN, ValueContext
+from safeloss._contract.values import Broken, NotNaN, ValueContext, is_legible
 from safeloss._messages.fixes import (
     Callee,
     Trial,
@@ -29,9 +29,10 @@ from safeloss._messages.fixes import (
     is_swapped,
     stand_ins,
     swap_fix,
+    tensor_fields,
     whole_call,
 )
-from safeloss._messages.shapes import facts, has_crossed_ones
+from safeloss._messages.shapes import element_wise, facts, has_crossed_ones
 from safeloss._messages.stack import raised_by_torch
 from safeloss._torch import constant_while_compiling, has_nested_size
 from safeloss.errors import (
@@ -50,7 +51,7 @@ _MOST_FIXES = 3
 # What torch raises about arguments; any other type is about something else.
 _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
 # Its messages about a dtype that it does not support.
-_DTYPES = re.compile("quantiz|omplex|not implemented for|Quantized|dtype|output type")
+_DTYPES = re.compile("quantiz|[Ss]parse|omplex|not implemented for|Quantized|dtype|output type")
 # ... and about numbers: an index past the classes, a probability of 2, ...
 _VALUES = re.compile(
     "out of (bounds|range)|between 0 and 1|negative entr|values should be|_lengths|at dimension"
@@ -97,15 +98,30 @@ def explain(
             advice = "Their axes of size 1 stand at different places."
         elif not advice and not refusal.fixes:
             advice = facts(inputs, call, refusal)
+        if "argmax" not in advice and _has_chosen_classes(inputs[0], call, trial):
+            advice += (
+                f" `{inputs[0].name}` holds whole numbers: if it comes out of `argmax`, pass the "
+                "scores from before it."
+            )
     return refusal.error.about(
         callee.name,
         rule,
         code=code,
         arguments=table(inputs, call),
         native="" if nested else _run_pytorch(callee, call, trial),
-        advice=advice,
+        advice=advice.lstrip(),
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
+
+
+def _has_chosen_classes(first: Input, call: Call, trial: Trial) -> bool:
+    """Whether class numbers stand where the scores of classes should."""
+    scores = trial.names[first.name]
+    if not trial.readable or not any(pattern.has("classes") for pattern in first.patterns):
+        return False
+    if not isinstance(scores, Tensor) or scores.requires_grad or not scores.is_floating_point():
+        return False
+    return is_legible(scores) and are_whole(scores) and bool((scores > 1).any())
 
 
 def explain_type(
@@ -146,12 +162,17 @@ def _about_type(entry: Input, named: Mapping[str, Any]) -> str:
     name, value = entry.name, named[entry.name]
     if isinstance(value, Mapping):
         keys = ", ".join([repr(key) for key in value])
-        return f"`{name}` has the keys {keys}: pass the tensor that is meant."
+        tensors = any(isinstance(each, Tensor) for each in value.values())
+        return f"`{name}` has the keys {keys}{': pass the tensor that is meant' * tensors}."
+    if tensor_fields(value):
+        return f"`{name}` has the tensors {', '.join(tensor_fields(value))}: pass one of them."
     if isinstance(value, (tuple, list)) and any(isinstance(each, Tensor) for each in value):
         kinds = [
             describe(x.dtype, x.shape) if isinstance(x, Tensor) else "no tensor" for x in value
         ]
         return f"`{name}` holds {_listed(kinds)}."
+    if isinstance(value, (tuple, list)) and value and isinstance(value[0], (str, Mapping)):
+        return f"`{name}` holds {type(value[0]).__name__}: make one tensor of all samples first."
     if callable(value) and not isinstance(value, Tensor):
         return f"`{name}` can be called: pass what it returns."
     if isinstance(value, (int, float)) and not entry.tensor:
@@ -191,7 +212,9 @@ def _conversion_fixes(
                 if any(isinstance(each, Tensor) for each in lengths):
                     size = f"torch.tensor({size})"  # PyTorch takes two lists or two tensors
             output = entry is first and not entry.weight
-            offers.append(list(conversion_offers(entry.name, named[entry.name], output, size)))
+            like = "" if output or entry.weight or not element_wise(first, entry) else first.name
+            value = named[entry.name]
+            offers.append(list(conversion_offers(entry.name, value, output, size, like)))
     if len(wrong) == 1:
         # An expression that another one makes needless is not offered besides.
         fixes = accepted_fixes(offers[0], callee, inputs, call, trial, 1)
@@ -256,18 +279,21 @@ def explain_value(
 
 
 def explain_construction(
-    name: str, callee: str, signature: Any, data: Mapping[str, Any]
+    name: str, callee: str, signature: Any, data: Mapping[str, Any], kept: Mapping[str, Any]
 ) -> SafeLossError:
-    """The error for a loss that was given data when it was made; `signature` is its `forward`'s."""
+    """The error for a loss that was given data when it was made; `signature` is its `forward`'s,
+    `kept` are the options beside them."""
     rows = [Argument(each, _describe_value(value), "") for each, value in data.items()]
     taken = [each for each in signature.inputs if each not in AT_CALL]
     taken += [f"{each}={each}" for each in AT_CALL if each in data]
+    tensors = [each for each, value in kept.items() if isinstance(value, Tensor)]
+    own = [f"{each}={each if each in tensors else repr(kept[each])}" for each in kept]
     return ArgumentTypeError.about(
         name,
         "the data was given to the constructor. Make the loss first, and then call it.",
         code=codes.DATA_IN_CONSTRUCTOR,
         arguments=tuple(rows),
-        fixes=(f"{callee}()({', '.join(taken)})",),
+        fixes=(f"{callee}({', '.join(own)})({', '.join(taken)})",),
     )
 
 
@@ -291,7 +317,9 @@ def explain_dtypes(
     callee: Callee, arguments: tuple[Argument, ...], tensors: Mapping[str, Tensor], error: Exception
 ) -> SafeLossError | None:
     """Our error for a dtype that PyTorch has refused; None where it complains of something else."""
+    sparse = [name for name, tensor in tensors.items() if tensor.layout is not torch.strided]
     odd = [name for name, tensor in tensors.items() if tensor.is_quantized or tensor.is_complex()]
+    odd = odd or sparse
     if not odd or not _DTYPES.search(str(error)):
         return None
     name = odd[0]
@@ -299,6 +327,9 @@ def explain_dtypes(
     if tensors[name].is_quantized:
         rule = f"`{name}` is {dtype} (quantized), and PyTorch has no {callee.native} for it."
         fixes: tuple[str, ...] = (f"{name}.dequantize()",) if len(odd) == 1 else ()
+    elif name in sparse:
+        rule = f"`{name}` is sparse, and PyTorch has no {callee.native} of sparse tensors."
+        fixes = (f"{name}.to_dense()",) if len(odd) == 1 else ()
     else:
         rule = f"`{name}` is {dtype}, and PyTorch has no {callee.native} of complex numbers."
         fixes = ()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from safeloss._contract.labels import are_scores, are_whole
+from safeloss._contract.labels import are_probabilities, are_scores, are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
 from safeloss._contract.options import AT_CALL, OURS
 from safeloss._messages.shapes import shape_offers, weight_offers
@@ -130,7 +130,8 @@ def is_swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
     if labels.requires_grad or not scores.is_floating_point():
         return False
     try:
-        if not (are_whole(labels) and (scores.requires_grad or are_scores(scores, -1))):
+        whole = are_whole(labels) and (scores.requires_grad or are_scores(scores, -1))
+        if not (whole or (scores.requires_grad and are_probabilities(labels, -1))):
             return False
         return trial.accepts({inputs[0].name: scores, target: labels})
     except REFUSALS:
@@ -331,13 +332,28 @@ def _options_for_other_loss(
     return [f"{name}={value}" for name, value in {**kept, **own}.items()]
 
 
-def conversion_offers(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
+def tensor_fields(value: Any) -> list[str]:
+    """The attributes of an object, such as a dataclass of outputs, that are tensors."""
+    if isinstance(value, torch.nn.Module):
+        return []
+    held: Mapping[str, Any] = getattr(value, "__dict__", {})
+    return [field for field, each in held.items() if isinstance(each, Tensor)]
+
+
+def conversion_offers(
+    name: str, value: Any, tensor: bool, size: str, like: str = ""
+) -> Iterator[Offer]:
     """What may make a tensor of `value`, which is none. `tensor` says that it is a model's output;
-    `size` makes of a list of one length that of all samples, if it is of lengths."""
+    `size` makes of a list of one length that of all samples, if it is of lengths; `like` is the
+    argument whose shape a number may be repeated to."""
     if isinstance(value, Mapping):
+        if list(value) == list(range(len(value))):
+            yield Offer(f"torch.as_tensor(list({name}.values()))")
         for key in value:
-            yield Offer(f"{name}[{key!r}]", f"the output {key!r} is meant")
+            yield Offer(f"{name}[{key!r}]", f"`{name}[{key!r}]` is meant")
         return
+    for field in tensor_fields(value):
+        yield Offer(f"{name}.{field}", f"`{name}.{field}` is meant")
     if isinstance(value, (tuple, list)) and any(isinstance(each, Tensor) for each in value):
         fields = getattr(value, "_fields", None)
         for place, each in enumerate(value):
@@ -350,6 +366,9 @@ def conversion_offers(name: str, value: Any, tensor: bool, size: str) -> Iterato
     if size and isinstance(value, int):
         yield Offer(size.format(f"[{name}]"), "all samples have this length")
         return  # one length is that of the batch only if that has one sample
+    if like and isinstance(value, (int, float)):
+        code = f"torch.as_tensor({name}).to({like}).expand_as({like})"
+        yield Offer(code, f"all numbers of `{like}` have this target")
     for code in ("torch.as_tensor({0})", "torch.as_tensor({0}).float()"):
         yield Offer(code.format(name))
     with contextlib.suppress(*REFUSALS):  # it is no tensor

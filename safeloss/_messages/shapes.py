@@ -27,7 +27,7 @@ def shape_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> Ite
         return
     others = [x for x in inputs[1:] if x.name in call.shapes and not x.weight]
     misfits = [x for x in others if tuple(call.shapes[x.name]) != tuple(call.shapes[first.name])]
-    if all(_element_wise(first, other) for other in others):
+    if all(element_wise(first, other) for other in others):
         if has_crossed_ones(inputs, call):
             yield from _crossed(first, misfits)
         elif len(misfits) == 1:
@@ -58,7 +58,7 @@ def _dtypes(entry: Input, dtype: torch.dtype) -> Iterator[Offer]:
 _QUANTIZED = ("torch.qint8", "torch.quint8", "torch.qint32", "torch.quint4x2", "torch.quint2x4")
 
 
-def _element_wise(one: Input, other: Input) -> bool:
+def element_wise(one: Input, other: Input) -> bool:
     """Whether both have one layout, so that each number of one meets one of the other."""
     return {pattern.text for pattern in one.patterns} == {p.text for p in other.patterns}
 
@@ -155,22 +155,26 @@ def weight_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> It
         when = "" if len(full) == 2 else f"`{name}` has one number for each sample"
         if any(pattern.broadcast for pattern in entry.patterns):
             yield Offer(f"{name}.view(-1{', 1' * (len(full) - 1)})", when)
-        elif _element_wise(inputs[0], entry):
+        elif element_wise(inputs[0], entry):
             yield Offer(
                 f"{name}.view(-1{', 1' * (len(full) - 1)}).expand_as({first})",
                 f"`{name}` has one number for each sample",
             )
         else:
             yield Offer("{loss}(sample_weight=weight)", when)
-    elif _element_wise(inputs[0], entry):
+    elif name == "weight" and element_wise(inputs[0], entry):
+        if tuple(shape) == (2,):
+            yield Offer("weight[target.long()]", "`weight` holds the weights of no and yes")
         yield from _stretched(name, first, call)
+    elif name == "weight" and len(shape) > 1:
+        yield Offer("{loss}(sample_weight=weight)", "`weight` has one number for each place")
 
 
 def has_crossed_ones(inputs: tuple[Input, ...], call: Call) -> bool:
     """Whether size-1 axes stand at different places, as in `[8, 1]` and `[1, 8]`."""
     given = [entry for entry in inputs if not entry.weight and entry.name in call.shapes]
     first = call.shapes[given[0].name]
-    return all(_element_wise(given[0], entry) for entry in given[1:]) and any(
+    return all(element_wise(given[0], entry) for entry in given[1:]) and any(
         len(call.shapes[entry.name]) == len(first)
         and tuple(call.shapes[entry.name]) != tuple(first)
         and _without_ones(call.shapes[entry.name]) == _without_ones(first)
@@ -206,6 +210,8 @@ def _differences(first: Input, other: Input, call: Call) -> str:
     expected = _spelled(first, other, call, last=call.options.get("class_dim") == -1)
     if tuple(came) in expected:
         return ""
+    if not expected and any(p.has_anonymous_axis for p in other.patterns):
+        return ""  # it has a size of its own
     if not expected:
         axes = _count(len(shape), "axis")
         return f"`{first.name}` has {axes}, `{other.name}` {len(came)}."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 from torch import Tensor
 
 from safeloss._contract.options import AT_CALL, OURS, CheckValues, Empty, documented
+from safeloss._messages.call_site import name_arguments
 from safeloss._messages.explain import explain_construction
 from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime.evidence import memory_of
@@ -144,6 +145,9 @@ def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any
     if all([isinstance(value, Tensor) for value in two]) and any([value.dim() for value in two]):
         data = {**dict(zip(forward.inputs, two)), **data}
     if data:
-        raise explain_construction(
-            type(module).__name__, module._safeloss_class.__name__, forward, data
+        kept = {name: value for name, value in options.items() if name not in data}
+        error = explain_construction(
+            type(module).__name__, module._safeloss_class.__name__, forward, data, kept
         )
+        name_arguments(error, {**data, **kept})
+        raise error

@@ -32,7 +32,11 @@ from safeloss.layouts import (
 )
 
 
-@checked(native=F.binary_cross_entropy, operator=operators.BINARY_CROSS_ENTROPY)
+@checked(
+    native=F.binary_cross_entropy,
+    operator=operators.BINARY_CROSS_ENTROPY,
+    mistakes=mistakes.PROBABILITIES,
+)
 def binary_cross_entropy(
     input: Probabilities,
     target: ExactLabels,

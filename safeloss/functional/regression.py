@@ -36,7 +36,7 @@ def counts(arguments: dict[str, Any]) -> Tensor | None:
     return weight
 
 
-@checked(native=F.l1_loss, operator=operators.L1_LOSS, counts=counts)
+@checked(native=F.l1_loss, operator=operators.L1_LOSS, mistakes=mistakes.NUMBERS, counts=counts)
 def l1_loss(
     input: Predictions,
     target: Targets,
@@ -61,7 +61,7 @@ def l1_loss(
     return F.l1_loss(input, target, size_average, reduce, reduction, weight)
 
 
-@checked(native=F.mse_loss, operator=operators.MSE_LOSS, counts=counts)
+@checked(native=F.mse_loss, operator=operators.MSE_LOSS, mistakes=mistakes.NUMBERS, counts=counts)
 def mse_loss(
     input: Predictions,
     target: Targets,
@@ -86,7 +86,7 @@ def mse_loss(
     return F.mse_loss(input, target, size_average, reduce, reduction, weight)
 
 
-@checked(native=F.smooth_l1_loss, operator=operators.SMOOTH_L1_LOSS)
+@checked(native=F.smooth_l1_loss, operator=operators.SMOOTH_L1_LOSS, mistakes=mistakes.NUMBERS)
 def smooth_l1_loss(
     input: Predictions,
     target: Targets,
@@ -111,7 +111,7 @@ def smooth_l1_loss(
     return F.smooth_l1_loss(input, target, size_average, reduce, reduction, beta)
 
 
-@checked(native=F.huber_loss, operator=operators.HUBER_LOSS)
+@checked(native=F.huber_loss, operator=operators.HUBER_LOSS, mistakes=mistakes.NUMBERS)
 def huber_loss(
     input: Predictions,
     target: Targets,

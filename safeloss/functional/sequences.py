@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from safeloss._contract import mistakes
 from safeloss._contract.options import CheckValues, Empty, Reduction
 from safeloss._runtime import operators
 from safeloss._runtime.checked import checked
@@ -32,7 +33,9 @@ def lengths(arguments: dict[str, Any]) -> Tensor:
     return torch.as_tensor(given, device=arguments["log_probs"].device).clamp(min=1)
 
 
-@checked(native=F.ctc_loss, operator=operators.CTC_LOSS, lengths=lengths)
+@checked(
+    native=F.ctc_loss, operator=operators.CTC_LOSS, mistakes=mistakes.SEQUENCES, lengths=lengths
+)
 def ctc_loss(
     log_probs: SequenceLogProbabilities,
     targets: SequenceLabels,
