@@ -519,6 +519,13 @@ REFUSED = [
     (CLASSES, {"sample_weight": X[0].abs()}, safeloss.LayoutError, "`weight`'s job", None),
     (CLASSES, {"mask": X > 0}, safeloss.LayoutError, "[4]", None),
     (CLASSES, {"sample_weight": [1, 1]}, safeloss.ArgumentTypeError, "tensor", None),
+    (CLASSES, {"mask": [1, 0, 1, 1]}, safeloss.ArgumentTypeError, "tensor", "(mask) != 0"),
+    (CLASSES, {"mask": Y.numpy()}, safeloss.ArgumentTypeError, "tensor", "(mask) == 0"),
+    (CLASSES, {"mask": [True] * 4}, safeloss.ArgumentTypeError, "tensor", "as_tensor(mask)"),
+    (CLASSES, {"mask": [1, 0]}, safeloss.ArgumentTypeError, "tensor", None),
+    (CLASSES, {"denominator": 10**400}, safeloss.ValueRangeError, "below 2**63", None),
+    (CLASSES, {"denominator": 10**5000}, safeloss.ValueRangeError, "below 2**63", None),
+    (CLASSES, {"denominator": float("inf")}, safeloss.ValueRangeError, "below 2**63", None),
     (CLASSES, {"denominator": 0}, safeloss.ValueRangeError, "above 0", None),
     (CLASSES, {"denominator": True}, safeloss.ValueRangeError, "a number above 0", None),
     (CLASSES, {"denominator": "4"}, safeloss.ArgumentTypeError, "must be one number", None),
@@ -569,6 +576,22 @@ def test_given_to_the_constructor(at_call) -> None:
     assert all(f"{name}={name}" in fix for name in at_call)
     names = {"sample_weight": X[:, 0].abs(), "denominator": 3, "mask": None}
     eval(fix, {"SafeMSELoss": safeloss.SafeMSELoss, "input": X, "target": X, **names})
+
+
+def test_a_list_of_bool_has_one_fix() -> None:
+    with pytest.raises(safeloss.ArgumentTypeError) as refusal:
+        SF.cross_entropy(X, Y, mask=[True, False, True, True])
+    assert refusal.value.fixes == ("torch.as_tensor(mask)",)
+
+
+def test_infinite_weights_are_suspicious() -> None:
+    """They are computed as by hand: the mean is NaN. What a mask leaves out may be infinite."""
+    weights = torch.tensor([1.0, 2, 0.5, float("inf")])
+    loss = safeloss.SafeCrossEntropyLoss()
+    with pytest.warns(safeloss.SuspiciousInputWarning, match="`sample_weight` contains inf"):
+        assert loss(X, Y, sample_weight=weights).isnan()
+    found = safeloss.SafeCrossEntropyLoss()(X, Y, sample_weight=weights, mask=weights < 3)
+    torch.testing.assert_close(found, SF.cross_entropy(X[:3], Y[:3], sample_weight=weights[:3]))
 
 
 def test_negative_weights_where_nothing_is_divided_by_them() -> None:

@@ -19,12 +19,7 @@ from safeloss._messages.stack import warn_once
 from safeloss._runtime.evidence import evidence_of
 from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
 from safeloss._runtime.native_errors import as_the_user_gets_it, explain_native_error
-from safeloss._runtime.reductions import (
-    COUNT_ADVICE,
-    COUNT_RULE,
-    breaks_count_rule,
-    native_reduction,
-)
+from safeloss._runtime.reductions import COUNT_ADVICE, broken_count_rule, native_reduction
 from safeloss._runtime.runner import Arguments, Look, Runner, runner
 from safeloss._runtime.signature import Named, Signature
 from safeloss._runtime.validate import (
@@ -209,13 +204,13 @@ def _look_at_count(signature: Signature) -> Look:
 
     def look(owner: Any, arguments: Arguments) -> None:
         count = arguments[position]
+        if isinstance(count, Tensor):
+            return
         symbolic = isinstance(count, (torch.SymInt, torch.SymFloat))
-        if not isinstance(count, Tensor) and breaks_count_rule(
-            count, decided if symbolic else bool
-        ):
-            rule, advice = f"{COUNT_RULE} {count}.", COUNT_ADVICE
+        rule = broken_count_rule(count, decided if symbolic else bool)
+        if rule:
             name = name_of(signature, owner)
-            raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=advice)
+            raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=COUNT_ADVICE)
 
     return look
 
