@@ -16,6 +16,7 @@ from losses import LOSSES, Drawn, Loss, build, calls
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import safeloss
 from safeloss import functional as SF
@@ -502,6 +503,38 @@ def test_gradients_of_weights_and_of_second_order() -> None:
 
     assert torch.autograd.gradcheck(loss, (x, w))
     assert torch.autograd.gradgradcheck(loss, (x, w))
+
+
+class _Large(TorchDispatchMode):
+    """Counts results that are as large as the scores, but for views."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.elements, self.count = elements, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.count += sum(
+                isinstance(each, torch.Tensor) and each.numel() >= self.elements
+                for each in (result if isinstance(result, (tuple, list)) else (result,))
+            )
+        return result
+
+
+def test_a_mask_of_class_indices_costs_no_tensor_of_the_size_of_the_scores() -> None:
+    x, y = torch.randn(2, 4, 50, requires_grad=True), torch.randint(50, (2, 4))
+    mask = torch.rand(2, 4) < 0.5
+    losses = (
+        lambda: F.cross_entropy(x.movedim(-1, 1), y.masked_fill(~mask, -100)),
+        lambda: safeloss.SafeCrossEntropyLoss(class_dim=-1, check_values="never")(x, y, mask=mask),
+    )
+    counts = []
+    for loss in losses:
+        with _Large(x.numel()) as large:
+            loss().backward()
+        counts.append(large.count)
+    assert 0 < counts[1] <= counts[0]
 
 
 # Refused ------------------------------------------------------------------------------------------
