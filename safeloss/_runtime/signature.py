@@ -16,7 +16,8 @@ from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Input, Kind, Mistake, Parameter
 from safeloss._contract.options import AT_CALL, OURS, SIZED
 from safeloss._contract.patterns import Pattern, parse
-from safeloss._runtime.memory import Memory, Sites
+from safeloss._runtime.evidence import Sites
+from safeloss._runtime.memory import Memory
 from safeloss._runtime.operators import NUMBERS, Operator
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
