@@ -27,8 +27,8 @@ def dice_loss(
     >>> dice_loss(torch.full((2, 1, 4, 4), 20.0), torch.ones(2, 4, 4))
     tensor(0.)
     """
-    p = (input.softmax(1) if softmax else input.sigmoid()).flatten(2)
-    t = target.flatten(2)
+    p = input.softmax(1) if softmax else input.sigmoid()
+    p, t = p.unsqueeze(-1).flatten(2), target.unsqueeze(-1).flatten(2)  # [batch, classes] too
     half = input.dtype in (torch.float16, torch.bfloat16)  # in which a sum may overflow
     axes, dtype = (0, 2) if per_batch else 2, torch.float32 if half else None
     # The product is last, so its gradient comes first, and that of the sum is added in place to it.
