@@ -195,7 +195,7 @@ def _run_source(signature: Signature, owner: str, arguments: Mapping[str, str]) 
 
 
 def _kernel_source(signature: Signature, arguments: Mapping[str, str], given: str) -> list[str]:
-    """The kernel; or its body and the reduction, which saves a call of a loss of somebody's own."""
+    """The source that calls the kernel; a loss of one's own is written out, without a call."""
     if signature.body is None:
         return [f"return _kernel({given})"]
     taken = [p for p in signature.parameters if p.native and p.name != "reduction"]
