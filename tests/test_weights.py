@@ -558,6 +558,7 @@ REFUSED = [
     (CLASSES, {"mask": [1, 0]}, safeloss.ArgumentTypeError, "tensor", None),
     (CLASSES, {"denominator": 10**400}, safeloss.ValueRangeError, "below 2**63", None),
     (CLASSES, {"denominator": 10**5000}, safeloss.ValueRangeError, "below 2**63", None),
+    (CLASSES, {"denominator": -(10**5000)}, safeloss.ValueRangeError, "below 2**63", None),
     (CLASSES, {"denominator": float("inf")}, safeloss.ValueRangeError, "below 2**63", None),
     (CLASSES, {"denominator": 0}, safeloss.ValueRangeError, "above 0", None),
     (CLASSES, {"denominator": True}, safeloss.ValueRangeError, "a number above 0", None),

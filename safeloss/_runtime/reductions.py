@@ -23,8 +23,8 @@ _HALF = (torch.float16, torch.bfloat16)
 
 def broken_count_rule(count: Any, holds: Callable[[Any], bool]) -> str:
     """What is wrong with a count that is no tensor, or ""; `holds` says if a comparison is so."""
-    if holds(count > _MOST):
-        return f"{COUNT_RULE}; it is more."
+    if holds(count > _MOST) or holds(count < -_MOST):  # which may have too many digits to print
+        return f"{COUNT_RULE}; it is far outside."
     if isinstance(count, bool) or holds(count <= 0) or holds(count != count):
         return f"{COUNT_RULE}; it is {count}."
     return ""
