@@ -35,7 +35,7 @@ _SECONDS = "SAFELOSS_NEIGHBOUR_SECONDS"  # ... and after which time it begins no
 # What reads source code, or compiles it, sees the code of this file.
 SLOW = "not dynamo and not compile and not onnx and not jit and not script and not cuda"
 
-_began = time.monotonic()
+_began = 0.0
 _counts: dict[str, int] = collections.Counter()
 _found: dict[tuple[str, str], dict[str, Any]] = {}
 _outcomes: dict[str, str] = {}
@@ -229,6 +229,12 @@ def pytest_configure(config: Any) -> None:
     for name in functional.__all__:
         if hasattr(F, name):
             _swap_function(name)
+
+
+def pytest_collection_finish() -> None:
+    """The time begins with the first test: to import a project may take minutes."""
+    global _began
+    _began = time.monotonic()
 
 
 def pytest_runtest_logreport(report: Any) -> None:
