@@ -565,7 +565,12 @@ def test_what_repeats_by_accident_is_found(function, args, operator) -> None:
     first = found(function, *args)[0]
     assert operator in (first.loss, first.loss.removeprefix("r"), first.loss[:-1])
     large, small = first.shapes
-    assert first.fix == f"{small}.view_as({large})"
+    view, align = first.error.fixes
+    assert view.startswith(f"{small}.unsqueeze(")
+    assert align == f"safeloss.align({small}, like={large})"
+    for fix in (view, align):
+        tensors = {name: torch.zeros(shape) for name, shape in first.shapes.items()}
+        assert eval(fix, {"safeloss": safeloss, **tensors}).shape == first.shapes[large]
     assert first.source or first.file == "<string>"
 
 
