@@ -31,7 +31,7 @@ _seen = {"tests": 0, "calls": 0}
 SLOW = (
     "not dynamo and not compile and not gradcheck and not onnx and not jit"  # and say nothing new
 )
-_began = time.perf_counter()
+_began: list[float] = []  # when the first test did
 
 
 def pytest_configure(config: Any) -> None:
@@ -65,7 +65,8 @@ def _guarded(item: Any) -> Iterator[None]:
     from safeloss import guard
 
     _seen["tests"] += 1
-    if time.perf_counter() - _began > float(os.environ.get(_SECONDS, "inf")):
+    _began.append(time.perf_counter())
+    if _began[-1] - _began[0] > float(os.environ.get(_SECONDS, "inf")):
         item.session.shouldstop = "the time is over"
     with guard("log", arithmetic=True) as findings:
         try:
