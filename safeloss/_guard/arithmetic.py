@@ -129,7 +129,8 @@ def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
     An axis of size 1 that a head, a loader or a reduction left is one that was not thought of; one
     that the user made is meant, unless the other operand has just lost such an axis, or is a
     prediction for which the axis was given to its target. What belongs to no sample (a parameter,
-    a buffer, a grid, a statistic of the batch) is nobody's target.
+    a buffer, a grid, a statistic of the batch) is nobody's target; and random numbers by which a
+    column of data is multiplied are frequencies, as of Fourier features.
     """
     with unhandled():
         large, small = pair.both
@@ -140,6 +141,8 @@ def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
             return False
         if of_large.kept:
             return not _is_pairwise(pair.operator, of_large, of_small)
+        if of_small.drawn and _is_product(pair.operator) and not _predicts(large):
+            return False
         return of_large.made is None or not _is_meant(large, small, of_large, of_small, frame)
 
 
@@ -150,7 +153,7 @@ def _is_meant(
     made = of_large.made
     assert made is not None
     here, at_once = made.is_function(frame), made.is_expression(frame)
-    predicts = [tensor.requires_grad and not tensor.is_leaf for tensor in (large, small)]
+    predicts = _predicts(large), _predicts(small)
     if predicts[0] != predicts[1]:
         of_the_target = predicts[1] and small.dim() == 1
         return here and not of_small.lost and (at_once or not of_the_target)
@@ -159,12 +162,20 @@ def _is_meant(
     return here or any(made.sites[0][0] is running.f_code for running in _frames(frame))
 
 
+def _predicts(tensor: Tensor) -> bool:
+    return tensor.requires_grad and not tensor.is_leaf
+
+
+def _is_product(operator: str) -> bool:
+    return operator.endswith(("mul", "multiply"))
+
+
 def _is_pairwise(operator: str, of_large: Origin, of_small: Origin) -> bool:
     """Whether these are the terms of pairwise distances, or the norms of pairwise cosines."""
     if operator.endswith("add") and of_large.part == "square":
         seen = of_small._replace(root=None) != Origin()
         return of_small.part == "square" or not seen
-    return operator.endswith(("mul", "multiply")) and of_large.part == of_small.part == "norm"
+    return _is_product(operator) and of_large.part == of_small.part == "norm"
 
 
 def _share_elements(one: Tensor, other: Tensor) -> bool:
