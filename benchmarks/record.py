@@ -15,7 +15,7 @@ import torch
 
 import safeloss
 from benchmarks.others import LIBRARIES
-from benchmarks.timing import NATIVE, OWN, Times
+from benchmarks.timing import HAS_THREAD_CLOCK, NATIVE, Times
 
 
 class Spread(NamedTuple):
@@ -139,7 +139,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "clock of one thread": "thread time" if OWN else "wall time",
+        "clock of one thread": "thread time" if HAS_THREAD_CLOCK else "wall time",
     }
 
 
