@@ -388,6 +388,20 @@ def mesh(x: Tensor, t: Tensor) -> Tensor:
     return ((one - other) ** 2).mean()
 
 
+def energy_distance(x: Tensor, t: Tensor) -> Tensor:
+    return torch.cdist(x, t).mean() - 0.5 * torch.cdist(x, x).mean()
+
+
+def soft_neighbours(x: Tensor, t: Tensor) -> Tensor:
+    own, others = (x @ x.T).log_softmax(1), (t @ t.T).softmax(1)
+    return F.kl_div(own, others, reduction="batchmean")
+
+
+def column_of_class_weights(x: Tensor, t: Tensor) -> Tensor:
+    weight = torch.where(t > 0, 2.0, 1.0)[:, None]
+    return (weight * F.mse_loss(x, t, reduction="none")).mean()
+
+
 # The plain mean over all pairs: the gradients are those of the bug, and the loss makes them itself.
 ALL_PAIRS: list[tuple[Any, ...]] = [
     (lambda x, t: squared(x[:, None], t[None]), scores(B), scores(B, seed=2)),
@@ -431,6 +445,8 @@ COUPLED: list[tuple[Any, ...]] = [
     (ranked, scores(B), chances(B)),
     (auc, scores(B), torch.tensor([0.0, 1.0] * (B // 2))),
     (cox, scores(B), chances(B)),
+    (energy_distance, scores(B, 1), scores(B, 1, seed=2)),
+    (soft_neighbours, scores(B, D), scores(B, D, seed=2)),
     (correlation, scores(B), chances(B)),
     (correlation, scores(B, 1), chances(B, 1)),
     (barlow_twins, scores(B, C), scores(B, C, seed=2)),
@@ -471,6 +487,7 @@ BROKEN: list[tuple[Any, ...]] = [
     (lambda x, t: squared(x.squeeze(), t.view(-1, 1)), scores(B, 1), scores(B, seed=2)),
     (lambda x, t: squared(nn.functional.linear(x, WEIGHT), t), scores(B, D), scores(B, seed=2)),
     (lambda x, t: squared(x, t.unsqueeze(1)), scores(B), scores(B, seed=2)),
+    (column_of_class_weights, scores(B), scores(B, seed=2)),
     (column_of_targets, scores(B), scores(B, seed=2)),
     (column_of_targets_in_place, scores(B, 1), scores(B, seed=2)),
     (squared, scores(B, 1), scores(7)),
