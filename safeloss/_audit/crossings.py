@@ -60,8 +60,8 @@ class Crossing(NamedTuple):
     def meant(self) -> bool:
         """Whether the loss itself makes all meet all, whatever the shapes of its arguments.
 
-        An axis that one got while the other lost its own is meant for each other's sake, and so is
-        one that the targets got on a line before they meet one prediction for each sample.
+        An axis that one got while the other lost its own was not made for this, nor was one that
+        the targets got on an earlier line than that where they meet one prediction for each sample.
         """
         if self.combined or self.explicit:
             return True

@@ -23,7 +23,7 @@ class Finding:
     line: int
     source: str
     shapes: dict[str, tuple[int, ...]]  # of the first call, by argument
-    fix: str  # the line's own call or operation, mended; empty if nothing is known to mend it
+    fix: str  # the first of `error.fixes`, in the names of the line if known; or empty
     error: SafeLossError
     count: int = 1  # calls
 
