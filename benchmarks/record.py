@@ -65,6 +65,7 @@ class Record:
     instructions: dict[str, Any] = field(default_factory=dict)  # per call: native, safe
     imports: dict[str, Spread] = field(default_factory=dict)  # milliseconds, by statement
     memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
+    masked: dict[str, list[float]] = field(default_factory=dict)  # MiB at the peak, by loss
 
     def save(self, path: Path) -> None:
         write(asdict(self), path, lists=("rows",))

@@ -129,8 +129,9 @@ def layout(name: str) -> str:
 
     patterns = parse(getattr(layouts, name))
     rules = reference.numbers_of(patterns)
-    said = f"\n\nIts numbers: {rules}." if rules else ""
-    return reference.marked(declared_text(patterns)) + said
+    return reference.marked(declared_text(patterns)) + (
+        f"\n\nIts numbers: {rules}." if rules else ""
+    )
 
 
 def tools() -> str:

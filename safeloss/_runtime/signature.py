@@ -63,6 +63,11 @@ class Signature(Contract):
         return getattr(self.kernel, "checked", None)
 
     @property
+    def body(self) -> Kernel | None:
+        """The body of such a loss, where the kernel is it and a reduction of torch's; or None."""
+        return getattr(self.kernel, "unreduced", None)
+
+    @property
     def native_name(self) -> str:
         return "" if self.native is None else self.native.__name__
 
