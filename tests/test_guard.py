@@ -31,11 +31,16 @@ from safeloss.__main__ import main
 from safeloss._hazards.cases import cases
 from safeloss._hazards.oracle import answer
 from safeloss._hazards.outcomes import asked, native_of, outcomes
+from safeloss._messages import call_site
 from safeloss._messages import stack as _frames
 from safeloss._messages.stack import is_users
 from safeloss._torch import active_modes, leave
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+needs_positions = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="instructions have no positions yet"
+)
 
 B, C, T, H = 4, 3, 5, 2
 scores, chances = torch.randn, torch.rand
@@ -249,7 +254,7 @@ def test_a_finding_is_data_and_a_message() -> None:
     assert (finding.loss, finding.file) == ("poisson_nll_loss", __file__)
     assert finding.source == "F.poisson_nll_loss(*BROADCAST)"
     assert finding.shapes == {"input": (8, 1), "target": (8,)}
-    assert finding.fix == "target.view_as(input)"
+    assert finding.error.fixes[0] == "target.unsqueeze(1)"
     assert str(finding).endswith(f"{finding.line}: {finding.source}\n{finding.error}")
     assert "broadcasts to [8, 8]" in finding.error.native
 
@@ -260,7 +265,7 @@ def test_a_module_is_named_and_the_safe_one_offered() -> None:
     with pytest.raises(safeloss.LayoutError, match=r"\] GaussianNLLLoss: ") as refusal, guard():
         loss(*args)
     view, swap = refusal.value.fixes
-    assert view == "target.view_as(input)"
+    assert view == "target.unsqueeze(1)"
     named = dict(zip(("input", "target", "var"), args))
     value = eval(swap, {**PUBLIC, **named})
     assert value == loss(args[0], args[1].view_as(args[0]), args[2])
@@ -283,6 +288,167 @@ def test_every_fix_silences() -> None:
                 changed[fix.partition(".")[0]] = value
                 with guard():
                     quiet(native, *changed.values())
+
+
+# What the lines of a table below are in: `{line}` stands for one of them.
+PROGRAM = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+model, x, batch = nn.Linear(3, 1), torch.randn(8, 3), {"y": torch.rand(8)}
+criterion = nn.PoissonNLLLoss(log_input=False)
+pred = model(x)
+net = nn.ModuleDict({"loss": nn.HingeEmbeddingLoss()})
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.GaussianNLLLoss()
+
+    def forward(self, scores, labels, var):
+        return self.loss(scores, labels, var=var)
+
+
+class Doubled(nn.L1Loss):
+    def forward(self, input, target):
+        return 2 * super().forward(input, target)
+
+
+def distance(a, b):
+    return F.pairwise_distance(a, b, keepdim=True)
+
+
+def step():
+    return {line}
+
+
+RESULT = step()
+"""
+LINES = [
+    # the user's line, and what is mended of it if that is not all; names in the table; fixes
+    ('F.mse_loss(pred, batch["y"])',           ("pred", 'batch["y"]'),
+     ('F.mse_loss(pred, batch["y"].unsqueeze(1))',
+      'safeloss.functional.mse_loss(pred, batch["y"])')),
+    ('F.mse_loss(model(x), target=batch["y"], reduction="sum")', ("model(x)", 'batch["y"]'),
+     ('F.mse_loss(model(x), target=batch["y"].unsqueeze(1), reduction="sum")',
+      "safeloss.functional.mse_loss(model(x), batch[\"y\"], reduction='sum')")),
+    ('criterion(model(x).exp(), batch["y"])',  ("model(x).exp()", 'batch["y"]'),
+     ('criterion(model(x).exp(), batch["y"].unsqueeze(1))',
+      'SafePoissonNLLLoss(log_input=False)(model(x).exp(), batch["y"])')),
+    ('net["loss"](model(x), batch["y"].sign())', ("model(x)", 'batch["y"].sign()'),
+     ('net["loss"](model(x), batch["y"].sign().unsqueeze(1))',
+      'SafeHingeEmbeddingLoss()(model(x), batch["y"].sign())')),
+    ('Model()(pred, batch["y"], torch.ones(8, 1))', ("scores", "labels", "var"),
+     ("self.loss(scores, labels.unsqueeze(1), var=var)",
+      "SafeGaussianNLLLoss()(scores, labels, var)")),
+    ('Doubled()(pred, batch["y"])',            ("input", "target"),
+     ("super().forward(input, target.unsqueeze(1))", "SafeL1Loss()(input, target)")),
+    ('F.smooth_l1_loss(*[pred, batch["y"]])',  ("input", "target"),
+     ("target.unsqueeze(1)", "safeloss.functional.smooth_l1_loss(input, target)")),
+    ('((pred - batch["y"]) ** 2).mean()',      ("pred", 'batch["y"]'),
+     ('pred - batch["y"].unsqueeze(1)', 'pred - safeloss.align(batch["y"], like=pred)')),
+    ('(batch["y"] * model(x).sigmoid().log()).mean()',
+     ("model(x).sigmoid().log()", 'batch["y"]'),
+     ('batch["y"].unsqueeze(1) * model(x).sigmoid().log()',
+      'safeloss.align(batch["y"], like=(other := model(x).sigmoid().log())) * other')),
+    ('(pred > 0) == (batch["y"] > 0.5)',       ("pred > 0", 'batch["y"] > 0.5'),
+     ('(pred > 0) == (batch["y"] > 0.5).unsqueeze(1)',
+      '(pred > 0) == safeloss.align(batch["y"] > 0.5, like=pred > 0)')),
+    ('torch.sub(model(x), other=batch["y"])',  ("model(x)", 'batch["y"]'),
+     ('torch.sub(model(x), other=batch["y"].unsqueeze(1))',
+      'torch.sub(input := model(x), other=safeloss.align(batch["y"], like=input))')),
+    ('torch.sub(pred, batch["y"], alpha=2)',   ("pred", 'batch["y"]'),
+     ('torch.sub(pred, batch["y"].unsqueeze(1), alpha=2)',
+      'torch.sub(pred, safeloss.align(batch["y"], like=pred), alpha=2)')),
+    ('model(x).sub(batch["y"])',               ("model(x)", 'batch["y"]'),
+     ('model(x).sub(batch["y"].unsqueeze(1))',
+      '(input := model(x)).sub(safeloss.align(batch["y"], like=input))')),
+    ('batch["y"].sub(model(x))',               ("model(x)", 'batch["y"]'),
+     ('batch["y"].unsqueeze(1).sub(model(x))',
+      'safeloss.align(batch["y"], like=(other := model(x))).sub(other)')),
+    ('torch.where(batch["y"] > 0.5, pred, 0.0)', ("pred", 'batch["y"] > 0.5'),
+     ('torch.where((batch["y"] > 0.5).unsqueeze(1), pred, 0.0)',
+      'torch.where(safeloss.align(batch["y"] > 0.5, like=pred), pred, 0.0)')),
+    ("(1 - batch['y']) * distance(x, x + 1)",  ("distance(x, x + 1)", "1 - batch['y']"),
+     ("(1 - batch['y']).unsqueeze(1) * distance(x, x + 1)",
+      "safeloss.align(1 - batch['y'], like=(other := distance(x, x + 1))) * other")),
+    ('torch.mul(*[pred, batch["y"]])',         ("input", "other"),
+     ("other.unsqueeze(1)", "safeloss.align(other, like=input)")),
+    ('(pred) - [*batch.values()][0]',          ("pred", "[*batch.values()][0]"),
+     ("pred - [*batch.values()][0].unsqueeze(1)",
+      "pred - safeloss.align([*batch.values()][0], like=pred)")),
+]  # fmt: skip
+
+
+# Where no more than a part of the program is mended, and not the line.
+PARTS = [
+    "self.loss(scores, labels, var=var)",
+    "super().forward(input, target)",
+    'pred - batch["y"]',
+    'batch["y"] * model(x).sigmoid().log()',
+]
+
+
+@needs_positions
+@pytest.mark.parametrize(("line", "names", "fixes"), LINES)
+def test_a_finding_is_in_the_names_of_its_line(line, names, fixes, tmp_path: Path) -> None:
+    program = PROGRAM.replace("{line}", line)
+    (tmp_path / "train.py").write_text(program)
+    with guard(on="log", arithmetic=True) as findings:
+        quiet(runpy.run_path, str(tmp_path / "train.py"))
+    error = findings[0].error
+    assert tuple(error.expressions.get(row.name, row.name) for row in error.arguments) == names
+    assert tuple(error.calls.get(fix, fix) for fix in error.fixes) == fixes
+    assert findings[0].fix == fixes[0]
+    if not error.calls:  # the names of the parameters: they stand in no line
+        return
+    # Each of them, pasted over what is wrong, is right.
+    source = findings[0].source.removeprefix("return ")
+    wrong = next((part for part in PARTS if part in source), source)
+    for number, fix in enumerate(fixes):
+        mended = tmp_path / f"mended{number}.py"
+        mended.write_text(f"import safeloss\nfrom safeloss import *\n{program.replace(wrong, fix)}")
+        with guard(arithmetic=True):
+            result = quiet(runpy.run_path, str(mended))["RESULT"]
+        assert result.numel() <= 8
+
+
+@needs_positions
+@pytest.mark.parametrize("arithmetic", [False, True])
+def test_a_finding_in_a_library_keeps_its_names_and_tells_the_users_line(
+    arithmetic: bool, tmp_path: Path
+) -> None:
+    library = tmp_path / "site-packages" / "lightning_like" / "losses.py"
+    library.parent.mkdir(parents=True)
+    body = "x - y" if arithmetic else "torch.nn.functional.poisson_nll_loss(x, y)"
+    library.write_text(f"import torch\n\n\ndef loss(x, y):\n    return {body}\n")
+    loss = runpy.run_path(str(library))["loss"]
+    with guard(on="log", arithmetic=True) as findings:
+        loss(*BROADCAST)
+    (error,) = [finding.error for finding in findings]
+    (told,) = [line for line in str(error).splitlines() if line.startswith("lightning_like")]
+    did = "computes this" if arithmetic else "called this loss"
+    assert told.startswith(f"lightning_like {did}, and your line is ")
+    assert told.endswith("loss(*BROADCAST)")
+    assert (error.expressions, error.calls) == ({}, {})
+    assert findings[0].fix == ("other" if arithmetic else "target") + ".unsqueeze(1)"
+
+
+def test_names_are_looked_for_only_where_something_is_found(monkeypatch) -> None:
+    reads: list[object] = []
+    monkeypatch.setattr(call_site, "_place", lambda frame: reads.append(frame))
+    with guard(on="log", arithmetic=True) as findings:
+        for args in ((scores(8, 1), chances(8, 1)), (scores(8, 1), chances(8, 1))):
+            F.poisson_nll_loss(*args)
+            args[0] - args[1]
+        assert reads == []
+        for _ in range(3):
+            F.poisson_nll_loss(*BROADCAST)
+    assert len(findings) == 1
+    assert len(reads) == 1
 
 
 def test_log_counts_and_warn_warns_once_for_each_line() -> None:
@@ -879,7 +1045,7 @@ def test_a_script_runs_as_it_is_and_its_lines_are_listed(tmp_path: Path) -> None
     assert done.returncode == 1, done.stderr
     assert "arguments ['7', '--help'] __main__" in done.stdout
     assert "return torch.nn.PoissonNLLLoss()(scores, labels)   (2 times)" in done.stdout
-    assert "Fix: target.view_as(input)" in done.stdout
+    assert "labels.unsqueeze(1)" in done.stdout or sys.version_info < (3, 11)
     assert done.stdout.endswith("Native loss calls seen: 2. Findings: 1.\n")
 
 

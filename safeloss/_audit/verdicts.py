@@ -148,7 +148,7 @@ VERDICTS = (
     ),
     Verdict(
         "broadcast",
-        lambda e: e.pairs or e.stretches,
+        lambda e: e.pairs_by_accident or e.stretches,
         "Every input is scored against {targets} of all {n} samples, {n} x {n} pairs, as when "
         "[B, 1] meets [B] and both are stretched to [B, B].",
         advice=_WHERE_THEY_MEET,

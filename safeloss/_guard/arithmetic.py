@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from safeloss._contract import codes
 from safeloss._contract.patterns import Shape, fits
 from safeloss._guard.origins import FOLLOWED, Origin, Origins
+from safeloss._messages.call_site import called_by, users_operator
 from safeloss._messages.explain import describe
 from safeloss._torch import tracing, unhandled
 from safeloss.errors import Argument, LayoutError, SafeLossError
@@ -59,17 +60,32 @@ class Pair(NamedTuple):
     operator: str  # "sub"
     large: str  # the parameter whose tensor has more axes
     small: str
-    tensors: Mapping[str, Tensor]  # both
+    operands: Mapping[str, Any]  # all, by parameter, in order
     equal: bool  # but for axes of size 1, so that one may be the target of the other
 
     @property
     def both(self) -> tuple[Tensor, Tensor]:
-        return self.tensors[self.large], self.tensors[self.small]
+        return self.operands[self.large], self.operands[self.small]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Both by parameter, the one with more axes first."""
+        return dict(zip((self.large, self.small), self.both))
 
 
 def repeats(one: Shape, other: Shape) -> bool:
     """Whether shapes that are equal up to axes of size 1 repeat each other when broadcast."""
     return fits(one, other) and _repeat_each_other(one, other)
+
+
+def viewed(name: str, came: Shape, like: str, shape: Shape) -> str:
+    """The code that gives `name`, of the shape `came`, that of `like`: by its axis of size 1, if it
+    is one."""
+    for method, longer, shorter in (("unsqueeze", shape, came), ("squeeze", came, shape)):
+        for axis, size in enumerate(longer):
+            if size == 1 and (*longer[:axis], *longer[axis + 1 :]) == tuple(shorter):
+                return f"{name}.{method}({axis})"
+    return f"{name}.view_as({like})"
 
 
 def _repeat_each_other(one: Shape, other: Shape) -> bool:
@@ -103,8 +119,7 @@ def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> Pair | None:
             large, small = sorted(both, key=lambda name: -tensors[name].dim())
             shapes = tensors[large].shape, tensors[small].shape
             if len(shapes[0]) > len(shapes[1]) and _repeat_each_other(*shapes):
-                operands = {large: tensors[large], small: tensors[small]}
-                pairs.append(Pair(name(func), large, small, operands, fits(*shapes)))
+                pairs.append(Pair(name(func), large, small, named, fits(*shapes)))
     return max(pairs, key=lambda pair: pair.equal, default=None)
 
 
@@ -114,7 +129,8 @@ def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
     An axis of size 1 that a head, a loader or a reduction left is one that was not thought of; one
     that the user made is meant, unless the other operand has just lost such an axis, or is a
     prediction for which the axis was given to its target. What belongs to no sample (a parameter,
-    a buffer, a grid, a statistic of the batch) is nobody's target.
+    a buffer, a grid, a statistic of the batch) is nobody's target; and random numbers by which a
+    column of data is multiplied are frequencies, as of Fourier features.
     """
     with unhandled():
         large, small = pair.both
@@ -125,6 +141,8 @@ def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
             return False
         if of_large.kept:
             return not _is_pairwise(pair.operator, of_large, of_small)
+        if of_small.drawn and _is_product(pair.operator) and not _predicts(large):
+            return False
         return of_large.made is None or not _is_meant(large, small, of_large, of_small, frame)
 
 
@@ -135,7 +153,7 @@ def _is_meant(
     made = of_large.made
     assert made is not None
     here, at_once = made.is_function(frame), made.is_expression(frame)
-    predicts = [tensor.requires_grad and not tensor.is_leaf for tensor in (large, small)]
+    predicts = _predicts(large), _predicts(small)
     if predicts[0] != predicts[1]:
         of_the_target = predicts[1] and small.dim() == 1
         return here and not of_small.lost and (at_once or not of_the_target)
@@ -144,12 +162,20 @@ def _is_meant(
     return here or any(made.sites[0][0] is running.f_code for running in _frames(frame))
 
 
+def _predicts(tensor: Tensor) -> bool:
+    return tensor.requires_grad and not tensor.is_leaf
+
+
+def _is_product(operator: str) -> bool:
+    return operator.endswith(("mul", "multiply"))
+
+
 def _is_pairwise(operator: str, of_large: Origin, of_small: Origin) -> bool:
     """Whether these are the terms of pairwise distances, or the norms of pairwise cosines."""
     if operator.endswith("add") and of_large.part == "square":
         seen = of_small._replace(root=None) != Origin()
         return of_small.part == "square" or not seen
-    return operator.endswith(("mul", "multiply")) and of_large.part == of_small.part == "norm"
+    return _is_product(operator) and of_large.part == of_small.part == "norm"
 
 
 def _share_elements(one: Tensor, other: Tensor) -> bool:
@@ -208,25 +234,35 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def explain(pair: Pair, seen: Origins) -> SafeLossError:
-    """The error for two operands that repeat each other."""
+def explain(pair: Pair, seen: Origins, frame: FrameType) -> SafeLossError:
+    """The error for two operands that repeat each other, which `frame` gives an operator."""
     one, other = pair.large, pair.small
-    tensors = pair.tensors
     with unhandled():
-        result = torch.broadcast_shapes(*[tensor.shape for tensor in pair.both])
-        origin = seen.of(tensors[one])
-        rows = [Argument(n, describe(t.dtype, t.shape), "") for n, t in tensors.items()]
+        large, small = pair.both
+        result = torch.broadcast_shapes(large.shape, small.shape)
+        origin = seen.of(large)
+        rows = [Argument(n, describe(t.dtype, t.shape), "") for n, t in pair.tensors.items()]
+        view = viewed(other, tuple(small.shape), one, tuple(large.shape))
+    library = called_by(frame, "computes this")
+    written = None if library else users_operator(frame, pair.operands)
+    said = {} if written is None else written.expressions
+    first, second = (said.get(name, name) for name in (one, other))
     how = ""
     if origin.kept:
-        how = f"`keepdim=True` has left `{one}` an axis of size 1. "
+        how = f"`keepdim=True` has left `{first}` an axis of size 1. "
     elif origin.made is not None:
-        how = f"`{one}` was given its axis of size 1 at {origin.made.line}. "
+        how = f"`{first}` was given its axis of size 1 at {origin.made.line}. "
+    on_purpose = f"{other}[None]" if written is None else written.respelled(f"{other}[None]")
+    fixes = (view, f"safeloss.align({other}, like={one})")
     return LayoutError.about(
         pair.operator,
-        f"`{one}` and `{other}` differ by axes of size 1, and broadcasting repeats both.",
+        f"`{first}` and `{second}` differ by axes of size 1, and broadcasting repeats both.",
         code=codes.BROADCAST,
         arguments=tuple(rows),
         native=f"{pair.operator} says nothing and broadcasts to [{', '.join(map(str, result))}].",
-        advice=f"{how}If every one shall meet every other, say so: `{other}[None]`.",
-        fixes=(f"{other}.view_as({one})", f"safeloss.align({other}, like={one})"),
+        advice=f"{how}If every one shall meet every other, say so: `{on_purpose}`.",
+        fixes=fixes,
+        expressions=said,
+        calls={} if written is None else {fix: written.with_fix(fix) for fix in fixes},
+        called_by=library,
     )

@@ -73,6 +73,7 @@ class Origin(NamedTuple):
     """How a tensor came about. What changes only its numbers, such as `exp`, passes it on."""
 
     constant: bool = False  # it belongs to no sample: a grid, or a statistic over the batch
+    drawn: bool = False  # normal random numbers of a given size, maybe of no sample
     made: Maker | None = None  # an axis of size 1, by the user's own hand
     kept: bool = False  # an axis of size 1 is what a reduction has left of it
     lost: bool = False  # an axis of size 1 was removed
@@ -112,6 +113,11 @@ class Origins:
         """Numbers that are made of no tensor, and not drawn: positions, classes, frequencies."""
         for tensor in _tensors(result):
             self._keep(tensor, Origin(constant=True))
+
+    def draw(self, func: Any, args: Any, given: Any, result: Any) -> None:
+        """Normal random numbers that are made of no tensor."""
+        if isinstance(result, Tensor) and not _tensors([*args, *given.values()]):
+            self._keep(result, Origin(drawn=True))
 
     def triangle(self, func: Any, args: Any, given: Any, result: Any) -> None:
         """A causal mask, if it is not of scores."""
@@ -166,6 +172,7 @@ class Origins:
             result,
             Origin(
                 constant=all(origin.constant for origin in origins),
+                drawn=all(origin.drawn or origin.constant for origin in origins),
                 made=large[0].made if all(origin.made for origin in large) else None,
                 kept=any(origin.kept for origin in large),
                 lost=any(origin.lost for origin in large),
@@ -265,6 +272,7 @@ FOLLOWED: dict[Any, _Follow] = {
         | {torch.fft.fftfreq, torch.fft.rfftfreq, torch.unique, Tensor.unique},
         Origins.grid,
     ),
+    **dict.fromkeys(_named("randn", "normal"), Origins.draw),
     **dict.fromkeys(_named("tril", "triu"), Origins.triangle),
     **dict.fromkeys(
         _named(
@@ -285,7 +293,8 @@ FOLLOWED: dict[Any, _Follow] = {
             *("float", "double", "half", "bfloat16", "int", "long", "bool", "type", "to"),
             *("type_as", "cpu", "cuda", "clone", "detach", "contiguous", "cumsum", "cumprod"),
             *("flip", "roll", "masked_fill", "nan_to_num", "logical_not", "bitwise_not"),
-            *("__neg__", "__abs__", "__invert__", "requires_grad_"),
+            *("__neg__", "__abs__", "__invert__", "requires_grad_", "bernoulli", "dropout"),
+            *("zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
         ),
         Origins.renumber,
     ),
