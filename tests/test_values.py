@@ -743,6 +743,7 @@ TOLD = [
         [tensor([-0.5, 1.0]), tensor([1.5])],
         [tensor([0.0, 0.5, 1.0]), tensor([-2.0, 7.0]), tensor([3])],
     ),
+    (listed, [tensor([1.0])], [tensor([1j]), torch.zeros(0)]),  # what has no order is not listed
 ]
 
 
