@@ -1,4 +1,4 @@
-"""What is compared with what, section by section."""
+"""The calls that each section compares."""
 
 import types
 from collections.abc import Callable

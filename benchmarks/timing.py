@@ -1,4 +1,4 @@
-"""Paired timing: all arms in every round, in a turning order, so that drift hits them alike."""
+"""Paired timing: all arms in every round, in rotating order, so that drift hits them alike."""
 
 import time
 import timeit
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 NATIVE = "native"  # the arm that the others are compared with
-FEWEST = 7  # rounds, below which quartiles say nothing
+MIN_ROUNDS = 7  # rounds, below which quartiles say nothing
 
 
-# The thread's own time leaves out what the machine spends on others meanwhile. One thread is all
-# there is, since CPU gradients are computed by the thread that asks for them.
-OWN = time.get_clock_info("thread_time").resolution < 1e-6
+# Thread time leaves out other processes. With one torch thread it includes the backward pass,
+# which autograd runs on the thread that asks for it on a CPU.
+HAS_THREAD_CLOCK = time.get_clock_info("thread_time").resolution < 1e-6
 
 
 def clock(threads: int) -> Callable[[], float]:
-    return time.thread_time if OWN and threads == 1 else time.perf_counter
+    return time.thread_time if HAS_THREAD_CLOCK and threads == 1 else time.perf_counter
 
 
 class Loop(Protocol):
@@ -28,7 +28,7 @@ class Loop(Protocol):
 
 
 class Pace(NamedTuple):
-    """How long a comparison takes."""
+    """The time budget of a comparison."""
 
     rounds: int
     most_s: float  # for all rounds, of which there are fewer where they would take more
@@ -44,7 +44,7 @@ class Times(NamedTuple):
 
 
 def loop(call: Callable[..., Tensor], inputs: Sequence[Tensor], backward: bool) -> timeit.Timer:
-    """`call` on `inputs`, and on to the gradients for `backward`; the collector is off meanwhile.
+    """A timer of `call(*inputs)`, with its gradients if `backward`; the collector is off meanwhile.
 
     Gradients are returned rather than accumulated, which would add an operation of its own.
     """
@@ -59,10 +59,10 @@ def loop(call: Callable[..., Tensor], inputs: Sequence[Tensor], backward: bool) 
 
 
 def measure(arms: Mapping[str, Loop], pace: Pace) -> Times:
-    """Every arm in each round."""
+    """Time every arm in each round."""
     once = [_warmed(arm, pace.warm_up_s) for arm in arms.values()]
     calls = max(1, round(pace.round_s / min(once)))
-    rounds = max(FEWEST, min(pace.rounds, int(pace.most_s / (calls * sum(once)))))
+    rounds = max(MIN_ROUNDS, min(pace.rounds, int(pace.most_s / (calls * sum(once)))))
     by_arm: dict[str, list[float]] = {name: [] for name in arms}
     for name in order(list(arms), rounds):
         by_arm[name].append(arms[name].timeit(calls) / calls * 1e6)
@@ -74,8 +74,8 @@ def order(names: list[str], rounds: int) -> list[str]:
     turns = []
     for number in range(rounds):
         start = number // 2 % len(names)
-        turned = names[start:] + names[:start]
-        turns += turned if number % 2 == 0 else turned[::-1]
+        rotated = names[start:] + names[:start]
+        turns += rotated if number % 2 == 0 else rotated[::-1]
     return turns
 
 

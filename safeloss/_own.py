@@ -111,6 +111,7 @@ def compiled(
     kernel: Any = _reducing(body, declared, count) if reduces else _copy(body)
     kernel.__signature__ = _with(declared, added)
     kernel.__doc__ = body.__doc__
+    kernel.unreduced = body if reduces and count is None else None
     kernel.added = tuple(each for each in added if each != "reduction")
     # A body that reduces as it is told returns one of two shapes, and `wrap` says none.
     known = "reduction" not in declared.parameters and declared.return_annotation is not _EMPTY

@@ -173,10 +173,13 @@ def has_nested_size(shape: Iterable[int]) -> bool:
     return any([getattr(size.node, "is_nested_int", bool)() for size in sizes])
 
 
-def is_zero(size: int) -> bool:
+def any_zero(sizes: Iterable[int]) -> bool:
     """Whether a size is 0; of one that only the data will tell, no."""
-    zero: Any = size == 0
-    return decided(zero) if isinstance(zero, torch.SymBool) else bool(zero)
+    for size in sizes:
+        zero: Any = size == 0
+        if decided(zero) if isinstance(zero, torch.SymBool) else bool(zero):
+            return True
+    return False
 
 
 def may_be_zero(size: int) -> bool:

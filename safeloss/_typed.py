@@ -17,7 +17,7 @@ from torch.fx import Proxy
 from safeloss._contract.codes import TYPED
 from safeloss._contract.patterns import Axes, Pattern, is_bearable, parse
 from safeloss._messages.call_site import name_arguments
-from safeloss._messages.explain import declared, describe, on_rank
+from safeloss._messages.explain import declared_text, describe, rank_suffix
 from safeloss._torch import constant_while_compiling, outside_compiler
 from safeloss._trace import with_history
 from safeloss.errors import Argument, ArgumentTypeError, DTypeError, LayoutError, SafeLossError
@@ -152,21 +152,20 @@ def _match(
     for name in names:
         if name in hints:
             if not _is_declared(given[name], hints[name]):
-                text = (
-                    f"[{TYPED}] {owner}: {_subject(name)} does not match its annotation.{on_rank()}"
-                )
+                rule = f"{_subject(name)} does not match its annotation."
+                text = f"[{TYPED}] {owner}: {rule}{rank_suffix()}"
                 raise ArgumentTypeError(text)
             for value, hint in _leaves(given[name], hints[name]):
                 bound = None
                 for pattern in hint.patterns:
-                    if bound is None and pattern.takes(value.dtype):
+                    if bound is None and value.dtype in pattern.dtypes:
                         bound = pattern.match(value.shape, axes)
                 if bound is None:
                     came = describe(value.dtype, value.shape)
-                    what = f"{came}, declared {declared(hint.patterns)}"
+                    what = f"{came}, declared {declared_text(hint.patterns)}"
                     rule = f"{_subject(name)} does not match its annotation ({what})."
-                    text = f"[{TYPED}] {owner}: {rule}{on_rank()}"
-                    if any([pattern.takes(value.dtype) for pattern in hint.patterns]):
+                    text = f"[{TYPED}] {owner}: {rule}{rank_suffix()}"
+                    if any([value.dtype in pattern.dtypes for pattern in hint.patterns]):
                         raise LayoutError(text)
                     raise DTypeError(text)
                 axes = bound
@@ -208,13 +207,13 @@ def _refusal(
     for key, value in given.items():
         for leaf, hint in _leaves(value, hints.get(key, _ANYTHING)):
             came = describe(leaf.dtype, leaf.shape)
-            rows.append(Argument(key, came, declared(hint.patterns)))
-            fits = [p.match(leaf.shape, axes) for p in hint.patterns if p.takes(leaf.dtype)]
+            rows.append(Argument(key, came, declared_text(hint.patterns)))
+            fits = [p.match(leaf.shape, axes) for p in hint.patterns if leaf.dtype in p.dtypes]
             axes = next((bound for bound in fits if bound is not None), axes)
     value, hint = given[name], hints[name]
     error: type[SafeLossError] = LayoutError
     if isinstance(value, Tensor) and hint.patterns:
-        if not any(pattern.takes(value.dtype) for pattern in hint.patterns):
+        if not any(value.dtype in pattern.dtypes for pattern in hint.patterns):
             error = DTypeError
     elif name not in [row.name for row in rows]:
         error = ArgumentTypeError

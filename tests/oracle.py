@@ -37,12 +37,12 @@ def _log(number: float) -> float:
     return math.log(number) if number > 0 else -math.inf
 
 
-def _quadratic_near_zero(x: float, y: float) -> float:
+def _smooth_l1(x: float, y: float) -> float:
     distance = abs(x - y)
     return distance**2 / 2 if distance < 1 else distance - 0.5
 
 
-def _logits(x: float, y: float) -> float:
+def _bce_with_logits(x: float, y: float) -> float:
     return max(x, 0) - x * y + math.log1p(math.exp(-abs(x)))
 
 
@@ -50,12 +50,12 @@ def _logits(x: float, y: float) -> float:
 ELEMENTS: dict[str, Callable[[float, float], float]] = {
     "MSELoss": lambda x, y: (x - y) ** 2,
     "L1Loss": lambda x, y: abs(x - y),
-    "SmoothL1Loss": _quadratic_near_zero,
-    "HuberLoss": _quadratic_near_zero,
+    "SmoothL1Loss": _smooth_l1,
+    "HuberLoss": _smooth_l1,
     "BCELoss": lambda x, y: -y * max(_log(x), -100) - (1 - y) * max(_log(1 - x), -100),
-    "BCEWithLogitsLoss": _logits,
-    "MultiLabelBCE": _logits,
-    "MultiLabelSoftMarginLoss": _logits,
+    "BCEWithLogitsLoss": _bce_with_logits,
+    "MultiLabelBCE": _bce_with_logits,
+    "MultiLabelSoftMarginLoss": _bce_with_logits,
     "SoftMarginLoss": lambda x, y: math.log1p(math.exp(-y * x)),
     "HingeEmbeddingLoss": lambda x, y: x if y == 1 else max(0, 1 - x),
     "PoissonNLLLoss": lambda x, y: math.exp(x) - y * x,
@@ -70,7 +70,7 @@ def _reduced(losses: list[float], reduction: str, weights: list[float] | None = 
     return math.fsum(losses) / total if total else math.nan
 
 
-def elements(
+def elementwise_loss(
     loss: str, input: Named, target: Named, reduction: str = "mean", weight: Named | None = None
 ) -> float:
     """An element-wise loss: each number of the input, and the target of its place."""
@@ -91,7 +91,7 @@ def _log_softmax(scores: list[float]) -> list[float]:
     return [score - total for score in scores]
 
 
-def indices(
+def class_index_loss(
     loss: str,
     input: Named,
     target: Named,
@@ -138,7 +138,7 @@ def _vectors(inputs: tuple[Named, ...], place: dict[str, int], size: int) -> lis
     return [[each.at({**place, "feature": i}) for i in range(size)] for each in inputs]
 
 
-def ranking(input1: Named, input2: Named, target: Named) -> float:
+def margin_ranking_loss(input1: Named, input2: Named, target: Named) -> float:
     """The mean of `MarginRankingLoss`, of margin 0."""
     return _reduced(
         [
@@ -149,7 +149,7 @@ def ranking(input1: Named, input2: Named, target: Named) -> float:
     )
 
 
-def cosines(input1: Named, input2: Named, target: Named) -> float:
+def cosine_embedding_loss(input1: Named, input2: Named, target: Named) -> float:
     """The mean of `CosineEmbeddingLoss`, of margin 0."""
     sizes, losses = _sizes(input1, input2, target), []
     size = sizes.pop("feature")
@@ -162,7 +162,7 @@ def cosines(input1: Named, input2: Named, target: Named) -> float:
     return _reduced(losses, "mean")
 
 
-def triplets(anchor: Named, positive: Named, negative: Named) -> float:
+def triplet_margin_loss(anchor: Named, positive: Named, negative: Named) -> float:
     """The mean of `TripletMarginLoss`, of margin 1."""
     sizes, losses = _sizes(anchor, positive, negative), []
     size = sizes.pop("feature")
@@ -172,7 +172,7 @@ def triplets(anchor: Named, positive: Named, negative: Named) -> float:
     return _reduced(losses, "mean")
 
 
-def gaussians(input: Named, target: Named, var: Named) -> float:
+def gaussian_nll_loss(input: Named, target: Named, var: Named) -> float:
     """The mean of `GaussianNLLLoss`."""
     return _reduced(
         [
@@ -183,10 +183,10 @@ def gaussians(input: Named, target: Named, var: Named) -> float:
     )
 
 
-def sequences(
+def ctc_loss(
     log_probs: Named, targets: Named, input_lengths: Named, target_lengths: Named
 ) -> float:
-    """The mean of `CTCLoss`: over all ways to write the labels with blanks (class 0) between.
+    """The mean of `CTCLoss`: over all paths that collapse to the labels, with blanks of class 0.
 
     Each way is spelled out, and what stays of it without repeats and blanks is compared.
     """

@@ -16,12 +16,12 @@ import pytest
 import torch
 from lines import new_line
 from losses import PUBLIC
-from oracle import Named, elements, indices, named
+from oracle import Named, class_index_loss, elementwise_loss, named
 from torch import Tensor, nn
 
 import safeloss
 from safeloss import functional as SF
-from safeloss._messages.fixes import edited_name
+from safeloss._messages.fixes import edited_argument
 from safeloss.errors import Fix
 
 C, T, H, W = 3, 4, 2, 5
@@ -61,7 +61,7 @@ def of(x: Tensor, y: Any, means: dict[str, Meaning] | None = None, **made: Any) 
 def right(loss: str, meaning: Meaning, reduction: str) -> float:
     """What the oracle says."""
     loss = meaning.loss or loss
-    oracle = indices if "classes" in meaning.input.axes else elements
+    oracle = class_index_loss if "classes" in meaning.input.axes else elementwise_loss
     return oracle(loss, meaning.input, meaning.target, reduction, **meaning.options)
 
 
@@ -83,7 +83,7 @@ def carried_out(fix: Fix, name: str, made: Made, reduction: str) -> Tensor:
     weights = {key: x for key, x in options.items() if isinstance(x, Tensor)}
     names = {**weights, **made.given}
     result = eval(fix, {**PUBLIC, "safeloss": safeloss, "torch": torch, **names})
-    edited = edited_name(fix, names)
+    edited = edited_argument(fix, names)
     if edited is None:
         return result
     changed = {edited: result}

@@ -11,11 +11,19 @@ import pytest
 import torch
 from lines import new_line
 from losses import PUBLIC
-from oracle import Named, cosines, gaussians, named, ranking, sequences, triplets
+from oracle import (
+    Named,
+    cosine_embedding_loss,
+    ctc_loss,
+    gaussian_nll_loss,
+    margin_ranking_loss,
+    named,
+    triplet_margin_loss,
+)
 from torch import Tensor
 
 import safeloss
-from safeloss._messages.fixes import edited_name
+from safeloss._messages.fixes import edited_argument
 
 D = 3  # also a number of samples below
 BATCHES = [1, 2, D, 5]
@@ -33,13 +41,17 @@ class Loss(NamedTuple):
     inputs: tuple[str, ...]
 
 
-RANKING = Loss(safeloss.SafeMarginRankingLoss, ranking, ("input1", "input2", "target"))
-COSINE = Loss(safeloss.SafeCosineEmbeddingLoss, cosines, ("input1", "input2", "target"))
-TRIPLET = Loss(safeloss.SafeTripletMarginLoss, triplets, ("anchor", "positive", "negative"))
-GAUSS = Loss(safeloss.SafeGaussianNLLLoss, gaussians, ("input", "target", "var"))
+RANKING = Loss(safeloss.SafeMarginRankingLoss, margin_ranking_loss, ("input1", "input2", "target"))
+COSINE = Loss(
+    safeloss.SafeCosineEmbeddingLoss, cosine_embedding_loss, ("input1", "input2", "target")
+)
+TRIPLET = Loss(
+    safeloss.SafeTripletMarginLoss, triplet_margin_loss, ("anchor", "positive", "negative")
+)
+GAUSS = Loss(safeloss.SafeGaussianNLLLoss, gaussian_nll_loss, ("input", "target", "var"))
 CTC = Loss(
     safeloss.SafeCTCLoss,
-    sequences,
+    ctc_loss,
     ("log_probs", "targets", "input_lengths", "target_lengths"),
 )
 
@@ -264,7 +276,7 @@ def blanks_among_labels(b: int) -> Made:
 def carried_out(fix: str, loss: Loss, given: dict[str, Any]) -> Tensor:
     """The loss when the user does what `fix` says."""
     result = eval(fix, {**PUBLIC, "safeloss": safeloss, "torch": torch, **given})
-    edited = edited_name(fix, given)
+    edited = edited_argument(fix, given)
     if edited is None:
         return result
     return new_line()(loss.build(), *{**given, edited: result}.values())

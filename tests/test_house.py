@@ -57,7 +57,7 @@ def test_one_place_reads_a_call() -> None:
 
 
 def test_options_are_validated_in_one_place() -> None:
-    uses = [f for f in PACKAGE.rglob("*.py") if "refused_option(" in f.read_text()]
+    uses = [f for f in PACKAGE.rglob("*.py") if "option_error_text(" in f.read_text()]
     names = {str(file.relative_to(PACKAGE)) for file in uses}
     # The definition, the decision, and the constructor, which is where users look for it.
     assert names == {"_contract/options.py", "_contract/contract.py", "_runtime/checked.py"}

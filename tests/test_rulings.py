@@ -24,7 +24,7 @@ from safeloss import (
     SafeCrossEntropyLoss,
 )
 from safeloss import functional as SF
-from safeloss._messages.fixes import edited_name
+from safeloss._messages.fixes import edited_argument
 
 B, C, T, H, W = 4, 3, 5, 6, 7
 rand, long = torch.rand, lambda *shape: torch.zeros(shape, dtype=torch.long)
@@ -220,7 +220,7 @@ def carry_out(fix: str, kernel, inputs: dict, options: dict):
     """Run `fix` as a user would: as an edit of the argument that it names first, or as the call."""
     names = {**inputs, **{k: v for k, v in options.items() if isinstance(v, torch.Tensor)}}
     result = eval(fix, {**PUBLIC, "safeloss": safeloss, "torch": torch, **names})
-    edited = edited_name(fix, names)
+    edited = edited_argument(fix, names)
     if edited is None:
         return result
     return kernel(**{**inputs, **options, edited: result})

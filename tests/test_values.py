@@ -45,7 +45,8 @@ from safeloss._contract.values import (
     ValueContext,
     first_broken,
 )
-from safeloss._runtime.validate import verify_values
+from safeloss._runtime.accepted import Accepted
+from safeloss._runtime.validate import check_values
 
 BCE, CE = SF.binary_cross_entropy_with_logits, SF.cross_entropy
 ML, NLL = SF.multilabel_binary_cross_entropy, SF.nll_loss
@@ -562,8 +563,8 @@ def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
                 suspicions(values, (rule,), seen)
 
 
-LOOKS = [
-    # kernel, input,                             whether more would tell more
+CONCLUSIVE = [
+    # kernel, input,                             whether these values settle the checks
     (BCE, scores(8), False),
     (BCE, scores(32), True),
     (BCE, torch.zeros(0), False),
@@ -581,19 +582,18 @@ LOOKS = [
 
 
 @pytest.mark.filterwarnings("ignore::safeloss.SuspiciousInputWarning")
-@pytest.mark.parametrize(("kernel", "x", "conclusive"), LOOKS)
+@pytest.mark.parametrize(("kernel", "x", "conclusive"), CONCLUSIVE)
 def test_a_look_says_whether_it_was_conclusive(kernel, x, conclusive) -> None:
     signature = kernel.signature
     indices = kernel in (CE, NLL)
     given = {"input": x, "target": x.argmax(1) if indices else torch.ones(x.shape)}
     named = {p.name: given.get(p.name, p.default) for p in signature.parameters}
     call = signature.call(None, named)
-    look = verify_values(signature, None, signature.reader.read(call), named)
-    assert look
-    assert look.read
-    assert look.conclusive == conclusive
-    meta = {**named, "input": x.to("meta")}
-    assert not verify_values(signature, None, signature.reader.read(call), meta)
+    decision = signature.decide(call)
+    assert check_values(Accepted(signature, None, named, call, *decision)) == conclusive
+    meta = Accepted(signature, None, {**named, "input": x.to("meta")}, call, *decision)
+    assert not meta.readable
+    assert check_values(meta), "what cannot be read counts as read"
 
 
 def test_complex_numbers_are_native_s() -> None:

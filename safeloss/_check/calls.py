@@ -11,12 +11,13 @@ from safeloss._check.program import Run
 from safeloss._check.recorder import LossCall
 from safeloss._contract import codes
 from safeloss._contract.activations import Origin, origin
-from safeloss._contract.contract import Decision
-from safeloss._contract.model import Call, Reading, Refusal
+from safeloss._contract.model import Call, Refusal
 from safeloss._contract.suspicions import suspicions
-from safeloss._contract.values import ValueContext, first_broken
+from safeloss._contract.values import ValueContext
 from safeloss._guard import native
-from safeloss._runtime.validate import refusal_of, verify_values
+from safeloss._runtime.accepted import Accepted
+from safeloss._runtime.refusals import refusal_of
+from safeloss._runtime.validate import verify_values
 from safeloss._torch import readable, unobserved
 from safeloss.errors import AmbiguousLayoutError, SafeLossError, ValueRangeError
 
@@ -80,8 +81,9 @@ def verdicts(call: LossCall, run: Run | None, *, alone: bool = False) -> Iterato
         yield _refused(call, error, weak=False)
     elif alone and (hidden := _hidden(call, understood)):
         yield hidden
-    yield from _values(call, decision, run)
-    yield from _doubts(call, decision.reading, run)
+    accepted = Accepted(call.signature, None, call.named, understood, *decision)
+    yield from _values(call, accepted, run)
+    yield from _doubts(call, accepted, run)
 
 
 def _hidden(call: LossCall, understood: Call) -> Verdict | None:
@@ -116,28 +118,18 @@ def _sentence(error: SafeLossError) -> str:
     return error.rule[:1].upper() + error.rule[1:]
 
 
-def _seen(call: LossCall, reading: Reading) -> ValueContext:
-    signature = call.signature
-    options = signature.call(None, call.named).options
-    return ValueContext(signature.edited(reading, call.named), options, reading.axes)
-
-
-def _values(call: LossCall, decision: Decision, run: Run | None) -> Iterator[Verdict]:
+def _values(call: LossCall, accepted: Accepted, run: Run | None) -> Iterator[Verdict]:
     """Numbers that break a rule of the loss, and count."""
-    signature, reading = call.signature, decision.reading
+    signature = call.signature
     try:
         with torch.no_grad():
-            verify_values(signature, None, reading, call.named, doubts=False, ask=False)
+            verify_values(accepted, ask=False)
         return
     except ValueRangeError as raised:
         error = raised
-    seen = _seen(call, reading)
+    seen = accepted.context
     with torch.no_grad():
-        broken = {
-            name: found
-            for name, pattern in reading.patterns.items()
-            if (found := first_broken(seen.arguments[name], pattern.rules, seen))
-        }
+        broken = accepted.broken()
     masks: list[Tensor | None] = [found.mask for found in broken.values()]
     counts = run is None or any(_counts(call, mask, run) for mask in masks or [None])
     if not counts:
@@ -193,23 +185,20 @@ def _counts(call: LossCall, mask: Any, run: Run) -> bool:
         return bool(weights.any())
 
 
-def _doubts(call: LossCall, reading: Reading, run: Run | None) -> Iterator[Verdict]:
+def _doubts(call: LossCall, accepted: Accepted, run: Run | None) -> Iterator[Verdict]:
     """An activation too many, by the graph, by the module that made the input, or by numbers."""
     name = call.signature.names[0]
     values = call.named[name]
     if not (isinstance(values, Tensor) and readable([values])):
         return
-    pattern, seen = reading.patterns[name], _seen(call, reading)
-    moved = name in reading.edits and reading.edits[name].classes_to_second
-    axis = values.dim() - 1 if moved else pattern.class_axis(values.dim())
-    classes = axis if pattern.has("classes") else None
+    rules, classes = accepted.patterns[name].rules, accepted.class_axis(name)
     with torch.no_grad():
-        told = suspicions(values, pattern.rules, seen._replace(classes=classes)).texts
+        told = suspicions(values, rules, accepted.context._replace(classes=classes)).texts
     texts = [(doubt.code, text) for doubt, text in told if doubt.code in _HEAD]
     known = origin(values, classes).known
     if not texts and not known and run is not None and (made := run.made.get(id(values))):
         by_module = _origin_of(made[1], values, classes)
-        for doubt in pattern.rules:
+        for doubt in rules:
             if by_module and hasattr(doubt, "traced") and (text := doubt.traced(by_module)):
                 texts, known = [(doubt.code, text)], True
     for code, text in texts:

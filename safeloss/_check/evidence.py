@@ -1,6 +1,8 @@
 """What is found out about a program by running it, each thing once and when it is asked for."""
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from safeloss._trace import Trace
 from safeloss.errors import SafeLossError
 
 STEPS = 40  # of a training on the one batch
-RATES = (1e-2, 1e-3, 1e-1)  # of Adam, where the user's optimizer does not do it
+RATES = (1e-2, 1e-3, 1e-1)  # learning rates of Adam, tried if the user's optimizer does not succeed
 _MOST_ALONE = 16  # samples whose gradients are measured one by one
 
 
@@ -33,15 +35,15 @@ class Fit(NamedTuple):
     """A training on the one batch."""
 
     optimizer: str
-    begun: float
-    ended: float  # the least of the last steps
+    first_loss: float
+    last_loss: float  # the least of the last steps
     steps: int
-    reached: bool  # the level below which the model must have looked at its inputs
-    fell: bool
+    beats_constant: bool  # so low that the model must have looked at its inputs
+    decreased: bool
 
 
 class Norm(NamedTuple):
-    """A batch size: the length of the gradient, and what independent samples give."""
+    """The gradient norm at one batch size, and that of the mean of single-sample gradients."""
 
     batch_size: int
     gradient_norm: float
@@ -49,7 +51,7 @@ class Norm(NamedTuple):
 
 
 class Evidence:
-    """All that the checks ask for; `run` is the step from the beginning."""
+    """Measurements for the checks, each made when it is first needed, and kept."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Evidence:
         history: Trace,
     ) -> None:
         self.program, self._run, self.error, self.history = program, run, error, history
-        self.calls = program.calls  # those of the step, or what it came to
+        self.calls = program.calls  # the loss calls of the step, or those before it raised
         self.notes: list[str] = []
         self.alive: set[str] = set()  # parameters that had a gradient other than 0
 
@@ -71,12 +73,12 @@ class Evidence:
         return self._run
 
     @property
-    def ran(self) -> Run | None:
+    def run_or_none(self) -> Run | None:
         return self._run
 
     @functools.cached_property
     def gradients(self) -> dict[str, Tensor | None]:
-        """Of every parameter that is to be trained."""
+        """The gradient of every parameter that is to be trained, by name."""
         named = self.program.parameters()
         if not self.run.value.requires_grad or not named:
             return dict.fromkeys(named)
@@ -88,7 +90,7 @@ class Evidence:
         return dict(zip(named, dense))
 
     @functools.cached_property
-    def strangers(self) -> list[Tensor]:
+    def other_leaves(self) -> list[Tensor]:
         """What a backward pass reaches beside the model, the loss and the batch: an image that is
         optimised, say."""
         known = [*self.program.parameters().values(), *tensors(self.run.batch), self.run.value]
@@ -128,7 +130,7 @@ class Evidence:
             return None
 
         def with_outputs(given: Sequence[Tensor], batch: Any) -> Tensor:
-            return self._tail(
+            return self._loss_from_outputs(
                 lambda leaf: given[places[id(leaf)]] if id(leaf) in places else leaf, batch
             )
 
@@ -146,8 +148,8 @@ class Evidence:
             return None
         return _audited(loss, first.detach().movedim(axis.of(first) or 0, 0), rest)
 
-    def _tail(self, put: Any, batch: Any) -> Tensor:
-        """The loss for other outputs of the model, which is not asked."""
+    def _loss_from_outputs(self, put: Any, batch: Any) -> Tensor:
+        """The loss of the step for other outputs of the model: each tensor changed by `put`."""
 
         def leaf(value: Any) -> Any:
             return put(value) if isinstance(value, Tensor) else value
@@ -165,7 +167,9 @@ class Evidence:
         def measured(batch: Any) -> list[Tensor] | None:
             program.fresh()
             try:
-                value = self._tail(lambda leaf: copies.get(id(leaf), leaf.detach()), batch)
+                value = self._loss_from_outputs(
+                    lambda leaf: copies.get(id(leaf), leaf.detach()), batch
+                )
             except Exception:  # whatever it raises, there is nothing to measure
                 return None
             value = value.mean()
@@ -196,7 +200,7 @@ class Evidence:
         return used
 
     def _audit_of_call(self) -> Audit | None:
-        """Of the one loss that is called inside, where the model computes it itself."""
+        """The audit of the one loss call inside a model that computes its own loss."""
         call = self.main_call
         if call is None or not isinstance(call.target, Tensor) or not call.input.dim():
             return None
@@ -214,11 +218,11 @@ class Evidence:
 
     @functools.cached_property
     def norms(self) -> list[Norm]:
-        """The length of the gradient for 1, 2, 4, ... samples, beside the mean of theirs alone."""
+        """The gradient norm for 1, 2, 4, ... samples, beside that of the mean of their own."""
         program = self.program
         count = min(program.axis.size, _MOST_ALONE)
         sizes = [2**k for k in range(count.bit_length()) if 2**k <= count]
-        train = not self._evaluates()
+        train = not self._has_gradients_in_eval()
         total: dict[str, Tensor] = {}
         found = []
         for sample in range(count):
@@ -233,14 +237,14 @@ class Evidence:
                 found.append(Norm(size, together, norm(list(total.values())) / size))
         return found
 
-    def _evaluates(self) -> bool:
+    def _has_gradients_in_eval(self) -> bool:
         try:
             return any(g is not None for g in self.program.gradients(train=False).values())
         except Exception:  # whatever a model raises in evaluation mode
             return False
 
     @functools.cached_property
-    def fits(self) -> list[Fit]:
+    def trainings(self) -> list[Fit]:
         """Trainings on the one batch: by the user's optimizer, and by Adam until one succeeds."""
         program = self.program
         found = []
@@ -254,9 +258,9 @@ class Evidence:
                 self.notes.append(f"A copy of your {name} raises {type(error).__name__}.")
         sparse = any(g is not None and g.is_sparse for g in program.gradients().values())
         for rate in RATES:
-            if (found and found[-1].reached) or program.late:
+            if (found and found[-1].beats_constant) or program.out_of_time:
                 break
-            kind = torch.optim.SGD if sparse else torch.optim.Adam  # which takes no sparse ones
+            kind = torch.optim.SGD if sparse else torch.optim.Adam  # Adam takes no sparse gradients
             optimizer = kind(list(program.parameters().values()), lr=rate)
             found.append(self._fit(optimizer, f"{kind.__name__}(lr={rate:g})"))
         return found
@@ -269,35 +273,37 @@ class Evidence:
             optimizer.zero_grad()
             run = program.run(fresh=False)
             run.value.backward()
-            values.append(self._height(run))
+            values.append(self._loss_number(run))
             return run.value
 
         for _ in range(STEPS):
             optimizer.step(closure)  # type: ignore[arg-type]  # a closure may give a tensor
             named = program.parameters().items()
             self.alive |= {n for n, p in named if p.grad is not None and bool(p.grad.any())}
-            if program.late or not all(map(_is_finite, values[-1:])):
+            if program.out_of_time or not all(map(math.isfinite, values[-1:])):
                 break
-            if self._reached(values[0], values[-1]) and values[-1] < values[0] / 2:
+            if self._beats_constant(values[0], values[-1]) and values[-1] < values[0] / 2:
                 break
         optimizer.zero_grad()
         program.fresh()
         begun, ended = values[0], min(values[-3:])
-        return Fit(said, begun, ended, len(values), self._reached(begun, ended), ended < begun)
+        return Fit(
+            said, begun, ended, len(values), self._beats_constant(begun, ended), ended < begun
+        )
 
-    def _height(self, run: Run) -> float:
-        """How high the loss is: as `levels` counts it, or as it is."""
+    def _loss_number(self, run: Run) -> float:
+        """The loss as `levels` computes it, or the value of the step where it is not known."""
         if self.levels is not None and self.main_call is not None:
             calls = [c for c in run.calls if c.signature is self.main_call.signature]
             if calls and (now := levels(calls[0])) is not None:
                 return now.now
         return float(run.value.detach())
 
-    def _reached(self, begun: float, ended: float) -> bool:
+    def _beats_constant(self, begun: float, ended: float) -> bool:
         """Whether the loss has fallen so far that the model must have looked at its inputs.
 
-        That is below the loss of the best answer that does not; or, where that is not known, or
-        answers everything, at all.
+        The limit is the loss of the best constant answer. If that is unknown, or almost 0, any
+        decrease counts.
         """
         if self.levels is None:
             return ended < begun
@@ -343,7 +349,7 @@ def _audited(loss: Any, input: Tensor, rest: list[Tensor]) -> Audit | None:
 
 def _with_leaves(batch: Any, swapped: dict[int, Tensor]) -> Any:
     """The batch with some of its tensors exchanged, by their places among all."""
-    places = iter(range(10**9))
+    places = itertools.count()
 
     def put(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -352,7 +358,3 @@ def _with_leaves(batch: Any, swapped: dict[int, Tensor]) -> Any:
         return swapped.get(place, leaf).clone()
 
     return replaced(batch, put)
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0

@@ -55,7 +55,7 @@ def shapes_fit(e: Evidence) -> Iterator[Line]:
         came = "" if call is None else f"{_came(call)}. "
         past = "" if call is None else _past(e, call)
         yield _line(codes.FIT, title, f"{came}{verdict.rule}{past}", expected, verdict)
-    if e.ran is not None and not found:
+    if e.run_or_none is not None and not found:
         seen = "; ".join(dict.fromkeys(map(_came, e.calls))) or _shapes(e)
         yield Line(codes.FIT, "pass", title, seen)
 
@@ -122,11 +122,11 @@ def _verdicts(e: Evidence, aspect: Aspect) -> list[tuple[LossCall | None, Verdic
     if isinstance(e.error, SafeLossError) and (own := of_error(e.error)).aspect == aspect:
         found[own.code, own.rule] = None, own
     for call in e.calls:
-        for verdict in verdicts(call, e.ran, alone=e.program.axis.size == 1):
+        for verdict in verdicts(call, e.run_or_none, alone=e.program.axis.size == 1):
             if verdict.aspect != aspect:
                 continue
             if verdict.broadcasts and not verdict.certain:
-                verdict = verdict._replace(certain=e.ran is not None and mixes(e.audit, e))
+                verdict = verdict._replace(certain=e.run_or_none is not None and mixes(e.audit, e))
             found.setdefault((verdict.code, verdict.rule), (call, verdict))
     return list(found.values())
 
@@ -147,10 +147,10 @@ def head_fits(e: Evidence) -> Iterator[Line]:
     found = _verdicts(e, "head")
     for call, verdict in found:
         yield _line(codes.HEAD, title, _said(call, verdict), expected, verdict)
-    if e.ran is None or found:
+    if e.run_or_none is None or found:
         return
     for call in e.calls if e.program.axis.dim == 0 else []:
-        if text := one_output_softmax(call, e.ran):
+        if text := one_output_softmax(call, e.run_or_none):
             advice = "A softmax belongs on the axis of the classes; one score takes a sigmoid."
             yield Line(codes.HEAD, "fail", title, text, "an axis of two classes or more", advice)
             return
@@ -169,7 +169,7 @@ def labels_are_legal(e: Evidence) -> Iterator[Line]:
         made_for = "labels that the loss is made for"
         yield _line(codes.LABELS, title, _said(call, verdict), made_for, verdict)
     targets = [call.target for call in e.calls if isinstance(call.target, Tensor)]
-    if e.ran is not None and not found and targets:
+    if e.run_or_none is not None and not found and targets:
         numbers = targets[0].detach()
         seen = f"{describe(numbers.dtype, numbers.shape)}"
         whole = not numbers.is_floating_point() and not numbers.is_complex()

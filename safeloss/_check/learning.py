@@ -12,19 +12,19 @@ from safeloss._check.line import Line, Status, listed_names
 from safeloss._check.program import evaluating, norm
 from safeloss._contract import codes
 
-_FAR = 2.0  # times
-_FAR_OFF = 10.0  # ... where the scale is not known
+_MAX_RATIO = 2.0
+_MAX_RATIO_OF_REGRESSION = 10.0  # since the scale of the targets is not known
 
 
 # 4. The loss at the start ------------------------------------------------------------------------
 
 
 def loss_begins_near_chance(e: Evidence) -> Iterator[Line]:
-    """The first loss beside that of answers that do not look at the input.
+    """Compare the first loss with that of the best answers that ignore the input.
 
-    Twice of that is the limit for classes: an answer that is wrong beyond it is as sure of what is
-    wrong as it could be of what is right. For numbers it is ten times: with nine tenths of the
-    loss, training learns where the targets lie, before it learns in what they differ.
+    For classes the limit is twice that loss: a larger one means that the model is confidently
+    wrong. For regression it is ten times: from there on, training first spends nine tenths of the
+    loss on learning the mean of the targets.
     """
     title, levels, counted = "the loss begins near chance", e.levels, counted_labels(e.main_call)
     if levels is None or e.main_call is None or counted is None:
@@ -34,12 +34,14 @@ def loss_begins_near_chance(e: Evidence) -> Iterator[Line]:
     chance = f"{levels.chance:.4g} ({levels.words}) is chance; " if levels.chance else ""
     expected = f"{chance}{levels.constant:.4g} is the best answer that is the same for all"
     seen = f"{levels.now:.4g}"
-    far = _FAR if levels.chance is not None else _FAR_OFF
-    if levels.now <= far * levels.blind or levels.blind <= 0:
+    far = _MAX_RATIO if levels.chance is not None else _MAX_RATIO_OF_REGRESSION
+    if levels.now <= far * levels.without_input or levels.without_input <= 0:
         yield Line(codes.START, "pass", title, seen, expected)
     elif levels.chance is None:
-        advice = "Bring the targets to mean 0 and standard deviation 1, "
-        advice += f"or give the last bias their mean ({levels.targets})." if levels.targets else "."
+        advice = "Give the last bias the mean of the targets, or its logarithm for a log-rate."
+        if levels.targets:
+            advice = "Bring the targets to mean 0 and standard deviation 1, or give the last bias "
+            advice += f"their mean ({levels.targets})."
         yield Line(codes.START, "warn", title, seen, expected, advice)
     else:
         advice = "The scores are large before anything is learnt: look for inputs that are not "
@@ -51,7 +53,7 @@ def loss_begins_near_chance(e: Evidence) -> Iterator[Line]:
 
 
 def samples_do_not_mix(e: Evidence) -> Iterator[Line]:
-    """What the target of one sample does to the gradients of the others."""
+    """Check that the target of a sample does not affect the gradients of other samples."""
     title, audit, expected = "each sample meets its own target", e.audit, "no influence on others"
     if audit is None or audit.kind in ("no gradient", "not finite", "untested", "unsteady", "flat"):
         return
@@ -95,9 +97,9 @@ def gradients_reach(e: Evidence) -> Iterator[Line]:
     title, gradients = "gradients reach the parameters", e.gradients
     total = len(gradients)
     missing = [name for name, gradient in gradients.items() if gradient is None]
-    if len(missing) == total and e.strangers:
-        held = _held(e)
-        status: Status = "pass" if any(id(leaf) in held for leaf in e.strangers) else "warn"
+    if len(missing) == total and e.other_leaves:
+        held = _optimizer_ids(e)
+        status: Status = "pass" if any(id(leaf) in held for leaf in e.other_leaves) else "warn"
         yield Line(
             codes.UNREACHED, status, title, "none of the model, but tensors that it does not hold",
             "parameters of the model", "Give the optimizer, to say that these are to be trained.",
@@ -126,17 +128,17 @@ def gradients_reach(e: Evidence) -> Iterator[Line]:
         yield Line(codes.UNREACHED, "pass", title, f"all {total} of them")
 
 
-def optimizer_holds_them(e: Evidence) -> Iterator[Line]:
-    """The optimizer has the parameters that the gradients reach."""
+def optimizer_has_parameters(e: Evidence) -> Iterator[Line]:
+    """Check that the optimizer has the parameters that the gradients reach."""
     given, title = e.program.given_optimizer, "the optimizer has these parameters"
     if given is None:
         return
-    held = _held(e)
+    held = _optimizer_ids(e)
     own = e.program.given_parameters()
     reached = {name for name, gradient in e.gradients.items() if gradient is not None}
     left = [name for name, p in own.items() if id(p) not in held and name in reached]
     common = [name for name, p in own.items() if id(p) in held and name in reached]
-    if not common and any(id(leaf) in held for leaf in e.strangers):
+    if not common and any(id(leaf) in held for leaf in e.other_leaves):
         yield Line(codes.OPTIMIZER, "pass", title, "tensors that the model does not hold")
     elif not common and (reached or not any(id(p) in held for p in own.values())):
         yield Line(
@@ -154,7 +156,7 @@ def optimizer_holds_them(e: Evidence) -> Iterator[Line]:
         yield Line(codes.OPTIMIZER, "pass", title, f"all {len(common)}")
 
 
-def _held(e: Evidence) -> set[int]:
+def _optimizer_ids(e: Evidence) -> set[int]:
     """What the optimizer has, by `id`."""
     given = e.program.given_optimizer
     groups = [] if given is None else given.param_groups
@@ -162,7 +164,7 @@ def _held(e: Evidence) -> set[int]:
 
 
 def gradients_are_finite(e: Evidence) -> Iterator[Line]:
-    """No NaN, no inf."""
+    """Check that the loss and its gradients contain no NaN and no inf."""
     title = "the loss and its gradients are finite"
     value = float(e.run.value.detach())
     wrong = [n for n, g in e.gradients.items() if g is not None and not bool(g.isfinite().all())]
@@ -186,13 +188,13 @@ def gradients_are_finite(e: Evidence) -> Iterator[Line]:
 
 
 def gradients_are_alive(e: Evidence) -> Iterator[Line]:
-    """No parameter has a gradient of 0 at the start and in the training on the batch."""
+    """Check that every parameter gets a gradient other than 0, at the start or in the training."""
     reached = [name for name, g in e.gradients.items() if g is not None]
     if not reached:
         return
     zero = [name for name in reached if name not in e.alive]
-    if zero and zero != reached and not e.program.late:
-        assert e.fits is not None  # it trains, and sees which of them wake up
+    if zero and zero != reached and not e.program.out_of_time:
+        _ = e.trainings  # which adds the parameters that get a gradient there to `alive`
         zero = [name for name in reached if name not in e.alive]
     title = "no gradient is 0"
     if not zero:
@@ -210,8 +212,8 @@ def gradients_are_alive(e: Evidence) -> Iterator[Line]:
     )
 
 
-def norms_are_those_of_samples(e: Evidence) -> Iterator[Line]:
-    """The gradient of 1, 2, 4, ... samples beside the mean of theirs alone."""
+def gradient_norms_fit_batch_size(e: Evidence) -> Iterator[Line]:
+    """Check that the gradient norm of 1, 2, 4, ... samples is near their own mean's."""
     title = "the gradient norm goes with the batch size as it should"
     if e.program.axis.size < 2 or not any(g is not None for g in e.gradients.values()):
         return
@@ -220,10 +222,10 @@ def norms_are_those_of_samples(e: Evidence) -> Iterator[Line]:
         return
     last = points[-1]
     ratio = last.gradient_norm / last.healthy_gradient_norm
-    summed = ratio / last.batch_size  # of a loss that is a sum
+    ratio_if_summed = ratio / last.batch_size  # of a loss that is a sum
     rows = ", ".join(f"{p.gradient_norm:.3g} at {p.batch_size}" for p in points)
     healthy = ", ".join(f"{p.healthy_gradient_norm:.3g}" for p in points)
-    if any(1 / _FAR <= r <= _FAR for r in (ratio, summed)) or (
+    if any(1 / _MAX_RATIO <= r <= _MAX_RATIO for r in (ratio, ratio_if_summed)) or (
         e.audit and e.audit.kind == "coupled"
     ):
         yield Line(codes.NORMS, "pass", title, rows, f"{healthy} for the mean of samples alone")
@@ -242,25 +244,26 @@ def norms_are_those_of_samples(e: Evidence) -> Iterator[Line]:
 
 
 def one_batch_is_learnt(e: Evidence) -> Iterator[Line]:
-    """A model that can learn learns one batch by heart."""
+    """Check that the model can overfit one batch."""
     title = "one batch can be learnt by heart"
     if not any(g is not None for g in e.gradients.values()):
         return
-    last = e.fits[-1]
+    last = e.trainings[-1]
     seen = "; ".join(
-        f"{f.optimizer}: {f.begun:.4g} to {f.ended:.4g} in {f.steps} steps" for f in e.fits
+        f"{f.optimizer}: {f.first_loss:.4g} to {f.last_loss:.4g} in {f.steps} steps"
+        for f in e.trainings
     )
     expected = "less than at the start"
     if e.levels is not None and e.levels.constant >= 1e-3:
         expected = f"less than {e.levels.constant:.4g}, which takes no look at the inputs"
-    first = e.fits[0]
-    stuck = first.optimizer.startswith("your") and not first.fell
-    if last.reached and not stuck:
+    first = e.trainings[0]
+    stuck = first.optimizer.startswith("your") and not first.decreased
+    if last.beats_constant and not stuck:
         yield Line(codes.OVERFIT, "pass", title, seen, expected)
         return
     advice = "Look for layers that are frozen or not used, inputs that do not reach the head, and "
     advice += f"the lines above. {STEPS} steps are few for a model that is large or slow to begin."
-    if stuck and last.reached:
+    if stuck and last.beats_constant:
         advice = (
             "The model can learn it: look at the learning rate of your optimizer, and at which "
         )
@@ -269,7 +272,7 @@ def one_batch_is_learnt(e: Evidence) -> Iterator[Line]:
 
 
 def a_batch_of_one_works(e: Evidence) -> Iterator[Line]:
-    """The last batch of an epoch may have one sample."""
+    """Check that a batch of one sample works, as the last one of an epoch may be."""
     title, program = "a last batch of one works", e.program
     if program.axis.size < 2:
         return
@@ -293,7 +296,7 @@ def a_batch_of_one_works(e: Evidence) -> Iterator[Line]:
 
 
 def evaluation_works(e: Evidence) -> Iterator[Line]:
-    """The step runs after `model.eval()`."""
+    """Check that the step runs after `model.eval()`."""
     title, program = "evaluation mode works", e.program
     program.fresh()
     try:
@@ -314,7 +317,7 @@ def evaluation_works(e: Evidence) -> Iterator[Line]:
 
 
 def a_second_call_is_the_same(e: Evidence) -> Iterator[Line]:
-    """In evaluation mode, from the same state of the random generators."""
+    """Check that a second call in evaluation mode, with the same random numbers, gives the same."""
     title, program = "a second call gives the same", e.program
     program.fresh()
     try:
@@ -322,7 +325,7 @@ def a_second_call_is_the_same(e: Evidence) -> Iterator[Line]:
             first = float(program.run(fresh=False).value.detach())
             program.restart_generators()
             second = float(program.run(fresh=False).value.detach())
-    except Exception:  # which the line before has told of
+    except Exception:  # which `evaluation_works` has reported
         return
     if math.isclose(first, second, rel_tol=1e-4, abs_tol=1e-7) or not math.isfinite(first):
         yield Line(codes.REPEAT, "pass", title, f"{first:.4g} twice")

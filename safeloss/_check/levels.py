@@ -10,6 +10,7 @@ from torch import Tensor
 
 from safeloss._check.recorder import LossCall
 from safeloss._contract.contract import Decision
+from safeloss._runtime.accepted import Accepted
 
 _EPS = 1e-7  # of probabilities, so that their logarithms are finite
 
@@ -24,7 +25,7 @@ class Levels(NamedTuple):
     targets: str = ""  # mean and standard deviation, of a regression
 
     @property
-    def blind(self) -> float:
+    def without_input(self) -> float:
         """The larger of the two: what costs no look at the input."""
         return self.constant if self.chance is None else max(self.chance, self.constant)
 
@@ -35,10 +36,11 @@ def levels(call: LossCall) -> Levels | None:
     compute = _KNOWN.get(signature.name)
     if compute is None or call.result is None:
         return None
-    decision = signature.decide(signature.call(None, call.named))
+    understood = signature.call(None, call.named)
+    decision = signature.decide(understood)
     if not isinstance(decision, Decision):
         return None
-    named = signature.edited(decision.reading, call.named)
+    named = Accepted(signature, None, call.named, understood, *decision).context.arguments
     doubled = {
         key: value.detach().double()
         if isinstance(value, Tensor) and value.is_floating_point()

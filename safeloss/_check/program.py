@@ -104,7 +104,7 @@ class Program:
         return True
 
     @property
-    def late(self) -> bool:
+    def out_of_time(self) -> bool:
         """Whether the time is spent."""
         return time.monotonic() > self._deadline
 

@@ -13,15 +13,15 @@ import torch
 from safeloss._contract import codes
 from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Kind, Parameter, Reading, Refusal
-from safeloss._contract.options import AT_CALL, MEANS, PLAIN_MEANS, refused_option
+from safeloss._contract.options import AT_CALL, MEANS, PLAIN_MEANS, option_error_text
 from safeloss._contract.patterns import Pattern, Shape
 from safeloss._contract.weights import (
     Unreduced,
-    ignores,
+    denominator_refusal,
+    ignores_index,
     place_weights,
-    refused_denominator,
 )
-from safeloss._torch import is_zero, may_be_zero
+from safeloss._torch import any_zero, may_be_zero
 from safeloss.errors import LayoutError, OptionError
 
 LEGACY = ("size_average", "reduce")  # torch's old spelling of `reduction`
@@ -42,18 +42,20 @@ class Contract:
     parameters: tuple[Parameter, ...]
     reader: Reader
     unreduced: tuple[Pattern, ...]  # the shape of `reduction="none"`
-    divides_by_weights: bool  # the mean over class indices, of which some may not count
+    divides_by_weights: (
+        bool  # PyTorch divides the mean by the weights of the targets, not by their number
+    )
     undefined_if_empty: bool  # PyTorch returns uninitialised memory for a mean over zero elements
     mean_over: str  # the axis that each unreduced number is a mean over, if it is one
-    unweighted: str  # why nothing may be given with one call; empty: it may be
-    coupled: str  # an option: where it is true, the samples are computed together
+    unweighted: str  # why no weight, mask or denominator has a meaning; empty: they have
+    coupled: str  # an option: where it is true, there is one loss for all samples
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 
     @functools.cached_property
-    def listed(self) -> tuple[str, ...]:
+    def options_with_choices(self) -> tuple[str, ...]:
         """The options that have a list of choices."""
         return tuple(parameter.name for parameter in self.parameters if parameter.choices)
 
@@ -65,14 +67,14 @@ class Contract:
         """The values that an option may have; empty if the kernel does not have it."""
         return next((p.choices for p in self.parameters if p.name == option), ())
 
-    def called(
+    def make_call(
         self,
         shapes: Mapping[str, Shape],
         dtypes: Mapping[str, torch.dtype],
         options: dict[str, Any],
         evidence: Evidence | None,
     ) -> Call:
-        """What the verdict on a call depends on."""
+        """The `Call` of these arguments; sets `options["reduction"]` from its old spelling."""
         if options.get("size_average") is not None or options.get("reduce") is not None:
             summed = "sum" if options["size_average"] is False else "mean"
             options["reduction"] = "none" if options["reduce"] is False else summed
@@ -81,7 +83,7 @@ class Contract:
 
     def decide(self, call: Call) -> Refusal | Decision:
         """What `call` means, or why it is refused."""
-        misfit = refused_option(self.parameters, call.options)
+        misfit = option_error_text(self.parameters, call.options)
         if misfit:
             return Refusal(OptionError, misfit, code=codes.OPTION)
         reason = self.unweighted
@@ -91,7 +93,7 @@ class Contract:
             rule = f"`{call.given[0]}` has no meaning for this loss: {reason}."
             return Refusal(OptionError, rule, code=codes.UNWEIGHTED)
         if "denominator" in call.given and call.options["reduction"] not in PLAIN_MEANS:
-            return refused_denominator(call)
+            return denominator_refusal(call)
         reading = self.reader.read(call)
         if call.given and isinstance(reading, Reading):
             unreduced = self.unreduced_axes(reading, call)
@@ -112,38 +114,43 @@ class Contract:
 
     def unreduced_axes(self, reading: Reading, call: Call) -> Unreduced:
         """The axes of the unreduced loss."""
-        for pattern in self.unreduced:
-            spelled = pattern.spell(reading.axes)
-            if spelled is not None:
-                return Unreduced(pattern.labels(reading.axes), spelled)
-        # Not declared, as of a distance function: it takes the last axis.
+        declared = self._declared(reading)
+        if declared is not None:
+            pattern, shape = declared
+            return Unreduced(pattern.labels(reading.axes), shape)
+        # It depends on a distance function, which reduces the last axis.
         first = self.reader.inputs[0].name
         labels = reading.patterns[first].labels(reading.axes)
         return Unreduced(labels[:-1], tuple(call.shapes[first])[:-1])
 
-    def averaged_sizes(self, reading: Reading, call: Call) -> Shape:
-        """The sizes of the axes that the mean is taken over."""
+    def _declared(self, reading: Reading) -> tuple[Pattern, Shape] | None:
+        """The layout of the unreduced loss and its shape; None if its axes do not tell it."""
         for pattern in self.unreduced:
-            spelled = pattern.spell(reading.axes)
-            if spelled is not None:
-                return spelled[:1] if call.options.get("reduction") == "batchmean" else spelled
-        # Not declared, as of a distance function: it takes the last axis, and the batch is left.
+            shape = pattern.spell(reading.axes)
+            if shape is not None:
+                return pattern, shape
+        return None
+
+    def _averaged(self, declared: tuple[Pattern, Shape] | None, call: Call) -> Shape:
+        """The sizes of the axes that the mean is taken over."""
+        if declared is not None:
+            shape = declared[1]
+            return shape[:1] if call.options.get("reduction") == "batchmean" else shape
+        # It depends on a distance function, which reduces the last axis: the batch is left.
         shape = call.shapes[self.reader.inputs[0].name]
         return shape[:1] if len(shape) > 1 else ()
 
     def is_empty_mean(self, reading: Reading, call: Call) -> bool | None:
-        """Whether the result is a mean over zero elements; None where its sizes are not declared,
-        and only the result tells."""
-        none = any([is_zero(size) for size in self.averaged_sizes(reading, call)])
-        reduction = self._reduction(call)
-        if self.mean_over and is_zero(reading.axes[self.mean_over]):
-            return not none or reduction in MEANS
+        """Whether the result is a mean over zero elements; None if only the result can tell."""
+        reduction, declared = self._reduction(call), self._declared(reading)
+        empty = any_zero(self._averaged(declared, call))
+        if self.mean_over and any_zero([reading.axes[self.mean_over]]):
+            # Each unreduced number is itself a mean over this empty axis.
+            return not empty or reduction in MEANS
         if reduction not in MEANS:
             return False
         sizes = call.shapes[self.reader.inputs[0].name]
-        if none or self._declared(reading) or not any([is_zero(size) for size in sizes]):
-            return none
-        return None
+        return empty if empty or declared is not None or not any_zero(sizes) else None
 
     def _reduction(self, call: Call) -> str:
         """How the result is reduced; with a denominator of its own a mean is a sum."""
@@ -154,19 +161,32 @@ class Contract:
         """Whether the loss takes `empty="zero"`."""
         return "zero" in self.choices("empty")
 
-    def refused_mean(self) -> Refusal:
+    def empty_mean_refusal(self) -> Refusal:
         """What `empty="raise"` says of a mean over zero elements."""
         rule = f"`{self.reader.inputs[0].name}` has no elements, and a mean over nothing is NaN."
         fixes = ('{loss}(empty="zero")',) if self.offers_zero else ()
         return Refusal(LayoutError, rule, code=codes.EMPTY_MEAN, fixes=fixes)
 
     def strategy(self, reading: Reading, call: Call) -> tuple[str, ...] | Refusal:
-        """How the result is reduced: by PyTorch (no words), or by the runner as the words say."""
+        """How the result is reduced: by PyTorch (no words), or by these words.
+
+        `reductions.reduced` follows them. Beside the name of a reduction they are:
+        "count": a mean over the number of elements, which is 0 where there is none.
+        "total": a mean over what PyTorch counts, which is 0 where that adds up to 0.
+        "rows": each unreduced number is itself a mean, which is 0 where its axis is empty.
+        "weighted": with the weight, the mask or the denominator of the call.
+        "divided": the denominator takes the place of the count.
+        "masked": the mask is applied there, and not by `ignore_index`.
+        "shared": a weight or a mask has one number for several of the loss.
+        "zero": a divisor of 0 becomes 1, so that the mean is 0.
+        "undeclared": the shape of the loss is not declared, so that its size must be verified.
+        "narrow": the result is cast back to the dtype of the loss.
+        """
         words = self._mean_strategy(reading, call)
         given = call.given
         if isinstance(words, Refusal) or not given:
             return words
-        masked = "mask" in given and not ignores(reading, call, self.reader.target)
+        masked = "mask" in given and not ignores_index(reading, call, self.reader.target)
         scores = call.dtypes[self.reader.inputs[0].name]
         half = scores in (torch.float16, torch.bfloat16)  # a sum of which may overflow
         if not (masked or half or words or "sample_weight" in given):
@@ -179,7 +199,7 @@ class Contract:
             ("shared", reading.shares),
             ("zero", call.options.get("empty") == "zero"),
             ("divided", "denominator" in given),
-            ("undeclared", not self._declared(reading)),
+            ("undeclared", self._declared(reading) is None),
             ("narrow", call.dtypes.get("sample_weight") == torch.float64),
         ]
         reduction = call.options.get("reduction", "mean")
@@ -190,28 +210,25 @@ class Contract:
         if not (self.undefined_if_empty or empty in ("zero", "raise")):
             return ()
         if empty == "raise" and self.is_empty_mean(reading, call):
-            return self.refused_mean()
-        sizes = self.averaged_sizes(reading, call)
-        reduction = self._reduction(call)
+            return self.empty_mean_refusal()
+        declared, reduction = self._declared(reading), self._reduction(call)
+        sizes = self._averaged(declared, call)
         if empty == "zero" and self.mean_over and may_be_zero(reading.axes[self.mean_over]):
             return ("rows", "count") if reduction in MEANS else ("rows", reduction)
         if reduction not in MEANS:
             undefined = self.undefined_if_empty and reduction == "sum"
             return ("sum",) if undefined and any([may_be_zero(size) for size in sizes]) else ()
-        if any([is_zero(size) for size in sizes]):
+        if any_zero(sizes):
             if empty == "zero":
                 return ("sum",)
             return ("mean",) if self.undefined_if_empty else ()
         if empty == "zero" and self._divides_by_values(reading, call):
             return ("total",)
-        if empty == "zero" and not self._declared(reading):
+        if empty == "zero" and declared is None:
             sizes = call.shapes[self.reader.inputs[0].name]  # any of them may be left
         if (empty == "zero" or self.undefined_if_empty) and any([may_be_zero(n) for n in sizes]):
             return ("count", reduction) if empty == "zero" else ("mean",)
         return ()
-
-    def _declared(self, reading: Reading) -> bool:
-        return any([pattern.spell(reading.axes) is not None for pattern in self.unreduced])
 
     def _divides_by_values(self, reading: Reading, call: Call) -> bool:
         indices = reading.patterns[self.reader.target].reads == "AS_INDICES"

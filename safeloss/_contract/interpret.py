@@ -1,4 +1,4 @@
-"""Reads a call: what its shapes mean under a signature, and what native must be given.
+"""Reads a call: what its shapes mean under a signature, and what PyTorch must be given.
 
 Plain Python over sizes and element types, the same in eager mode and under `torch.compile`.
 """
@@ -38,12 +38,12 @@ class Reader(NamedTuple):
         return self._with_weights(reading, call)
 
     def warnings(self, call: Call) -> list[Mistake]:
-        """What to say of a call that is legal."""
+        """The mistakes in `call` that only cause a warning."""
         last = call.options.get("class_dim") == -1
         return [row for row in self.mistakes if row.warns and row.matches(call, last)]
 
     def _resolve(self, call: Call, last: bool) -> Reading | Refusal:
-        """Exactly one reading must fit, and an exact one beats one that fits by alignment."""
+        """The one reading that fits; an exact one wins over one that needs alignment."""
         readings = self._readings(call, last, True)
         classes_last = [] if last else self._classes_last_readings(call)
         exact = any([reading.exact for reading in readings + classes_last])
@@ -55,7 +55,7 @@ class Reader(NamedTuple):
                 return reading._replace(proves=1)
             return reading
         if not readings and not classes_last:
-            return self._unsupported(call, last)
+            return self._no_reading_refusal(call, last)
         first, target = f"`{self.inputs[0].name}`", f"`{self.target}`"
         if readings:
             rank = len(call.shapes[self.inputs[0].name])
@@ -108,9 +108,9 @@ class Reader(NamedTuple):
         found, sized = [], self._sized(call)
         for pattern in first.patterns_last if last else first.patterns:
             bound = pattern.match(call.shapes[first.name], sized)
-            if bound is not None and (not typed or pattern.takes(call.dtypes[first.name])):
+            if bound is not None and (not typed or call.dtypes[first.name] in pattern.dtypes):
                 reading = Reading(bound, {first.name: pattern}, {}, exact=True)
-                reading = self._edited(reading, first.name, pattern, call, None, last)
+                reading = self._with_argument(reading, first.name, pattern, call, None, last)
                 complete = self._completed(reading, call, last, typed)
                 if complete is not None:
                     found.append(complete)
@@ -129,7 +129,7 @@ class Reader(NamedTuple):
             shape = call.shapes[entry.name]
             best = None
             for pattern in entry.patterns_last if last else entry.patterns:
-                if typed and not pattern.takes(call.dtypes[entry.name]):
+                if typed and call.dtypes[entry.name] not in pattern.dtypes:
                     continue
                 spelled = pattern.spell(reading.axes)
                 if spelled is None:
@@ -139,15 +139,15 @@ class Reader(NamedTuple):
                     ):
                         axes = bound if pattern.introduces_axes else reading.axes
                         best = reading.binding(axes)
-                        best = self._edited(best, entry.name, pattern, call, None, last)
+                        best = self._with_argument(best, entry.name, pattern, call, None, last)
                         break
                 elif self._batched(reading) and not pattern.has("batch"):
                     continue  # all have a batch axis, or none has
-                elif tuple(shape) == spelled or self._stretches(pattern, shape, spelled):
-                    best = self._edited(reading, entry.name, pattern, call, None, last)
+                elif tuple(shape) == spelled or self._broadcasts_one_axis(pattern, shape, spelled):
+                    best = self._with_argument(reading, entry.name, pattern, call, None, last)
                     break
                 elif best is None and pattern.aligns(shape, spelled):
-                    best = self._edited(reading, entry.name, pattern, call, spelled, last)
+                    best = self._with_argument(reading, entry.name, pattern, call, spelled, last)
             if best is None:
                 return None
             reading = best
@@ -156,40 +156,45 @@ class Reader(NamedTuple):
     def _batched(self, reading: Reading) -> bool:
         return "batch" in reading.axes or "*batch" in reading.axes
 
-    def _stretches(self, pattern: Pattern, shape: Shape, spelled: Shape) -> bool:
-        """Whether native broadcasts an input that may be smaller: by one axis of size 1."""
+    def _broadcasts_one_axis(self, pattern: Pattern, shape: Shape, spelled: Shape) -> bool:
+        """Whether PyTorch broadcasts `shape` to `spelled`, along exactly one axis of size 1."""
         if not pattern.broadcast or len(shape) != len(spelled):
             return False
         smaller = [axis for axis in range(len(shape)) if shape[axis] != spelled[axis]]
         return len(smaller) == 1 and shape[smaller[0]] == 1
 
-    def _edited(
+    def _with_argument(
         self,
         reading: Reading,
         name: str,
         pattern: Pattern,
         call: Call,
-        spelled: Shape | None,
+        view: Shape | None,
         last: bool,
     ) -> Reading:
-        """`reading` with one more argument, which is given to native as `spelled`."""
-        rank = len(call.shapes[name] if spelled is None else spelled)
+        """`reading` with the argument `name`.
+
+        `view` is the shape that PyTorch must get; None: it keeps its own.
+        """
+        rank = len(call.shapes[name] if view is None else view)
         moved = last and rank > 2 and pattern.has("classes")
         dtype = self._cast(pattern, call.dtypes[name], call.dtypes[self.inputs[0].name])
         if pattern.reads == "AS_SCORES":
             indexed = reading.patterns[self.target].reads == "AS_INDICES"
-            dtype = dtype if indexed else None  # with probabilities native promotes
+            dtype = (
+                dtype if indexed else None
+            )  # with class probabilities PyTorch promotes by itself
         patterns, edits = dict(reading.patterns), dict(reading.edits)
         patterns[name] = pattern
-        if spelled is not None or moved or dtype is not None:
-            edits[name] = Edit(spelled, moved, dtype, pattern.reads == "AS_SCORES")
-        exact = reading.exact and spelled is None
+        if view is not None or moved or dtype is not None:
+            edits[name] = Edit(view, moved, dtype, pattern.reads == "AS_SCORES")
+        exact = reading.exact and view is None
         return reading._replace(patterns=patterns, edits=edits, exact=exact)
 
     def _cast(
         self, pattern: Pattern, dtype: torch.dtype, scores: torch.dtype
     ) -> torch.dtype | None:
-        """The dtype that native needs; None where it takes what came."""
+        """The dtype that PyTorch needs; None where it takes what came."""
         wanted = dtype
         if pattern.reads == "AS_INDICES":
             wanted = torch.int64
@@ -241,9 +246,9 @@ class Reader(NamedTuple):
     def _with_weight(self, entry: Input, reading: Reading, call: Call) -> Reading | Refusal:
         first, name = self.inputs[0].name, entry.name
         shape, full = call.shapes[name], call.shapes[first]
-        typed = [pattern for pattern in entry.patterns if pattern.takes(call.dtypes[name])]
+        typed = [pattern for pattern in entry.patterns if call.dtypes[name] in pattern.dtypes]
         if not typed:
-            return self._untyped(entry, call, entry.patterns)._replace(weight=name)
+            return self._dtype_refusal(entry, call, entry.patterns)._replace(weight=name)
         rule = f"`{name}` does not fit `{first}`."
         misfit = Refusal(LayoutError, rule, code=codes.WEIGHT_SHAPE, weight=name)
         usable = [pattern for pattern in typed if pattern.spell(reading.axes) is not None]
@@ -251,7 +256,7 @@ class Reader(NamedTuple):
             return misfit
         pattern, view = usable[0], None
         if pattern.broadcast:
-            placed = self._broadcast_weight(name, shape, full, call)
+            placed = self._weight_view(name, shape, full, call)
             if isinstance(placed, Refusal):
                 return placed
             if placed is None:
@@ -262,12 +267,12 @@ class Reader(NamedTuple):
                 reading = reading._replace(proves=-1)
         elif tuple(shape) != pattern.spell(reading.axes):
             return misfit
-        return self._edited(reading, name, pattern, call, view, False)
+        return self._with_argument(reading, name, pattern, call, view, False)
 
-    def _broadcast_weight(
+    def _weight_view(
         self, name: str, shape: Shape, full: Shape, call: Call
     ) -> Shape | Refusal | None:
-        """The view of a weight that native broadcasts to `full` as it is meant, if there is one."""
+        """The shape in which PyTorch broadcasts a weight to `full` as meant; None if it cannot."""
         class_dim = call.options.get("class_dim")
         if len(shape) == 1 and len(full) > 2 and shape[0] != 1 and class_dim != -1:
             if class_dim == 1:
@@ -281,7 +286,7 @@ class Reader(NamedTuple):
         return shape if self._broadcasts(shape, full) else None
 
     def _broadcasts(self, shape: Shape, full: Shape) -> bool:
-        """Whether native broadcasts `shape` to `full` without enlarging that."""
+        """Whether PyTorch broadcasts `shape` to `full` without enlarging that."""
         if len(shape) > len(full):
             return False
         for position in range(1, len(shape) + 1):
@@ -303,16 +308,16 @@ class Reader(NamedTuple):
         error = AmbiguousLayoutError if trailing else LayoutError
         return Refusal(error, rule, code=codes.WEIGHT_AXIS, fixes=fixes, weight=name)
 
-    def _unsupported(self, call: Call, last: bool) -> Refusal:
-        """The clearest name for what no reading fits."""
+    def _no_reading_refusal(self, call: Call, last: bool) -> Refusal:
+        """The refusal that explains best why no reading fits."""
         for mistake in self.mistakes:
             if not mistake.always and not mistake.warns and mistake.matches(call, last):
                 return mistake.refusal()
         first = self.inputs[0]
         shape, dtype = call.shapes[first.name], call.dtypes[first.name]
         patterns = first.patterns_last if last else first.patterns
-        if not any([pattern.takes(dtype) for pattern in patterns]):
-            return self._untyped(first, call, patterns)
+        if not any([dtype in pattern.dtypes for pattern in patterns]):
+            return self._dtype_refusal(first, call, patterns)
         matched = [pattern for pattern in patterns if pattern.match(shape, {}) is not None]
         if not matched:
             axes = "1 axis" if len(shape) == 1 else f"{len(shape)} axes"
@@ -325,15 +330,15 @@ class Reader(NamedTuple):
                 if all([pattern.match(shape, sized) is None for pattern in matched]):
                     rule = f"`{first.name}` does not have as many {axis} as `{option}` says."
                     return Refusal(LayoutError, rule, code=codes.SIZE_OF_AXIS)
-        refusal = self._ill_typed(call, last)
+        refusal = self._dtype_refusal_if_shapes_fit(call, last)
         if refusal is None:
-            refusal = self._unbatched(call, last)
+            refusal = self._lost_batch_refusal(call, last)
         if refusal is None:
-            names = " and ".join(self._aligned(call))
+            names = " and ".join(self._quoted_inputs(call))
             refusal = Refusal(LayoutError, f"{names} do not fit together.", code=codes.DO_NOT_FIT)
         return refusal
 
-    def _unbatched(self, call: Call, last: bool) -> Refusal | None:
+    def _lost_batch_refusal(self, call: Call, last: bool) -> Refusal | None:
         """The refusal where the first argument lacks the batch axis of one that another has."""
         first = self.inputs[0].name
         shapes = dict(call.shapes)
@@ -351,8 +356,8 @@ class Reader(NamedTuple):
                 return Refusal(LayoutError, rule, code=codes.LOST_BATCH_AXIS, fixes=fixes)
         return None
 
-    def _ill_typed(self, call: Call, last: bool) -> Refusal | None:
-        """The refusal where the shapes would fit, were it not for the element types."""
+    def _dtype_refusal_if_shapes_fit(self, call: Call, last: bool) -> Refusal | None:
+        """The refusal where the shapes fit and only a dtype does not; else None."""
         readings = self._readings(call, last, False)
         if not readings:
             return None
@@ -361,12 +366,12 @@ class Reader(NamedTuple):
                 pattern = readings[0].patterns[entry.name]
                 declared = entry.patterns_last if last else entry.patterns
                 same = [p for p in declared if p.text == pattern.text]
-                if not any([p.takes(call.dtypes[entry.name]) for p in same]):
-                    return self._untyped(entry, call, tuple(same))
+                if not any([call.dtypes[entry.name] in p.dtypes for p in same]):
+                    return self._dtype_refusal(entry, call, tuple(same))
         return None
 
-    def _untyped(self, entry: Input, call: Call, patterns: tuple[Pattern, ...]) -> Refusal:
-        """The refusal of a dtype."""
+    def _dtype_refusal(self, entry: Input, call: Call, patterns: tuple[Pattern, ...]) -> Refusal:
+        """The refusal of the dtype of `entry`."""
         dtype = str(call.dtypes[entry.name]).replace("torch.", "")
         kinds = dtypes_of(patterns)
         vectors = any([pattern.has("features") for pattern in patterns])
@@ -377,6 +382,6 @@ class Reader(NamedTuple):
         advice = "If it comes out of `argmax`, pass the scores from before it." if classes else ""
         return Refusal(DTypeError, rule, code=codes.DTYPE, advice=advice)
 
-    def _aligned(self, call: Call) -> list[str]:
+    def _quoted_inputs(self, call: Call) -> list[str]:
         given = [entry for entry in self.inputs if entry.name in call.shapes]
         return [f"`{entry.name}`" for entry in given if not entry.weight]

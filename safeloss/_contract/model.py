@@ -219,7 +219,7 @@ class Mistake(NamedTuple):
                 return False
             bound = None
             for pattern in patterns:
-                if bound is None and pattern.takes(call.dtypes[name]):
+                if bound is None and call.dtypes[name] in pattern.dtypes:
                     bound = pattern.match(call.shapes[name], axes)
             if bound is None:
                 return False

@@ -76,7 +76,7 @@ def ignored_index(options: Mapping[str, Any]) -> int | None:
     return -100 if options["ignore_index"] is None else options["ignore_index"]
 
 
-def refused_option(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> str:
+def option_error_text(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> str:
     """What to say of the first option that is none of its choices, or no integer."""
     for parameter in parameters:
         name = parameter.name

@@ -63,7 +63,7 @@ class Pattern(NamedTuple):
     hint: Any  # Integer[Tensor, "batch *space"]
     text: str  # "[batch, *space]"
     kind: str  # "Integer"
-    dtypes: tuple[torch.dtype, ...] | None  # None: any
+    dtypes: tuple[torch.dtype, ...]
     dims: tuple[Dim, ...]
     variadic: bool  # has an axis that stands for several
     has_anonymous_axis: bool  # has an axis without a name, which takes any size and is not aligned
@@ -79,17 +79,14 @@ class Pattern(NamedTuple):
     def has(self, axis: str) -> bool:
         return any([dim.name == axis for dim in self.dims])
 
-    def class_axis(self, rank: int) -> int:
-        """The axis of the classes in a tensor of `rank` axes; the last one if none is named so."""
+    def class_axis(self, rank: int) -> int | None:
+        """The axis of the classes in a tensor of `rank` axes; None if none is named so."""
         names = [dim.name for dim in self.dims]
         if "classes" not in names:
-            return rank - 1
+            return None
         position = names.index("classes")
         before = any([dim.variadic for dim in self.dims[:position]])
         return rank - len(names) + position if before else position
-
-    def takes(self, dtype: torch.dtype) -> bool:
-        return self.dtypes is None or dtype in self.dtypes
 
     def classes_last(self) -> "Pattern":
         """The same layout as `class_dim=-1` spells it: the class axis at the end."""
@@ -228,8 +225,8 @@ def is_bearable(value: object, hint: Any) -> bool:
 
 # jaxtyping's kinds of dtypes in words.
 _WORDS = {"Real": ("integer", "floating"), "Float": ("floating",), "Shaped": ("any dtype",)}
-_DTYPES = sorted(
-    {value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str
+_DTYPES = tuple(
+    sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 )
 
 
@@ -280,7 +277,7 @@ def _parse_array(hint: type[AbstractArray]) -> Pattern:
     has_anonymous_axis = any(not dim.name and dim.size is None for dim in dims)
     leading_batch = dims[:1] == (Dim("batch"),) and Dim("classes") not in dims
     listed = isinstance(hint.dtypes, (list, tuple))  # jaxtyping has a marker for "any"
-    dtypes = _parse_dtypes(tuple(hint.dtypes)) if listed else None
+    dtypes = _parse_dtypes(tuple(hint.dtypes)) if listed else _DTYPES
     variadic = any(dim.variadic for dim in dims)
     return Pattern(
         hint, text, hint.dtype.__name__, dtypes, dims, variadic, has_anonymous_axis, leading_batch

@@ -34,7 +34,7 @@ SUM_ROUNDING = 1e-2  # how far off a sum of probabilities may be
 
 
 def _tolerance(values: Tensor) -> float:
-    """Integers are exact."""
+    """How far a number may lie outside an interval; integers are exact."""
     return _ROUNDING if values.is_floating_point() else 0.0
 
 
@@ -43,7 +43,7 @@ def _eps(values: Tensor) -> float:
 
 
 def summed(values: Tensor, axis: int) -> Tensor:
-    """Sums of half precision are not rounded to half precision."""
+    """The sum over `axis`, which stays with size 1; half precision is summed in float32."""
     half = values.dtype in (torch.float16, torch.bfloat16)
     return values.sum(axis, keepdim=True, dtype=torch.float32 if half else None)
 
@@ -56,8 +56,8 @@ def as_lengths(value: Any) -> Tensor | None:
         return None
 
 
-def classes_of(values: Tensor) -> int:
-    """The axis of the classes in what native gets."""
+def class_axis_of(values: Tensor) -> int:
+    """The axis of the classes in a tensor as PyTorch gets it."""
     return 1 if values.dim() > 1 else 0
 
 
@@ -81,7 +81,7 @@ class ValueContext(NamedTuple):
 
 
 class Note:
-    """What a layout says of its numbers; without data of its own, equal to all of its kind."""
+    """What a layout says of its numbers. Two notes of the same class are equal."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -118,7 +118,7 @@ class Rule(Note, abc.ABC):
 
 
 class NotNaN(Rule):
-    """Nothing is known of a number that is missing, so it comes before all other rules."""
+    """No number may be NaN. It comes before all other rules, since NaN breaks every comparison."""
 
     code = codes.NAN
 
@@ -130,7 +130,7 @@ class NotNaN(Rule):
 
 
 class NotMissing(NotNaN):
-    """The same where NaN may stand for a target that is not known."""
+    """`NotNaN` of targets, where NaN may stand for one that is not known: the fix masks it out."""
 
     def offers(
         self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
@@ -219,7 +219,7 @@ class LogProbability(Rule):
     def offers(
         self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
     ) -> Iterator[Offer]:
-        classes = axis if "classes" in context.axes else self._normalised(context)
+        classes = axis if "classes" in context.axes else self._target_class_axis(context)
         if classes is None:
             return
         if are_probabilities(values, classes):
@@ -229,8 +229,8 @@ class LogProbability(Rule):
             when = "" if negative else "`{0}` holds scores, before a softmax"
             yield Offer(f"{{0}}.log_softmax({classes})", when)
 
-    def _normalised(self, context: ValueContext) -> int | None:
-        """The axis along which the target has probabilities, where no layout names one."""
+    def _target_class_axis(self, context: ValueContext) -> int | None:
+        """The one axis along which the target sums to 1; None if there is not exactly one."""
         target = context.arguments.get("target")
         if not isinstance(target, Tensor) or not target.is_floating_point():
             return None
@@ -241,8 +241,8 @@ class LogProbability(Rule):
         return axes[0] if len(axes) == 1 else None
 
     def broken(self, values: Tensor, context: ValueContext) -> Tensor:
-        # Of many classes every probability is as small as an error of rounding: where no number
-        # is negative and they add up to more, they are probabilities, and no logarithms.
+        # Of many classes every probability is close to 0, and so within the tolerance. Where no
+        # number is negative and their sum is positive, they are probabilities, not logarithms.
         least = 8 * _eps(values)
         logarithms = (values < 0).any() | (values.sum() <= _ROUNDING)
         positive = values > torch.where(logarithms, _ROUNDING, least)
@@ -271,7 +271,7 @@ class NotNegative(Rule):
 
 
 class NotNegativeInMean(NotNegative):
-    """Of a weight whose sum the mean is divided by; other reductions take any sign."""
+    """A weight whose sum a mean is divided by must not be negative; else it may have any sign."""
 
     def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         averaged = context.options.get("reduction", "mean") in MEANS
@@ -310,7 +310,7 @@ class Labelling(Rule):
 
 
 def within(rows: Tensor, lengths: Tensor) -> Tensor:
-    """True where padded rows have not ended."""
+    """True at the places of padded rows that lie before their end."""
     return torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]
 
 
@@ -391,7 +391,7 @@ class SumToOne(Rule):
 
     def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         tolerance = max(SUM_ROUNDING, 2 * _eps(values))
-        unnormalised = (summed(values, classes_of(values)) - 1).abs() > tolerance
+        unnormalised = (summed(values, class_axis_of(values)) - 1).abs() > tolerance
         return (values < -_ROUNDING) | unnormalised
 
     def describe_violation(self, values: Tensor, index: list[int], axis: int) -> str:

@@ -25,22 +25,24 @@ class Unreduced(NamedTuple):
 def place_weights(
     reading: Reading, call: Call, inputs: tuple[Input, ...], unreduced: Unreduced
 ) -> Reading | Refusal:
-    """`reading` with the weights and the mask of the call as views of the unreduced loss."""
+    """`reading` with the weight and the mask in shapes that broadcast to the unreduced loss."""
     whole = unreduced
-    if call.options.get("reduction") == "batchmean":  # it divides by the samples, and counts those
+    if (
+        call.options.get("reduction") == "batchmean"
+    ):  # it divides by the number of samples, so a weight is one for a sample
         unreduced = Unreduced(unreduced.labels[:1], unreduced.shape[:1])
     leading = {}
     for entry in inputs:
         if entry.name not in AT_CALL or entry.name not in call.shapes:
             continue
         shape, dtype = call.shapes[entry.name], call.dtypes[entry.name]
-        if not entry.patterns[0].takes(dtype):
-            return _untyped(entry, call)
+        if dtype not in entry.patterns[0].dtypes:
+            return _dtype_refusal(entry, call)
         if entry.name == "denominator":
             if len(shape) > 0:
-                return _several_counts(len(shape))
+                return _denominator_shape_refusal(len(shape))
             continue
-        count = _leading(shape, unreduced.shape)
+        count = _leading_axes(shape, unreduced.shape)
         if count is None:
             return _misfit(entry.name, call, inputs, unreduced)
         leading[entry.name] = count
@@ -57,7 +59,7 @@ def place_weights(
     return _with_mask(reading, call, inputs, whole, leading) if "mask" in leading else reading
 
 
-def _leading(shape: Shape, unreduced: Shape) -> int | None:
+def _leading_axes(shape: Shape, unreduced: Shape) -> int | None:
     """How many of the first axes of the unreduced loss a tensor has; None if it does not fit."""
     if fits(shape, unreduced):
         return len(unreduced)
@@ -73,7 +75,7 @@ def _leading(shape: Shape, unreduced: Shape) -> int | None:
 
 
 def _cast(dtype: torch.dtype, scores: torch.dtype) -> torch.dtype | None:
-    """A float64 weight does not widen the loss; float32 is exact enough for half scores."""
+    """The dtype to cast a float64 weight to, so that it does not widen the loss; None: none."""
     if dtype != torch.float64 or scores in (torch.float64, torch.complex128):
         return None
     return torch.float32 if scores.is_floating_point or scores.is_complex else None
@@ -94,11 +96,13 @@ def _with_mask(
             shared = tuple(range(leading[name], len(unreduced.shape)))
             masked[name] = Masked(None, shared, (), ())
             continue
-        pattern = reading.patterns.get(name, entry.patterns[0])  # lengths may be a list
-        if entry.weight:  # of which each number may belong to one of the unreduced loss
+        pattern = reading.patterns.get(
+            name, entry.patterns[0]
+        )  # lengths may be a list, which has no pattern
+        if entry.weight:  # it may have one number for each of the unreduced loss
             each = len(call.shapes.get(name, ())) == len(unreduced.shape)
             if name in call.shapes and pattern.fill is not None and each:
-                masked[name] = _masked(name, pattern.fill, pattern, reading, call, unreduced)
+                masked[name] = _mask_of(name, pattern.fill, pattern, reading, call, unreduced)
         else:
             if pattern.joined:
                 return Refusal(
@@ -111,11 +115,11 @@ def _with_mask(
             value = pattern.fill
             if pattern.reads == "AS_INDICES" and "ignore_index" in call.options:
                 value = ignored_index(call.options)
-            masked[name] = _masked(name, value, pattern, reading, call, unreduced)
+            masked[name] = _mask_of(name, value, pattern, reading, call, unreduced)
     return reading._replace(masked=masked)
 
 
-def _masked(
+def _mask_of(
     name: str,
     value: float | None,
     pattern: Pattern,
@@ -140,12 +144,12 @@ def _masked(
     return Masked(value, tuple(shared), tuple(missing), own)
 
 
-def ignores(reading: Reading, call: Call, target: str) -> bool:
+def ignores_index(reading: Reading, call: Call, target: str) -> bool:
     """Whether PyTorch itself leaves out what the mask leaves out, by the index to be ignored."""
     return "ignore_index" in call.options and reading.patterns[target].reads == "AS_INDICES"
 
 
-def refused_denominator(call: Call) -> Refusal:
+def denominator_refusal(call: Call) -> Refusal:
     """The refusal of a denominator where nothing is divided by a count of elements."""
     reduction = call.options["reduction"]
     rule = (
@@ -155,45 +159,50 @@ def refused_denominator(call: Call) -> Refusal:
     return Refusal(OptionError, rule, code=codes.DENOMINATOR)
 
 
-def _several_counts(axes: int) -> Refusal:
+def _denominator_shape_refusal(axes: int) -> Refusal:
     rule = f"`denominator` must be one number; it has {axes} {'axis' if axes == 1 else 'axes'}."
     fixes = (Offer("denominator.sum()", "its numbers are counts to be added"),)
     return Refusal(LayoutError, rule, code=codes.DENOMINATOR, fixes=fixes)
 
 
-def _untyped(entry: Input, call: Call) -> Refusal:
-    """The refusal of a dtype."""
+def _dtype_refusal(entry: Input, call: Call) -> Refusal:
+    """The refusal of the dtype of `entry`."""
     name, dtype = entry.name, str(call.dtypes[entry.name]).replace("torch.", "")
     rule = f"`{name}` is {dtype}; it must be {dtypes_of(entry.patterns)}"
     fixes: tuple[Offer, ...] = ()
     if name == "mask":
         rule += " (True: counts)"
-        fixes = (
-            Offer("mask != 0", "0 marks what does not count"),
-            Offer("mask == 0", "0 marks what counts"),
-        )
+        fixes = mask_offers("mask")
     elif dtype == "bool" and name == "sample_weight":
         rule += " (bool is a mask)"
-        if "mask" not in call.given:  # which it would take the place of
+        if "mask" not in call.given:  # else the fix would take the place of that mask
             fixes = (Offer("{loss}(mask=sample_weight)", "True marks what counts"),)
     return Refusal(DTypeError, f"{rule}.", code=codes.DTYPE, fixes=fixes, weight=name)
+
+
+def mask_offers(numbers: str) -> tuple[Offer, ...]:
+    """What may make a mask of numbers."""
+    return (
+        Offer(f"{numbers} != 0", "0 marks what does not count"),
+        Offer(f"{numbers} == 0", "0 marks what counts"),
+    )
 
 
 def _misfit(name: str, call: Call, inputs: tuple[Input, ...], unreduced: Unreduced) -> Refusal:
     """The refusal of a shape, with the shapes that would do."""
     shape = call.shapes[name]
     axes = len(unreduced.shape)
-    fitting = " or ".join([_listed(unreduced.shape[:count]) for count in range(axes, 0, -1)])
+    fitting = " or ".join([_shape_text(unreduced.shape[:count]) for count in range(axes, 0, -1)])
     rule = (
-        f"`{name}` is {_listed(shape)}; it must have the shape of the unreduced loss, or its first "
-        f"axes: {fitting or 'a number'}."
+        f"`{name}` is {_shape_text(shape)}; it must have the shape of the unreduced loss, or its "
+        f"first axes: {fitting or 'a number'}."
     )
     return Refusal(
         LayoutError, rule, code=codes.PER_SAMPLE, advice=_advice(name, shape, call, inputs)
     )
 
 
-def _listed(shape: Shape) -> str:
+def _shape_text(shape: Shape) -> str:
     return f"[{', '.join([f'{size}' for size in shape])}]"
 
 
@@ -206,6 +215,7 @@ def _advice(name: str, shape: Shape, call: Call, inputs: tuple[Input, ...]) -> s
     )
     if name != "sample_weight" or not weighs or len(shape) != 1 or pattern is None:
         return ""
-    if shape[0] != full[pattern.class_axis(len(full))]:
+    axis = pattern.class_axis(len(full))
+    if axis is None or shape[0] != full[axis]:
         return ""
     return f"One number for each class is `weight`'s job: `{name}` counts samples."

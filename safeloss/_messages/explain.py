@@ -21,14 +21,14 @@ from safeloss._contract.values import Broken, NotNaN, ValueContext
 from safeloss._messages.fixes import (
     Callee,
     Trial,
+    accepted_fixes,
     by_layout,
+    conversion_offers,
+    fixes_of,
     is_accepted_fix,
-    offered,
-    repaired,
+    is_swapped,
     stand_ins,
-    swap,
-    swapped,
-    tried,
+    swap_fix,
     whole_call,
 )
 from safeloss._messages.shapes import facts, has_crossed_ones
@@ -49,8 +49,9 @@ from safeloss.errors import (
 _MOST_FIXES = 3
 # What torch raises about arguments; any other type is about something else.
 _PLAIN = (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError)
-# How it says that numbers are wrong: an index past the classes, a probability of 2, ...
+# Its messages about a dtype that it does not support.
 _DTYPES = re.compile("quantiz|omplex|not implemented for|Quantized|dtype|output type")
+# ... and about numbers: an index past the classes, a probability of 2, ...
 _VALUES = re.compile(
     "out of (bounds|range)|between 0 and 1|negative entr|values should be|_lengths|at dimension"
 )
@@ -87,11 +88,11 @@ def explain(
     rule, code, advice, fixes = refusal.rule, refusal.code, refusal.advice, []
     if nested or trial is None:
         advice = f"{advice} Nested tensors fit where they have the same offsets.".lstrip()
-    elif target and swapped(inputs, trial, target):
+    elif target and is_swapped(inputs, trial, target):
         rule, code = SWAPPED.format(inputs[0].name, target), codes.SWAPPED
-        advice, fixes = "", [swap(callee, inputs, call, target)]
+        advice, fixes = "", [swap_fix(callee, inputs, call, target)]
     else:
-        fixes = offered(callee, inputs, call, refusal, trial)
+        fixes = fixes_of(callee, inputs, call, refusal, trial)
         if not advice and has_crossed_ones(inputs, call):
             advice = "Their axes of size 1 stand at different places."
         elif not advice and not refusal.fixes:
@@ -101,7 +102,7 @@ def explain(
         rule,
         code=code,
         arguments=table(inputs, call),
-        native="" if nested else _native(callee, call, trial),
+        native="" if nested else _run_pytorch(callee, call, trial),
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
@@ -116,19 +117,19 @@ def explain_type(
     call: Call | None = None,
     trial: Trial | None = None,
 ) -> SafeLossError:
-    """The error for arguments that are no tensors; with a `trial`, of a call, fixes are tried."""
+    """The error for arguments that are no tensors; with a `trial`, it offers fixes."""
     rows = []
     for entry in inputs:
         value = named[entry.name]
         if value is not None or not entry.weight:
-            rows.append(Argument(entry.name, _came(value), declared(entry.patterns)))
+            rows.append(Argument(entry.name, _describe_value(value), declared_text(entry.patterns)))
     names = " and ".join([f"`{name}`" for name in wrong])
     tensors = "must be a tensor." if len(wrong) == 1 else "must be tensors."
     fixes: list[Fix] = []
     if wrong == ["denominator"]:
         tensors = "must be one number, or a tensor that holds one."
     elif callee is not None and call is not None and trial is not None:
-        fixes = _repairs(inputs, named, wrong, callee, call, trial)
+        fixes = _conversion_fixes(inputs, named, wrong, callee, call, trial)
     advice = " ".join(filter(None, [_about_type(entry, named) for entry in inputs]))
     return ArgumentTypeError.about(
         loss,
@@ -169,7 +170,7 @@ def _listed(kinds: list[str]) -> str:
     return ", ".join(kinds[:most]) + (f" and {len(kinds) - most} more" if kinds[most:] else "")
 
 
-def _repairs(
+def _conversion_fixes(
     inputs: tuple[Input, ...],
     named: Mapping[str, Any],
     wrong: list[str],
@@ -190,12 +191,13 @@ def _repairs(
                 if any(isinstance(each, Tensor) for each in lengths):
                     size = f"torch.tensor({size})"  # PyTorch takes two lists or two tensors
             output = entry is first and not entry.weight
-            offers.append(list(repaired(entry.name, named[entry.name], output, size)))
+            offers.append(list(conversion_offers(entry.name, named[entry.name], output, size)))
     if len(wrong) == 1:
         # An expression that another one makes needless is not offered besides.
-        fixes = tried(offers[0], callee, inputs, call, trial, 1)
+        fixes = accepted_fixes(offers[0], callee, inputs, call, trial, 1)
         converted = [fix for fix in fixes if fix.startswith("torch.as_tensor")]
-        return [fix for fix in fixes if fix not in converted[1:]]
+        needless = () if converted and converted[0].when else converted[1:]
+        return [fix for fix in fixes if fix not in needless]
     for several in zip(*offers):
         edits = {name: offer.code for name, offer in zip(wrong, several)}
         code = whole_call(callee, "", inputs, call, edits)
@@ -222,14 +224,14 @@ def explain_value(
     name, axis, moved = where
     values: Tensor = trial.names[name]
     advice, fixes = "", []
-    if target and not isinstance(broken.rule, NotNaN) and swapped(inputs, trial, target):
+    if target and not isinstance(broken.rule, NotNaN) and is_swapped(inputs, trial, target):
         rule, code = SWAPPED.format(inputs[0].name, target), codes.SWAPPED
-        fixes = [swap(callee, inputs, call, target)]
+        fixes = [swap_fix(callee, inputs, call, target)]
     else:
         rule, code = f"`{name}` {broken.rule}.", broken.rule.code
         wrong = values
         if broken.mask.dim():
-            # A view of size-1 axes keeps the order of the elements: the first one is the first one.
+            # Axes of size 1 do not change the order of the elements: this is the first violation.
             mask = (broken.mask.movedim(1, -1) if moved else broken.mask).reshape(values.shape)
             wrong = values[mask]
             index = mask.nonzero()[0].tolist()
@@ -242,13 +244,13 @@ def explain_value(
             )
             for offer in broken.rule.offers(values, wrong, seen, axis)
         ]
-        fixes = tried(offers, callee, inputs, call, trial, axis)
+        fixes = accepted_fixes(offers, callee, inputs, call, trial, axis)
     return ValueRangeError.about(
         callee.name,
         rule,
         code=code,
         arguments=table(inputs, call),
-        native=_native(callee, call, trial) if ask else "",
+        native=_run_pytorch(callee, call, trial) if ask else "",
         advice=advice,
         fixes=tuple(fixes)[:_MOST_FIXES],
     )
@@ -258,7 +260,7 @@ def explain_construction(
     name: str, callee: str, signature: Any, data: Mapping[str, Any]
 ) -> SafeLossError:
     """The error for a loss that was given data when it was made; `signature` is its `forward`'s."""
-    rows = [Argument(each, _came(value), "") for each, value in data.items()]
+    rows = [Argument(each, _describe_value(value), "") for each, value in data.items()]
     taken = [each for each in signature.inputs if each not in AT_CALL]
     taken += [f"{each}={each}" for each in AT_CALL if each in data]
     return ArgumentTypeError.about(
@@ -273,16 +275,16 @@ def explain_construction(
 def explain_order(
     callee: Callee, inputs: tuple[Input, ...], call: Call, trial: Trial, target: str
 ) -> SafeLossError:
-    """The error for labels and scores that have changed places, though their values are fine."""
+    """The error for scores and labels in the wrong order, where no number breaks a rule."""
     first = inputs[0].name
     return ValueRangeError.about(
         callee.name,
         SWAPPED.format(first, target),
         code=codes.SWAPPED,
         arguments=table(inputs, call),
-        native=_native(callee, call, trial),
+        native=_run_pytorch(callee, call, trial),
         advice=f"`{first}` holds {listed(trial.names[first])}, and only `{target}` requires grad.",
-        fixes=(swap(callee, inputs, call, target),),
+        fixes=(swap_fix(callee, inputs, call, target),),
     )
 
 
@@ -347,8 +349,8 @@ def add_note(callee: Callee, arguments: tuple[Argument, ...], error: Exception) 
         add(f"{callee.name} was called with {came}.")
 
 
-def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
-    """The same in one string, for where nothing can be tried: inside a trace."""
+def one_line(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
+    """The refusal in one line, for a trace, inside of which no fix can be tried."""
     if refusal.error is OptionError:
         return refusal.rule
     rows = [f"{name} {came}, expected: {layout}" for name, came, layout in table(inputs, call)]
@@ -356,8 +358,8 @@ def brief(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> str:
 
 
 @constant_while_compiling
-def on_rank() -> str:
-    """What an error inside a trace says at its end, where several processes train together."""
+def rank_suffix() -> str:
+    """The rank, for the end of a message inside a trace; empty where one process trains alone."""
     rank = current_rank()
     return "" if rank is None else f" Rank: {rank}."
 
@@ -378,7 +380,7 @@ def table(inputs: tuple[Input, ...], call: Call) -> tuple[Argument, ...]:
             elif batched and not entry.weight:
                 patterns = tuple(p for p in patterns if p.has("batch") or p.has_anonymous_axis)
             came = describe(call.dtypes[entry.name], shape)
-            rows.append(Argument(entry.name, came, declared(patterns)))
+            rows.append(Argument(entry.name, came, declared_text(patterns)))
     return tuple(rows)
 
 
@@ -388,11 +390,11 @@ def describe(dtype: torch.dtype, shape: Iterable[int]) -> str:
     return f"{str(dtype).replace('torch.', '')} [{', '.join([f'{size}' for size in shape])}]"
 
 
-def _came(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     return describe(value.dtype, value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
-def declared(patterns: tuple[Pattern, ...]) -> str:
+def declared_text(patterns: tuple[Pattern, ...]) -> str:
     """`integer or bool [batch, *space], or floating [batch, classes, *space]`."""
     kinds: dict[str, list[Pattern]] = {}
     for pattern in patterns:
@@ -400,8 +402,8 @@ def declared(patterns: tuple[Pattern, ...]) -> str:
     return ", or ".join([f"{dtypes_of(kinds[text])} {text}" for text in kinds])
 
 
-def _native(callee: Callee, call: Call, trial: Trial | None) -> str:
-    """What PyTorch does with these arguments, found out by asking it; empty where it is not asked.
+def _run_pytorch(callee: Callee, call: Call, trial: Trial | None) -> str:
+    """What PyTorch does with these arguments, found by running it; empty where it is not run.
 
     Without their numbers nothing is said but that shapes broadcast.
     """

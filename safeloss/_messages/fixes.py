@@ -20,12 +20,13 @@ from torch import Tensor
 from safeloss._contract.labels import are_scores, are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
 from safeloss._contract.options import AT_CALL, OURS
+from safeloss._contract.weights import mask_offers
 from safeloss._messages.shapes import shape_offers, weight_offers
 from safeloss._messages.syntax import parsed
 from safeloss.errors import Fix
 
-# What a fix may raise that is none: PyTorch's refusals, and options whose `repr` is no expression.
-# Anything else is not about the fix: a signal handler may raise at any line, also here.
+# What is raised by a fix that does not work: PyTorch's refusals, and options whose `repr` is no
+# expression. Any other error is not about the fix: a signal handler may raise at any line.
 REFUSALS = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(NameError, SyntaxError),
@@ -74,19 +75,19 @@ def by_layout(call: Call, accepts: Callable[[Call], bool]) -> Trial:
     return Trial(stand_ins(call, "meta"), False, changed)
 
 
-def offered(
+def fixes_of(
     callee: Callee, inputs: tuple[Input, ...], call: Call, refusal: Refusal, trial: Trial
 ) -> list[Fix]:
-    """Those fixes of a refusal, or else those that its shapes suggest, that the loss accepts."""
+    """The fixes of `refusal` that the loss accepts; else those that its shapes suggest."""
     offers: Iterable[Offer | str] = refusal.fixes
     if not offers:
         shapes = weight_offers if refusal.weight else shape_offers
         offers = shapes(inputs, call, refusal)
     axis = call.options.get("class_dim") or 1
-    return tried(offers, callee, inputs, call, trial, axis)
+    return accepted_fixes(offers, callee, inputs, call, trial, axis)
 
 
-def tried(
+def accepted_fixes(
     offers: Iterable[Offer | str],
     callee: Callee,
     inputs: tuple[Input, ...],
@@ -94,12 +95,11 @@ def tried(
     trial: Trial,
     axis: int,
 ) -> list[Fix]:
-    """The fixes among `offers`, each once: what the loss accepts, spelled with the options of the
-    call."""
+    """The fixes among `offers` that the loss accepts, each once, with the options of the call."""
     fixes: dict[str, Fix] = {}
     for each in offers:
         offer = each if isinstance(each, Offer) else Offer(each)
-        code = _spelled(offer.code, callee, inputs, call, axis)
+        code = _complete_source(offer.code, callee, inputs, call, axis)
         if code is None or code in fixes or not _suits(offer.needs, trial, axis, default=True):
             continue
         if is_accepted_fix(code, trial, callee):
@@ -109,7 +109,7 @@ def tried(
 
 
 def _suits(check: Any, trial: Trial, axis: int, *, default: bool) -> bool:
-    """Whether the numbers are as `check` asks; `default` where nothing asks, or nothing tells."""
+    """Whether `check` holds of the numbers; `default` without a check or without numbers."""
     if check is None or not trial.readable:
         return default
     if any(isinstance(x, Tensor) and not x.numel() for x in trial.names.values()):
@@ -120,7 +120,7 @@ def _suits(check: Any, trial: Trial, axis: int, *, default: bool) -> bool:
         return False
 
 
-def swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
+def is_swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
     """Whether a call that is refused certainly has its first argument and its target swapped.
 
     The loss accepts them in the right order, the input holds labels, and the target scores.
@@ -138,7 +138,7 @@ def swapped(inputs: tuple[Input, ...], trial: Trial, target: str) -> bool:
         return False
 
 
-def swap(callee: Callee, inputs: tuple[Input, ...], call: Call, target: str) -> Fix:
+def swap_fix(callee: Callee, inputs: tuple[Input, ...], call: Call, target: str) -> Fix:
     """The call with its first argument and its target in the right order."""
     first = inputs[0].name
     return Fix(whole_call(callee, "", inputs, call, {first: target, target: first}))
@@ -165,7 +165,7 @@ def whole_call(
         for entry in given
         if entry.weight and entry.name not in moved
     }
-    kept = {name: repr(value) for name, value in _changed(callee, call).items()}
+    kept = {name: repr(value) for name, value in _non_default_options(callee, call).items()}
     keywords = {**weights, **kept, **added}
     at_call = {name: keywords.pop(name) for name in AT_CALL if name in keywords}
     own = [f"{name}={value}" for name, value in keywords.items()]
@@ -184,7 +184,7 @@ def _keywords(option: str) -> dict[str, str]:
     return {str(keyword.arg): value for keyword, value in zip(call.keywords, values)}
 
 
-def _changed(callee: Callee, call: Call) -> dict[str, Any]:
+def _non_default_options(callee: Callee, call: Call) -> dict[str, Any]:
     """The options of the call that are not at their default."""
     parameters = inspect.signature(callee.kernel).parameters
     legacy = ("size_average", "reduce")  # PyTorch's old spelling of `reduction`
@@ -206,18 +206,18 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def is_accepted_fix(code: str, trial: Trial, callee: Callee | None = None) -> bool:
-    """Whether the loss accepts what `code` gives, or the loss that it calls accepts its call."""
+    """Whether the loss accepts what `code` makes of an argument, or the call that `code` is."""
     try:
         own = {} if callee is None or callee.own is None else {callee.spelling: callee.own}
-        result = evaluate(code, trial.names, trial.enters or _unknown, own)
-        name = edited_name(code, trial.names, own)
+        result = evaluate(code, trial.names, trial.enters or _accept_any, own)
+        name = edited_argument(code, trial.names, own)
         return bool(result) if name is None else trial.accepts({name: result})
     except REFUSALS:  # it is no fix
         return False
 
 
-def _unknown(*arguments: Any, **options: Any) -> bool:
-    """A call of another loss, of which nothing is known without the numbers of the arguments."""
+def _accept_any(*arguments: Any, **options: Any) -> bool:
+    """Accepts the call of another loss: without numbers nothing is known of it."""
     return True
 
 
@@ -239,7 +239,7 @@ def evaluate(
     package: Any = safeloss
     if enters is not None:
         public = {
-            name: _only_tried(loss, enters)
+            name: _intercepted_constructor(loss, enters)
             if isinstance(loss, type)
             else functools.partial(enters, loss)
             for name, loss in {**public, **own}.items()
@@ -257,33 +257,35 @@ def evaluate(
         return eval(code, {**public, "safeloss": package, "torch": torch, **names})
 
 
-def _only_tried(loss: Any, enters: Callable[..., Any]) -> Callable[..., Any]:
+def _intercepted_constructor(loss: Any, enters: Callable[..., Any]) -> Callable[..., Any]:
     """The constructor of a loss, of which every call is given to `enters`."""
     return lambda *weights, **options: functools.partial(enters, loss(*weights, **options))
 
 
-def edited_name(fix: str, names: Iterable[str], own: Mapping[str, Any] = _NOTHING) -> str | None:
+def edited_argument(
+    fix: str, names: Iterable[str], own: Mapping[str, Any] = _NOTHING
+) -> str | None:
     """The argument that `fix` edits, which it names first; None if it is a whole call."""
     tree = parsed(fix).body
-    if isinstance(tree, ast.Call) and (_is_loss(tree.func) or _callee(tree.func) in own):
+    if isinstance(tree, ast.Call) and (_is_loss(tree.func) or _called_name(tree.func) in own):
         return None
     used = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names]
     used.sort(key=lambda node: (node.lineno, node.col_offset))
     return used[0].id if used else None
 
 
-def _callee(callee: ast.expr) -> str:
+def _called_name(callee: ast.expr) -> str:
     """The name of what is called, which may be what a constructor gives."""
     return ast.unparse(callee.func if isinstance(callee, ast.Call) else callee)
 
 
 def _is_loss(callee: ast.expr) -> bool:
-    name = _callee(callee)
+    name = _called_name(callee)
     public = name in sys.modules["safeloss"].__all__
     return public or name.startswith("safeloss.functional.")
 
 
-def _spelled(
+def _complete_source(
     code: str, callee: Callee, inputs: tuple[Input, ...], call: Call, axis: int
 ) -> str | None:
     """`code` with the options of the call; None if another loss has no such options."""
@@ -300,18 +302,20 @@ def _spelled(
             edits = {**dict.fromkeys(aligned, ""), **edits}
         return str(whole_call(callee, ", ".join(words(tree.keywords)), inputs, call, edits))
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Call) and _is_loss(tree.func):
-        kept = _kept(tree.func, callee, inputs, call)
+        kept = _options_for_other_loss(tree.func, callee, inputs, call)
         if kept is None:
             return None
         return f"{words([tree.func.func])[0]}({', '.join(kept)})({', '.join(words(tree.args))})"
     return code
 
 
-def _kept(
+def _options_for_other_loss(
     constructor: ast.Call, callee: Callee, inputs: tuple[Input, ...], call: Call
 ) -> list[str] | None:
-    """The options of the call for the constructor of another loss; None if that lacks one, or
-    means another thing by it, as by a weight or `label_smoothing`."""
+    """The keyword arguments that give another loss the options of the call.
+
+    None if it lacks one, or means another thing by it, as by a weight or `label_smoothing`.
+    """
     other = getattr(sys.modules["safeloss"], ast.unparse(constructor.func))
     parameters = inspect.signature(other).parameters
     own = {str(keyword.arg): ast.unparse(keyword.value) for keyword in constructor.keywords}
@@ -320,7 +324,7 @@ def _kept(
     if weights and not same:
         return None
     kept = {name: name for name in weights}
-    for name, value in _changed(callee, call).items():
+    for name, value in _non_default_options(callee, call).items():
         if name in parameters and (same or name in ("reduction", *OURS)):
             kept[name] = repr(value)
         elif name not in ("class_dim", "num_classes"):  # which only say how axes are read
@@ -328,7 +332,7 @@ def _kept(
     return [f"{name}={value}" for name, value in {**kept, **own}.items()]
 
 
-def repaired(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
+def conversion_offers(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
     """What may make a tensor of `value`, which is none. `tensor` says that it is a model's output;
     `size` makes of a list of one length that of all samples, if it is of lengths."""
     if isinstance(value, Mapping):
@@ -352,6 +356,8 @@ def repaired(name: str, value: Any, tensor: bool, size: str) -> Iterator[Offer]:
     with contextlib.suppress(*REFUSALS):  # it is no tensor
         if are_whole(torch.as_tensor(value)):
             yield Offer(f"torch.as_tensor({name}).long()")
+    if name == "mask":  # of integers
+        yield from mask_offers("torch.as_tensor(mask)")
 
 
 def stand_ins(call: Call, device: str) -> dict[str, Tensor]:

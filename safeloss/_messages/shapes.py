@@ -41,7 +41,7 @@ def shape_offers(inputs: tuple[Input, ...], call: Call, refusal: Refusal) -> Ite
 def _dtypes(entry: Input, dtype: torch.dtype) -> Iterator[Offer]:
     """What may give an argument another dtype. Integers are not made scores: they may be labels."""
     name = entry.name
-    if all(pattern.takes(dtype) for pattern in entry.patterns):
+    if all(dtype in pattern.dtypes for pattern in entry.patterns):
         return
     if str(dtype) in _QUANTIZED:
         yield Offer(f"{name}.dequantize()")
@@ -253,7 +253,7 @@ def _spelled(first: Input, other: Input, call: Call, last: bool) -> list[tuple[i
         if axes is None:
             continue
         candidates = other.patterns_last if last else other.patterns
-        typed = [p for p in candidates if p.takes(call.dtypes[other.name])] or list(candidates)
+        typed = [p for p in candidates if call.dtypes[other.name] in p.dtypes] or list(candidates)
         for each in typed:
             spelled = each.spell(axes)
             if spelled is not None and (each.has("batch") or not pattern.has("batch")):
@@ -268,7 +268,7 @@ def _weight_facts(first: Input, name: str, call: Call) -> str:
     pattern = next((p for p in first.patterns if _has_rank(p, len(full))), first.patterns[0])
     axis = pattern.class_axis(len(full))
     words = f"`{name}` has {_count(shape[0], 'number')}, "
-    if not pattern.has("classes"):
+    if axis is None:
         return f"{words}and the last axis of `{first.name}` {full[-1]}."
     words += f"`{first.name}` {_count(full[axis], 'class')}"
     if shape[0] == full[0]:

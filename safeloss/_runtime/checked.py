@@ -16,19 +16,19 @@ from torch.compiler import is_dynamo_compiling
 from safeloss._contract import codes
 from safeloss._contract.contract import LEGACY
 from safeloss._contract.model import Call, Mistake
-from safeloss._contract.options import refused_option
+from safeloss._contract.options import option_error_text
 from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import explain_type
 from safeloss._messages.fixes import Trial
 from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime import codegen
 from safeloss._runtime.eager import new_call
-from safeloss._runtime.evidence import UNKNOWN, inherited
+from safeloss._runtime.evidence import UNKNOWN, inherited_plan
 from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
+from safeloss._runtime.refusals import callee_of, could_be
 from safeloss._runtime.signature import Named, signature_of
-from safeloss._runtime.validate import callee_of, could_be
 from safeloss.errors import OptionError, SafeLossError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
@@ -36,7 +36,7 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
 _SLOW_PATHS = {
     "_new_call": new_call,
     "_explain_native_error": explain_native_error,
-    "_inherited": inherited,
+    "_inherited": inherited_plan,
     "_SafeLossError": SafeLossError,
     "_end_at_the_call": end_at_the_call,
     "_UNKNOWN": UNKNOWN,
@@ -167,16 +167,18 @@ def prepare(module: Any, **options: Any) -> None:
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
     signature = module._safeloss_class.forward.signature
-    values = [getattr(module, name) for name in signature.listed]  # a subclass may compute them
+    values = [
+        getattr(module, name) for name in signature.options_with_choices
+    ]  # a subclass may compute them
     kinds = (signature.name, *values, *map(type, values))
     try:
         if kinds in _VALID:
             return
     except TypeError:  # an option without a hash is none of the choices
         pass
-    misfit = refused_option(
+    misfit = option_error_text(
         [parameter for parameter in signature.parameters if parameter.choices],
-        dict(zip(signature.listed, values)),
+        dict(zip(signature.options_with_choices, values)),
     )
     if misfit:
         raise OptionError.about(type(module).__name__, misfit, code=codes.OPTION)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
-from safeloss._contract.model import Kind
+from safeloss._contract.model import Kind, Parameter
 from safeloss._contract.options import AT_CALL, documented
 from safeloss._contract.patterns import bare
 from safeloss._runtime.compiled import traced_call
@@ -74,11 +74,11 @@ def function(signature: Signature, names: Mapping[str, Any]) -> Any:
     """The function with the kernel's own parameters."""
     declared = inspect.signature(signature.kernel)
     own = {name: name for name in signature.names}
-    written = _written(
+    written = _generated(
         signature,
         declared,
         signature.kernel.__name__,
-        {**_names_of(signature.native), **names, "_memory": signature.memory, "_attributes": ()},
+        {**_globals_of(signature.native), **names, "_memory": signature.memory, "_attributes": ()},
         parameters=written_parameters(declared.parameters.values()),
         held="",
         owner="None",
@@ -88,14 +88,14 @@ def function(signature: Signature, names: Mapping[str, Any]) -> Any:
         plan="_memory.plans[_key]",
         first="_UNKNOWN",
         key=_tuple(signature.key_parts(own)),
-        native=_native(signature, "None", own),
+        native=_run_source(signature, "None", own),
     )
     if signature.native is not None:
         written.__wrapped__ = signature.native  # which TorchScript compiles instead
     return written
 
 
-def _names_of(native: Any) -> dict[str, Any]:
+def _globals_of(native: Any) -> dict[str, Any]:
     """The globals that the source of PyTorch's function refers to, for TorchScript."""
     code = getattr(native, "__code__", None)
     names = () if code is None else code.co_names
@@ -113,8 +113,8 @@ def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[
     declared = inspect.signature(signature.kernel)
     held: list[str] = []
     prepare = ["_state = self.__dict__"]
-    local: dict[str, str] = {}  # where a hit finds each argument
-    anywhere: dict[str, str] = {}  # ... and where it is found however the module keeps it
+    local: dict[str, str] = {}  # the source of each argument in a hit
+    anywhere: dict[str, str] = {}  # ... and one that works however the module keeps it
     for name, parameter in declared.parameters.items():
         attribute = attributes.get(name)
         if attribute is None:  # the legacy `size_average` and `reduce`
@@ -129,11 +129,11 @@ def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[
             taken = [other.name for other in given.values()]  # Poisson's `log_input`
             local[name] = f"own_{name}" if name in taken else name
             anywhere[name] = f"self.{attribute}"
-            kept = _kept(parameter, attribute, name in weights)
+            kept = _attribute_source(parameter, attribute, name in weights)
             prepare.append(f"{local[name]} = {kept}")
     kernels = {name: "None" if source == "None" else name for name, source in local.items()}
     own = [source for source in anywhere.values() if source.isidentifier() and source != "None"]
-    written = _written(
+    written = _generated(
         signature,
         inspect.Signature([*given.values()], return_annotation=declared.return_annotation),
         "forward",
@@ -147,15 +147,15 @@ def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[
         plan="_state['_memory'].plans[_key]",
         first="_inherited(_signature, self, _key)",
         key=_tuple(signature.key_parts(local)),
-        native=_native(signature, "self", local),
+        native=_run_source(signature, "self", local),
         kernel_key=_tuple(signature.key_parts(kernels)),
     )
     written.inputs = tuple(given)[1:]  # the parameters of the kernel that it takes
     return written
 
 
-def _kept(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
-    """Where a module keeps what the kernel takes.
+def _attribute_source(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
+    """The source that reads an option of the kernel from the module.
 
     `self.margin` would look through the classes first, and `self.weight` then call `__getattr__`.
     """
@@ -166,15 +166,13 @@ def _kept(parameter: inspect.Parameter, attribute: str, weight: bool) -> str:
     return f"self.{attribute}" if called else f"_state['{attribute}']"  # it may be a module
 
 
-def _native(signature: Signature, owner: str, arguments: Mapping[str, str]) -> str:
-    """What a hit runs: the operator alone, the kernel, or the runner of its plan."""
+def _run_source(signature: Signature, owner: str, arguments: Mapping[str, str]) -> str:
+    """The source of a hit: the operator alone, the kernel, or the closure of its plan."""
     native = [parameter for parameter in signature.parameters if parameter.native]
-    given = ", ".join(
-        f"{p.name}={arguments[p.name]}" if p.keyword_only else arguments[p.name] for p in native
-    )
+    given = _given(native, arguments)
     lines = [
         "if _plan is None:",
-        f"    return _kernel({given})",
+        *(f"    {line}" for line in _kernel_source(signature, arguments, given)),
         f"_arguments = {_tuple(arguments.values())}",
         f"return _plan({owner}, _arguments)",
     ]
@@ -196,7 +194,28 @@ def _native(signature: Signature, owner: str, arguments: Mapping[str, str]) -> s
     )
 
 
-def _written(
+def _kernel_source(signature: Signature, arguments: Mapping[str, str], given: str) -> list[str]:
+    """The source that calls the kernel; a loss of one's own is written out, without a call."""
+    if signature.body is None:
+        return [f"return _kernel({given})"]
+    taken = [p for p in signature.parameters if p.native and p.name != "reduction"]
+    reduction = arguments["reduction"]
+    return [
+        f"_loss = _body({_given(taken, arguments)})",
+        f"if {reduction} == 'mean':",
+        "    return _loss.mean()",
+        f"return _loss.sum() if {reduction} == 'sum' else _loss",
+    ]
+
+
+def _given(parameters: Iterable[Parameter], arguments: Mapping[str, str]) -> str:
+    """The arguments of a call."""
+    return ", ".join(
+        f"{p.name}={arguments[p.name]}" if p.keyword_only else arguments[p.name] for p in parameters
+    )
+
+
+def _generated(
     signature: Signature,
     declared: inspect.Signature,
     name: str,
@@ -204,9 +223,8 @@ def _written(
     **blocks: str,
 ) -> Any:
     """The function of the template, with `blocks` filled in and `names` to refer to."""
-    # What a compiler traces is closed over: it would look for a global in the module, to guard on
-    # it. All else is global: of a loss that is built inside the compiled function, the compiler
-    # wraps whatever is closed over.
+    # What Dynamo traces is closed over: it would guard on globals. All else is global: Dynamo wraps
+    # whatever a loss closes over that is built inside the compiled function.
     traced = {
         "_is_dynamo_compiling": is_dynamo_compiling,
         "_traced_call": traced_call,
@@ -218,6 +236,7 @@ def _written(
         **names,
         "__name__": signature.kernel.__module__,
         "_signature": signature,
+        "_body": signature.body,
         "_operator": None if signature.operator is None else signature.operator.call,
         "_has_torch_function": has_torch_function_variadic,
         "F": F,  # of PyTorch's own source, which TorchScript compiles instead
@@ -232,12 +251,12 @@ def _written(
         "closed_over": ", ".join(traced),
         "kernel_parameters": ", ".join(own),
         "kernel_key": _tuple(signature.key_parts(own)),
-        "at_call": _at_call(signature),
+        "at_call": _at_call_source(signature),
         "positions": str(tuple(positions)),
         **blocks,
     }
     source = "".join(_filled(line, fields) for line in _TEMPLATE.splitlines())
-    filename = _unused(f"<safeloss {signature.kernel.__name__} {name}>")
+    filename = _unused_filename(f"<safeloss {signature.kernel.__name__} {name}>")
     exec(compile(source, filename, "exec"), scope)  # our own text, from our own signatures
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     written = scope["_make"](**traced)
@@ -247,7 +266,7 @@ def _written(
     if doc is not None and name == "forward":
         doc = doc.partition(">>>")[0].rstrip()  # the examples are of functions
     written.__doc__ = doc
-    written.__signature__ = _shown(declared)
+    written.__signature__ = _public_signature(declared)
     written.__annotations__ = {
         parameter.name: parameter.annotation
         for parameter in written.__signature__.parameters.values()
@@ -257,7 +276,7 @@ def _written(
     return written
 
 
-def _unused(filename: str) -> str:
+def _unused_filename(filename: str) -> str:
     """`filename`, with a number where another function of its name was written before."""
     numbered, count = filename, 1
     while numbered in linecache.cache:
@@ -266,7 +285,7 @@ def _unused(filename: str) -> str:
     return numbered
 
 
-def _shown(declared: inspect.Signature) -> inspect.Signature:
+def _public_signature(declared: inspect.Signature) -> inspect.Signature:
     """A signature for users: with the tensors that layouts stand for, and not their rules."""
     parameters = [
         parameter.replace(annotation=bare(parameter.annotation))
@@ -275,7 +294,7 @@ def _shown(declared: inspect.Signature) -> inspect.Signature:
     return declared.replace(parameters=parameters)
 
 
-def _at_call(signature: Signature) -> str:
+def _at_call_source(signature: Signature) -> str:
     """The longer key of a call that is given weights, a mask or a count."""
     parts = signature.key_parts_at_call()
     if not parts:

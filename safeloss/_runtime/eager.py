@@ -1,9 +1,10 @@
-"""A call of a signature that was not seen before: read, verified, run, and remembered."""
+"""The slow path of a call, after a look-up that found nothing: verified, run, and remembered."""
 
 import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from inspect import Parameter
 from typing import Any
 
@@ -12,32 +13,17 @@ from torch import Tensor
 from torch.fx import Proxy
 
 from safeloss._contract import codes
-from safeloss._contract.contract import Decision
-from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.options import AT_CALL
-from safeloss._messages.stack import warn_once
-from safeloss._runtime.evidence import evidence_of
-from safeloss._runtime.memory import MOST_LOOKS, NO_PLANS, Memory, Plans
+from safeloss._runtime.accepted import Accepted
+from safeloss._runtime.evidence import memory_for_call
+from safeloss._runtime.memory import MOST_CHECKS, Memory
 from safeloss._runtime.native_errors import as_the_user_gets_it, explain_native_error
-from safeloss._runtime.reductions import (
-    COUNT_ADVICE,
-    COUNT_RULE,
-    breaks_count_rule,
-    native_reduction,
-)
-from safeloss._runtime.runner import Arguments, Look, Runner, runner
-from safeloss._runtime.signature import Named, Signature
-from safeloss._runtime.validate import (
-    look_at_values,
-    name_of,
-    ours,
-    refusal_of,
-    verify_hints,
-    verify_mean,
-    verify_types,
-    verify_values,
-)
-from safeloss._torch import decided, outside_compiler, readable, transformed, unobserved
+from safeloss._runtime.reductions import COUNT_ADVICE, broken_count_rule, native_reduction
+from safeloss._runtime.refusals import name_of, ours
+from safeloss._runtime.runner import Arguments, Check, Runner, runner
+from safeloss._runtime.signature import Signature
+from safeloss._runtime.validate import accept, check_values, verify_mean, warn_of_values
+from safeloss._torch import decided, outside_compiler, transformed, unobserved
 from safeloss.errors import SafeLossError, ValueRangeError
 
 
@@ -50,16 +36,16 @@ def new_call(
     arguments: Arguments,
     key: Any,
 ) -> Tensor:
-    """A call of a signature that was not seen before.
+    """A call that the look-up did not find.
 
     `owner` is the module, or None; `attributes` are where it keeps its options. `key` is what the
     generated function looks the call up by, or None: `key_of` makes it of all arguments.
     """
     for argument in arguments:
         if isinstance(argument, Proxy):
-            return _recorded(signature, owner, arguments)
-    evidence = evidence_of(signature, owner)
-    plans = signature.memory.plans if owner is None else evidence.plans
+            return _fx_node(signature, owner, arguments)
+    memory = memory_for_call(signature, owner)
+    plans = signature.memory.plans if owner is None else memory.plans
     run: Runner | None = None
     computed = owner is not None and _computes(owner, attributes)
     if key is None or computed:
@@ -73,9 +59,9 @@ def new_call(
     if run is None:
         try:
             with unobserved() as traced:
-                run, learn = _plan(signature, owner, evidence, arguments, key, traced)
-        except SafeLossError as refusal:
-            raise as_the_user_gets_it(refusal, signature, arguments) from None
+                run, learn = _verified(signature, owner, memory, arguments, key, traced)
+        except SafeLossError as error:
+            raise as_the_user_gets_it(error, signature, arguments) from None
     try:
         loss = run(owner, arguments)
     except Exception as error:
@@ -83,14 +69,14 @@ def new_call(
         raise
     try:
         learn(loss)  # only now: a call that raised proves nothing
-    except SafeLossError as refusal:
-        raise as_the_user_gets_it(refusal, signature, arguments) from None
+    except SafeLossError as error:
+        raise as_the_user_gets_it(error, signature, arguments) from None
     return loss
 
 
 def _computes(owner: Any, attributes: tuple[str, ...]) -> bool:
     """Whether a subclass computes an attribute, by a property, that a hit would read as stored."""
-    if type(owner) is ours(owner):
+    if type(owner) is owner._safeloss_class:
         return False
     return any(hasattr(getattr(type(owner), name, None), "__set__") for name in attributes)
 
@@ -99,156 +85,114 @@ def _nothing(loss: Any) -> None:
     pass
 
 
-def _plan(
+def _verified(
     signature: Signature,
     owner: Any,
-    evidence: Memory,
-    arguments: tuple[Any, ...],
+    memory: Memory,
+    arguments: Arguments,
     key: Any,
     traced: bool,
 ) -> tuple[Runner, Callable[[Any], None]]:
-    """What the call needs, verified, and what is learnt from its result once it has run."""
-    name = name_of(signature, owner)
+    """How a call runs that was verified, and what is learnt from its result once it has run."""
     named = dict(zip(signature.names, arguments))
-    verify_types(signature, owner, named)
-    call = signature.call(evidence, named)
-    decision = signature.decide(call)
-    if isinstance(decision, Refusal) and decision.weak:
-        decision = _one_class(signature, name, evidence, call, named, decision, traced)
-    if isinstance(decision, Refusal):
-        raise refusal_of(signature, owner, call, decision, named)
-    reading, strategy = decision
-    symbolic = any(isinstance(size, torch.SymInt) for s in call.shapes.values() for size in s)
-    if not symbolic:
-        verify_hints(signature, owner, call, reading, signature.aligned(reading, named))
-    for mistake in signature.reader.warnings(call):
-        warn_once(f"{name}: {mistake.rule}", code=mistake.code)
-    loud = call.options.get("empty") in ("warn", "raise")
-    empty = signature.is_empty_mean(reading, call) if loud else False
-
-    always = call.options.get("check_values") == "always"
-    looks = 0
-    if call.options.get("check_values") == "first" and not traced:
-        if (
-            evidence.values_unchecked
-            and not look_at_values(signature, owner, reading, named).conclusive
-        ):
-            looks = MOST_LOOKS
-        elif evidence.looks:
-            look = verify_values(signature, owner, reading, named, rules=False)
-            looks = 0 if look.conclusive else evidence.looks - 1
-    steps = tuple(
-        (signature.names.index(name), step)
-        for name, edit in reading.edits.items()
-        for step in edit.steps(call.shapes[name])
-    )
-    fills = tuple(
-        (signature.names.index(name), masked)
-        for name, masked in reading.masked.items()
-        if masked.value is not None
-    )
-    reduction = native_reduction(strategy) if strategy else call.options.get("reduction", "")
-    code = None if always else signature.reduction_code(call, reduction)
-    watching = [_look(signature, reading)] if always else []
-    if "divided" in strategy:
-        watching.append(_look_at_count(signature))
-    run = runner(signature, steps, fills, strategy, code, watching)
-    first = run
-    if signature.own is not None and not symbolic:
-        sizes = signature.unreduced_axes(reading, call).shape
+    accepted = accept(signature, owner, memory, named, traced)
+    call, reading = accepted.call, accepted.reading
+    # A mean over nothing is reported; None: only the result tells.
+    reported = call.options.get("empty") in ("warn", "raise")
+    empty = signature.is_empty_mean(reading, call) if reported else False
+    checks_left = 0 if traced else _first_check(accepted, memory)
+    run, plan = _runner_of(accepted)
+    first_run = run
+    if signature.own is not None and not accepted.symbolic:
+        # The shape of what somebody else's body returns is verified once.
         kernel: Any = signature.kernel
-        verifying = replace(signature, kernel=kernel.verifying(tuple(sizes)))
-        first = runner(verifying, steps, fills, strategy, code, watching)
-    # A tensor would be known by its identity, and may count otherwise tomorrow.
-    integers = [parameter.name for parameter in signature.parameters if parameter.integer]
-    counted = not any(isinstance(call.options[name], Tensor) for name in integers)
-    # What one class means is known to the place of a call, and a hit of a function has none.
-    lasting = counted and not (owner is None and reading.one_class)
-    # Nor is what warns remembered: another place that calls the loss is to hear of it too.
-    lasting = lasting and not (key is None or symbolic or traced or transformed())
-    lasting = lasting and not looks and empty is False
-    fixed = always or any(
-        edit.names_sizes(call.shapes[name]) for name, edit in reading.edits.items()
+        sizes = tuple(signature.unreduced_axes(reading, call).shape)
+        verifying = replace(signature, kernel=kernel.verifying(sizes))
+        first_run, _ = _runner_of(replace(accepted, signature=verifying))
+    # A tensor as an option would be known by its identity, and its value may change.
+    known = key is not None and not any(
+        [isinstance(call.options[name], Tensor) for name in signature.integers]
     )
+    # Whoever warns is not remembered, so that each call site warns; nor is, of a function, what one
+    # class means: that was proved at this call site, and a hit does not know its own.
+    cacheable = (
+        known
+        and not (accepted.symbolic or traced or transformed())
+        and not (checks_left or empty is not False)
+        and not (owner is None and reading.one_class)
+    )
+    fits_form = not reading.one_class and accepted.fits_form
 
     def learn(loss: Any) -> None:
-        verify_mean(signature, owner, call, named, empty, loss)
-        memory = signature.memory if owner is None else evidence
-        evidence.values_unchecked, evidence.looks, evidence.one_class = False, looks, True
+        if empty is not False:
+            verify_mean(accepted, empty, loss)
+        memory.values_unchecked, memory.checks_left, memory.one_class = False, checks_left, True
+        # The plans and the class axes of a function are those of all its call sites.
+        kept = signature.memory if owner is None else memory
         if reading.proves is not None:
             shape = call.shapes[signature.reader.inputs[0].name]
-            memory.learn_class_axis(len(shape), shape[reading.proves])
-        if memory.plans is NO_PLANS:
-            memory.plans = Plans(memory)
-        if lasting:
-            plain = not (reading.edits or fills or strategy or always)
-            kept = code if plain else run
-            with contextlib.suppress(TypeError):  # an option without a hash: read on every call
-                memory.plans.keep(key, kept)
-                if not fixed and not reading.one_class:
-                    memory.plans.keep_form(key, kept, reading.proves)
+            kept.learn_class_axis(len(shape), shape[reading.proves])
+        if cacheable:
+            kept.learn_plan(key, plan, reading.proves, fits_form)
 
-    return first, learn
+    return first_run, learn
 
 
-def _look(signature: Signature, reading: Reading) -> Look:
-    """What looks at the numbers of every call."""
-
-    def look(owner: Any, arguments: Arguments) -> None:
-        with unobserved() as traced:
-            if not traced:
-                named = dict(zip(signature.names, arguments))
-                look_at_values(signature, owner, reading, named)
-
-    return look
-
-
-def _look_at_count(signature: Signature) -> Look:
-    """What refuses a count of 0 that is a number. One in a tensor is not read from the device."""
-    position = signature.names.index("denominator")
-
-    def look(owner: Any, arguments: Arguments) -> None:
-        count = arguments[position]
-        symbolic = isinstance(count, (torch.SymInt, torch.SymFloat))
-        if not isinstance(count, Tensor) and breaks_count_rule(
-            count, decided if symbolic else bool
-        ):
-            rule, advice = f"{COUNT_RULE} {count}.", COUNT_ADVICE
-            name = name_of(signature, owner)
-            raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=advice)
-
-    return look
+def _first_check(accepted: Accepted, memory: Memory) -> int:
+    """Check the numbers if that is due. Gives how many more calls are to be checked."""
+    if accepted.call.options.get("check_values") != "first":
+        return 0
+    if memory.values_unchecked:
+        return 0 if check_values(accepted) else MOST_CHECKS
+    if memory.checks_left:
+        return 0 if warn_of_values(accepted) else memory.checks_left - 1
+    return 0
 
 
-def _one_class(
-    signature: Signature,
-    name: str,
-    evidence: Memory,
-    call: Call,
-    named: Named,
-    refusal: Refusal,
-    traced: bool,
-) -> Refusal | Decision:
-    """`call` with a single class, where that is no mistake: the classes may be candidates, of which
-    a last batch has one. Labels other than 0 show that it is one."""
-    target = named[signature.reader.target]
-    if traced or not readable([target]):
-        allowed = signature.has_one_label(call)
-    else:
-        allowed = not (target.is_floating_point() or target.is_complex() or target.any())
-        if allowed:
-            warn_once(
-                f"{name}: {refusal.rule} It is right only where the classes are candidates.",
-                code=refusal.code,
-            )
-    if not allowed:
-        return refusal
-    allowing = Memory(one_class=True, class_axes=evidence.class_axes)
-    return signature.decide(call._replace(evidence=allowing))
+def _runner_of(accepted: Accepted) -> tuple[Runner, Runner | int | None]:
+    """How a call runs, and the plan that is kept of it."""
+    signature, call, strategy = accepted.signature, accepted.call, accepted.strategy
+    position = signature.names.index
+    steps = [(position(name), step) for name, steps in accepted.steps.items() for step in steps]
+    fills = [
+        (position(name), masked)
+        for name, masked in accepted.reading.masked.items()
+        if masked.value is not None
+    ]
+    checks: list[Check] = []
+    if call.options.get("check_values") == "always":
+        known = replace(accepted, owner=None, named={})  # a plan keeps no tensor alive
+        checks.append(partial(_check_numbers, known))
+    if "divided" in strategy:
+        checks.append(partial(_check_denominator, signature))
+    reduction = native_reduction(strategy) if strategy else call.options.get("reduction", "")
+    code = signature.reduction_code(call, reduction)
+    run = runner(signature, steps, fills, strategy, code, checks)
+    return run, (run if steps or fills or strategy or checks else code)
 
 
-def _recorded(signature: Signature, owner: Any, arguments: tuple[Any, ...]) -> Any:
-    """`torch.fx` traces into what is not torch's: be a leaf, as native is, and keep the check."""
+def _check_numbers(known: Accepted, owner: Any, arguments: Arguments) -> None:
+    """What `check_values="always"` does at every call of the same key."""
+    with unobserved() as traced:
+        if not traced:
+            named = dict(zip(known.signature.names, arguments))
+            check_values(replace(known, owner=owner, named=named))
+
+
+def _check_denominator(signature: Signature, owner: Any, arguments: Arguments) -> None:
+    """Refuse a number that is no count. One in a tensor is not read from the device."""
+    count = arguments[signature.names.index("denominator")]
+    if isinstance(count, Tensor):
+        return
+    symbolic = isinstance(count, (torch.SymInt, torch.SymFloat))
+    rule = broken_count_rule(count, decided if symbolic else bool)
+    if rule:
+        name = name_of(signature, owner)
+        raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=COUNT_ADVICE)
+
+
+def _fx_node(signature: Signature, owner: Any, arguments: Arguments) -> Any:
+    """The node of a call that `torch.fx` traces: a leaf, as PyTorch's loss is. The checks stay."""
     proxies = [argument for argument in arguments if isinstance(argument, Proxy)]
     tracer: Any = proxies[0].tracer
     overridden = owner is not None and type(owner).forward is not ours(owner).forward

@@ -1,24 +1,20 @@
 """What is remembered of the calls of a loss: how known calls run, and what earlier calls proved."""
 
-import weakref
-from types import CodeType
+import contextlib
 from typing import Any
 
 from torch import Size
 
-from safeloss._torch import never_compiled
-
 MOST_AXES = 64  # ranks and numbers of classes that one loss remembers
-MOST_SITES = 4096  # places that one kernel remembers
-MOST_PLANS = 1024  # signatures that one loss remembers, and forms; past that it begins anew
+MOST_PLANS = 1024  # keys that one loss remembers, and forms; past that it begins anew
 _SPECIAL_SIZES = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
 
 
 class Plans(dict[Any, Any]):
-    """What a call needs, by its signature; of a new one, what calls of the same form needed.
+    """The plans of a loss, by the key of a call. A new key takes the plan of one of the same form.
 
-    That is a closure that runs it (`runner`); or, of native as it is, the number for its operator,
-    or None.
+    A plan is a closure that runs the call (`runner`); PyTorch's number of the reduction, with which
+    its operator is called; or None, to call the kernel.
     """
 
     def __init__(self, memory: "Memory") -> None:
@@ -37,18 +33,18 @@ class Plans(dict[Any, Any]):
         _keep(self, key, plan)
 
     def keep_form(self, key: Any, plan: Any, proves: int | None) -> None:
-        """Keep `plan` for all signatures that differ from `key` in nothing that decides.
+        """Keep `plan` for `key` and all keys that have the same pattern of sizes.
 
-        Each of them proves by itself that axis `proves` holds so many classes.
+        Each of their calls proves that axis `proves` of its first input holds the classes.
         """
+        self.keep(key, plan)
         _keep(self.forms, shape_pattern(key), (plan, proves))
 
 
 def shape_pattern(key: Any) -> Any:
-    """What a verdict on the call of this signature depends on.
+    """`key` with its sizes replaced by labels: equal sizes share one, and 0, 1 and 2 keep theirs.
 
-    That is which of its sizes are 0, 1 or 2 and which are equal, be they of axes or told by an
-    option, but not how large they are: each is named in the order in which it appears.
+    A verdict depends on nothing else of the sizes, be they of axes or told by an option.
     """
     names = dict(_SPECIAL_SIZES)
     return tuple([_canonical(part, names) for part in key])
@@ -68,7 +64,7 @@ def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
     store[key] = plan
 
 
-MOST_LOOKS = 8  # at batches that are too small to judge
+MOST_CHECKS = 8  # of batches that are too small to judge
 NO_PLANS: Any = {}  # of a module that was never called
 
 
@@ -80,9 +76,9 @@ class Memory:
     """
 
     __slots__ = (
+        "checks_left",
         "class_axes",
         "class_axis_known",
-        "looks",
         "one_class",
         "plans",
         "values_unchecked",
@@ -102,7 +98,7 @@ class Memory:
         self.values_unchecked = (
             values_unchecked  # no call has been accepted, and so no numbers were looked at
         )
-        self.looks = 0  # further ones for suspicious numbers, since there were too few to judge
+        self.checks_left = 0  # for suspicious numbers, while there were too few to judge by
         self.class_axes = class_axes  # the ranks and numbers of classes for which it is known
         self.one_class = one_class  # two classes or more were seen, or one with fitting labels
 
@@ -114,6 +110,16 @@ class Memory:
             # A new tuple: another thread may be reading the old one.
             self.class_axes = (*self.class_axes, (rank, classes))[-MOST_AXES:]
 
+    def learn_plan(self, key: Any, plan: Any, proves: int | None, fits_form: bool) -> None:
+        """Keep the plan of a call; if it `fits_form`, for all calls of the same form."""
+        if self.plans is NO_PLANS:
+            self.plans = Plans(self)
+        with contextlib.suppress(TypeError):  # an option without a hash: read on every call
+            if fits_form:
+                self.plans.keep_form(key, plan, proves)
+            else:
+                self.plans.keep(key, plan)
+
     def evidence(self) -> tuple[Any, ...]:
         """What a copy begins with, as plain data."""
         return self.class_axis_known, self.values_unchecked, self.class_axes, self.one_class
@@ -123,44 +129,3 @@ class Memory:
 
 
 ONE_CLASS = Memory(one_class=True)  # the evidence where labels show that one class is meant
-
-
-class Site:
-    """A place that calls a loss, and what was learnt there."""
-
-    __slots__ = ("code", "memory", "module")
-
-    def __init__(self, code: CodeType, memory: Memory, module: "weakref.ref[Any] | None") -> None:
-        self.code = code  # kept, so that its id is not given to another
-        self.memory = memory
-        self.module = module  # that called there first the last time; None of a function
-
-
-class Sites(dict[tuple[int, int], Site]):
-    """The places that call one kernel, by the id of their code and their place in it."""
-
-    def of_function(self, code: CodeType, place: int) -> Memory:
-        """What was learnt at a place that calls the function."""
-        site = self.get((id(code), place))
-        return site.memory if site is not None else self._keep(code, place, None, Memory())
-
-    @never_compiled
-    def of_module(self, code: CodeType, place: int, module: Any, memory: Memory) -> Memory:
-        """What a module begins with, which calls for the first time: `memory`, or that of the
-        module before it at this place, if that one is dead. Of two that live, each learns by
-        itself."""
-        site = self.get((id(code), place))
-        if site is not None and site.memory is memory:
-            return memory
-        if site is None or site.module is None or site.module() is not None:
-            return self._keep(code, place, weakref.ref(module), memory)
-        site.module = weakref.ref(module)
-        return site.memory
-
-    def _keep(
-        self, code: CodeType, place: int, module: "weakref.ref[Any] | None", memory: Memory
-    ) -> Memory:
-        if len(self) >= MOST_SITES:
-            self.pop(next(iter(self)), None)  # the oldest
-        self[id(code), place] = Site(code, memory, module)
-        return memory

@@ -9,6 +9,7 @@ from torch import Tensor
 from safeloss._contract.options import AT_CALL, OURS, CheckValues, Empty, documented
 from safeloss._messages.explain import explain_construction
 from safeloss._messages.stack import end_at_the_call
+from safeloss._runtime.evidence import memory_of
 from safeloss._runtime.memory import Memory
 from safeloss.errors import SafeLossError
 
@@ -125,7 +126,9 @@ def explained(construct: Any) -> Any:
         try:
             if arguments or options:
                 _refuse_data(self, arguments, options)
-            construct(self, *arguments, **{**self._other_defaults, **options})
+            if self._other_defaults:
+                options = {**self._other_defaults, **options}
+            construct(self, *arguments, **options)
         except SafeLossError as refusal:
             end_at_the_call(refusal)
             raise
@@ -135,23 +138,12 @@ def explained(construct: Any) -> Any:
 
 def _refuse_data(module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     forward = module._safeloss_class.forward
-    data = {name: options[name] for name in forward.inputs if name in options}
-    tensors = [value for value in arguments[:2] if isinstance(value, Tensor)]
+    data = {name: options[name] for name in forward.inputs if name in options} if options else {}
     # No constructor takes a tensor for its second parameter, and a number may be a 0-d tensor.
-    if len(tensors) == 2 and any(tensor.dim() for tensor in tensors):
-        data = {**dict(zip(forward.inputs, tensors)), **data}
+    two = arguments[:2] if len(arguments) > 1 else ()
+    if all([isinstance(value, Tensor) for value in two]) and any([value.dim() for value in two]):
+        data = {**dict(zip(forward.inputs, two)), **data}
     if data:
         raise explain_construction(
             type(module).__name__, module._safeloss_class.__name__, forward, data
         )
-
-
-def memory_of(module: Any) -> Memory:
-    """What a module has learnt, and room for it where there was none."""
-    state = vars(module)
-    for name, default in module._own_options.items():
-        state.setdefault(name, default)  # where a hit looks for it
-    memory = state.get("_memory")
-    if not isinstance(memory, Memory):
-        memory = state["_memory"] = Memory(*(memory or ()))
-    return memory

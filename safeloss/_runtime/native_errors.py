@@ -14,9 +14,11 @@ from safeloss._messages.explain import (
     is_about_values,
     table,
 )
-from safeloss._runtime.evidence import evidence_of
+from safeloss._runtime.accepted import Accepted
+from safeloss._runtime.evidence import memory_for_call
+from safeloss._runtime.refusals import callee_of
 from safeloss._runtime.signature import Signature
-from safeloss._runtime.validate import callee_of, verify_values
+from safeloss._runtime.validate import verify_values
 from safeloss._torch import outside_compiler, unobserved
 from safeloss._trace import with_history
 from safeloss.errors import SafeLossError
@@ -55,13 +57,13 @@ def _explained(
 ) -> SafeLossError | None:
     """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
     named = dict(zip(signature.names, arguments))
-    call = signature.call(evidence_of(signature, owner), named)
+    call = signature.call(memory_for_call(signature, owner), named)
     decision = signature.decide(call)
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     rows = table(signature.reader.inputs, call)
     if is_about_values(error) and isinstance(decision, Decision):
         try:
-            verify_values(signature, owner, decision.reading, named, doubts=False, ask=False)
+            verify_values(Accepted(signature, owner, named, call, *decision), ask=False)
         except SafeLossError as broken:
             broken.native = f"{signature.native_name} raises {type(error).__name__}."
             return broken

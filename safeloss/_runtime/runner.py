@@ -18,7 +18,7 @@ from safeloss._runtime.signature import Counting, Kernel, Order, Signature
 Step: TypeAlias = tuple[int, Callable[[Tensor], Tensor]]  # a view or a cast, by position
 Fills: TypeAlias = Sequence[tuple[int, Masked]]  # what the mask leaves out of arguments
 Arguments: TypeAlias = tuple[Any, ...]  # of the kernel, all of them, in their order
-Look: TypeAlias = Callable[[Any, Arguments], None]
+Check: TypeAlias = Callable[[Any, Arguments], None]  # of the numbers, before PyTorch reads them
 Runner: TypeAlias = Callable[[Any, Arguments], Tensor]  # the first is the module, or None
 
 
@@ -28,9 +28,9 @@ def runner(
     fills: Fills = (),
     strategy: tuple[str, ...] = (),
     code: int | None = None,
-    looks: Sequence[Look] = (),
+    checks: Sequence[Check] = (),
 ) -> Runner:
-    """How calls of one form run: `looks` at the numbers, the `steps`, the `fills`, PyTorch.
+    """How calls of one form run: the `checks`, the `steps`, the `fills`, PyTorch.
 
     `code` is torch's number of the reduction, where the operator alone does what the kernel does.
     `strategy` is how the result is reduced: see `Contract.strategy`.
@@ -40,8 +40,8 @@ def runner(
     alone = operator is not None and code is not None and not order.by_name
 
     def run(owner: Any, arguments: Arguments) -> Tensor:
-        for look in looks:
-            look(owner, arguments)
+        for check in checks:
+            check(owner, arguments)
         given = [*arguments]
         for position, step in steps:
             given[position] = step(given[position])

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from safeloss._contract.contract import LEGACY, Contract
 from safeloss._contract.interpret import Reader
-from safeloss._contract.model import Call, Evidence, Input, Kind, Mistake, Parameter, Reading
+from safeloss._contract.model import Call, Evidence, Input, Kind, Mistake, Parameter
 from safeloss._contract.options import AT_CALL, OURS, SIZED
 from safeloss._contract.patterns import Pattern, parse
-from safeloss._runtime.masks import filled
-from safeloss._runtime.memory import Memory, Sites
+from safeloss._runtime.evidence import Sites
+from safeloss._runtime.memory import Memory
 from safeloss._runtime.operators import NUMBERS, Operator
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
@@ -52,10 +52,20 @@ class Signature(Contract):
     sites: Sites  # the places that call the function
     module_sites: Sites  # ... and those that call a module
 
-    @property
+    @functools.cached_property
+    def integers(self) -> tuple[str, ...]:
+        """The options that must be integers."""
+        return tuple(parameter.name for parameter in self.parameters if parameter.integer)
+
+    @functools.cached_property
     def own(self) -> Any:
         """The checked function of a loss that somebody else wrote; None for those of torch."""
         return getattr(self.kernel, "checked", None)
+
+    @property
+    def body(self) -> Kernel | None:
+        """The body of such a loss, where the kernel is it and a reduction of torch's; or None."""
+        return getattr(self.kernel, "unreduced", None)
 
     @property
     def native_name(self) -> str:
@@ -125,7 +135,7 @@ class Signature(Contract):
                 shapes[name], dtypes[name] = value.shape, value.dtype
             else:
                 options[name] = value
-        return self.called(shapes, dtypes, options, evidence)
+        return self.make_call(shapes, dtypes, options, evidence)
 
     def reduction_code(self, call: Call, reduction: str) -> int | None:
         """torch's number of the reduction, where the operator alone does what the kernel does."""
@@ -140,21 +150,6 @@ class Signature(Contract):
             if name in call.shapes or call.options[name] is not parameter.default:
                 return None
         return NUMBERS.get(reduction)
-
-    def aligned(self, reading: Reading, named: Named) -> Named:
-        """The arguments in the shapes and dtypes that native must get."""
-        return {
-            name: reading.edits[name].apply(value) if name in reading.edits else value
-            for name, value in named.items()
-        }
-
-    def edited(self, reading: Reading, named: Named) -> Named:
-        """The arguments as native must get them."""
-        edited = self.aligned(reading, named)
-        for name, masked in reading.masked.items():
-            if masked.value is not None:
-                edited[name] = filled(edited[name], edited["mask"], *masked)
-        return edited
 
 
 def signature_of(

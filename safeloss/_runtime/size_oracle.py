@@ -9,7 +9,7 @@ from typing import Any
 
 from safeloss._contract import codes
 from safeloss._contract.model import Call, Kind, Refusal
-from safeloss._messages.explain import brief, on_rank
+from safeloss._messages.explain import one_line, rank_suffix
 from safeloss._runtime.compiled import Ask, Consult, Operand, Raise, Run, TracedArgument
 from safeloss._runtime.memory import ONE_CLASS
 from safeloss._runtime.signature import Named, Signature
@@ -126,7 +126,7 @@ def _outcome(
     for entry in inputs:
         missing = entry.weight and tensors[entry.name] is True
         if entry.tensor and not missing and not isinstance(tensors[entry.name], tuple):
-            text = _operands(f"`{entry.name}` must be a tensor.{on_rank()}")
+            text = _operands(f"`{entry.name}` must be a tensor.{rank_suffix()}")
             return Raise(ArgumentTypeError, codes.NO_TENSOR, text)
     call = _call(signature, counts, tensors, options, comparisons)
     decision = signature.decide(call)
@@ -134,7 +134,7 @@ def _outcome(
     if weak and signature.has_one_label(call):  # which cannot be read, and would be weak evidence
         decision = signature.decide(call._replace(evidence=ONE_CLASS))
     if isinstance(decision, Refusal):
-        said = _operands(f"{brief(inputs, call, decision)}{on_rank()}")
+        said = _operands(f"{one_line(inputs, call, decision)}{rank_suffix()}")
         return Raise(decision.error, decision.code, said)
     reading, strategy = decision
     steps = []
@@ -180,7 +180,7 @@ def _call(
         elif tensor is False:
             given[name] = _GIVEN
     memory: Any = _TracedEvidence(comparisons)
-    return signature.called(shapes, dtypes, given, memory)
+    return signature.make_call(shapes, dtypes, given, memory)
 
 
 def _operands(text: str) -> tuple[Operand, ...]:
