@@ -4,6 +4,7 @@ The oracle repeats: with a weight of 3 a sample stands three times in a batch of
 a weight of 0 or under a mask it is not there.
 """
 
+import inspect
 import math
 from typing import Any
 
@@ -362,6 +363,20 @@ def test_micro_batches_add_up(loss: Loss) -> None:
     for count in (unreduced.numel(), torch.tensor(float(unreduced.numel()))):
         total = sum(safe(*part, denominator=count) for part in parts)
         torch.testing.assert_close(total, unreduced.sum() / unreduced.numel())
+
+
+@over_weighted
+def test_a_micro_batch_of_nothing_adds_nothing(loss: Loss) -> None:
+    """It is a sum of no numbers, and no mean over them: `empty` has nothing to say."""
+    if loss.options.get("reduction") == "batchmean":
+        pytest.skip("batchmean has its own denominator")
+    for empty in inspect.signature(loss.safe).parameters["empty"].annotation.__args__:
+        safe, native = made(loss, empty=empty)
+        try:
+            native(*batch(loss, 0))
+        except RuntimeError:
+            pytest.skip("PyTorch takes no batch of nothing")
+        assert safe(*batch(loss, 0), denominator=10) == 0
 
 
 def test_a_mask_leaves_nothing_of_a_micro_batch() -> None:
