@@ -254,7 +254,7 @@ def verdict_on(probe: Probe, class_dim: int | None) -> Found:
 
 
 def _verdicts(probe: Probe, class_dim: int | None) -> Iterator[Found]:
-    for samples in probe.samples.turns():
+    for samples in probe.samples.with_each_target():
         evidence = measure(probe, samples)
         if class_dim is not None:
             evidence = evidence._replace(class_axes=frozenset({class_dim % len(evidence.input)}))

@@ -190,16 +190,17 @@ class _Watch(TorchFunctionMode):
         return Suspect(by, callee.name, tensors, explain)
 
     def _operator(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
-        pair = operators.repeated(func, args, given)
+        pair = operators.find_pair(func, args, given)
         by = None if pair is None else caller(directly=True)
         if pair is None or by is None or self._passes(by.line):
             return None
-        if not pair.equal:  # here all meet all, and so they did before where sizes were equal
+        if not pair.same_up_to_ones:
+            # Here all meet all, and so they did before where sizes were equal.
             self.outer.add(by.site)
             self.findings.withdraw(by.site)
         if by.site in self.outer or not operators.is_accident(pair, self.origins, by.frame):
             return None
-        explain = functools.partial(operators.explain, pair, self.origins, by.frame)
+        explain = functools.partial(operators.error_for, pair, self.origins, by.frame)
         return Suspect(by, pair.operator, pair.tensors, explain)
 
     def _remember(self, key: Hashable) -> None:
