@@ -237,7 +237,7 @@ def test_every_hazard_of_shapes_is_found_and_nothing_else() -> None:
         assert f"of the {right} that it computes rightly, the {seen[False, True]} in which" in page
 
 
-# How it speaks -----------------------------------------------------------------------------------
+# Messages ----------------------------------------------------------------------------------------
 
 BROADCAST = (scores(8, 1), chances(8))
 
@@ -525,7 +525,7 @@ def test_our_own_losses_are_not_looked_at() -> None:
     assert findings == []
 
 
-def test_a_line_that_told_the_class_axis_keeps_it() -> None:
+def test_a_call_site_remembers_its_class_axis() -> None:
     with guard() as findings:
         for length in (7, 5, C, 6):
             F.cross_entropy(scores(B, C, length), torch.randint(C, (B, length)))
@@ -534,10 +534,9 @@ def test_a_line_that_told_the_class_axis_keeps_it() -> None:
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, F.multi_margin_loss])
 def test_a_line_that_saw_several_classes_may_end_in_one(loss) -> None:
-    """Of a contrastive loss the classes are the samples, and a last batch may have one."""
+    """In a contrastive loss the samples are the classes, so the last batch may have one class."""
     with guard() as findings:
         for size in (8, 8, 1):
-            scores(size, 4)
             loss(scores(size, 4) @ scores(size, 4).T, torch.arange(size))
     assert findings.calls == 3
 
@@ -556,7 +555,7 @@ def test_the_innermost_guard_speaks() -> None:
     assert (len(outer), len(inner)) == (0, 1)
 
 
-class Through(TorchFunctionMode):
+class PassThroughMode(TorchFunctionMode):
     """A mode of somebody else's."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -565,14 +564,14 @@ class Through(TorchFunctionMode):
 
 def test_a_mode_in_between_is_not_the_caller() -> None:
     scores, labels = BROADCAST
-    with guard(on="log", arithmetic=True) as findings, Through():
+    with guard(on="log", arithmetic=True) as findings, PassThroughMode():
         nn.PoissonNLLLoss()(scores, labels)
         scores - labels
     sources = [finding.source for finding in findings]
     assert sources == ["nn.PoissonNLLLoss()(scores, labels)", "scores - labels"]
 
 
-# How it ends -------------------------------------------------------------------------------------
+# Leaving the context -----------------------------------------------------------------------------
 
 
 def held(context):
@@ -581,7 +580,7 @@ def held(context):
         yield
 
 
-@pytest.mark.parametrize("later", [Through, trace, guard])
+@pytest.mark.parametrize("later", [PassThroughMode, trace, guard])
 @pytest.mark.parametrize("end", ["close", "exhaust", "raise"])
 def test_a_guard_that_ends_under_a_later_mode(end, later) -> None:
     suspended = held(guard())
@@ -624,7 +623,7 @@ def test_an_outer_guard_that_has_ended_and_the_inner_one_that_has_not() -> None:
 
 
 def test_a_guard_that_somebody_removed_removes_nobody() -> None:
-    with Through() as other:
+    with PassThroughMode() as other:
         with guard():
             leave(active_modes()[-1])
         assert active_modes() == [other]
@@ -635,7 +634,7 @@ def test_a_guard_that_another_thread_ends() -> None:
     suspended = held(guard())
     with ThreadPoolExecutor(1) as pool:
         pool.submit(next, suspended).result()
-        with Through() as other:
+        with PassThroughMode() as other:
             suspended.close()
             assert active_modes() == [other]
         pool.submit(F.poisson_nll_loss, *BROADCAST).result()
@@ -655,7 +654,7 @@ def test_a_guard_that_ends_while_it_handles_a_call() -> None:
         F.poisson_nll_loss(*BROADCAST)
         assert active_modes()[0] is other
 
-    other, suspended = Through(), held(guard())
+    other, suspended = PassThroughMode(), held(guard())
     with ThreadPoolExecutor(1) as pool:  # a stack of its own
         pool.submit(call).result()
 
@@ -707,7 +706,7 @@ def test_an_asynchronous_generator_that_holds_a_guard() -> None:
     async def run() -> None:
         suspended = held_async()
         await anext(suspended)
-        with Through() as other:
+        with PassThroughMode() as other:
             await suspended.aclose()
             assert active_modes() == [other]
             F.poisson_nll_loss(*BROADCAST)
@@ -753,7 +752,7 @@ def test_an_allowance_within_itself() -> None:
     assert is_found()
 
 
-# What it decorates -------------------------------------------------------------------------------
+# As a decorator ----------------------------------------------------------------------------------
 
 
 async def coroutine(x, y):
@@ -834,7 +833,7 @@ def test_what_runs_inside_is_decorated(decorated) -> None:
     assert is_found()
 
 
-# Where it sees -----------------------------------------------------------------------------------
+# Threads, transforms and compiled code -----------------------------------------------------------
 
 
 def test_it_sees_the_thread_that_entered() -> None:
