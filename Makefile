@@ -2,7 +2,8 @@
 # Each makes its own environment, installs what it needs, and runs.
 
 PYTHON ?= python3
-PIP     = python -m pip --quiet --disable-pip-version-check
+# Python itself compiles what is imported: a small part of what is installed.
+INSTALL = python -m pip --quiet --disable-pip-version-check install --no-compile
 
 .PHONY: demo test test-trainers test-trainers-quick coverage test-oldest test-newest test-nightly lint bench gate docs site site-serve dist golden clean
 
@@ -63,30 +64,30 @@ clean:
 # One stamp for each set of packages; remade when what is asked for changes.
 .venv/demo: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	.venv/bin/$(PIP) install --constraint constraints.txt --editable ".[demo]"
+	.venv/bin/$(INSTALL) --constraint constraints.txt --editable ".[demo]"
 	touch $@
 
 .venv/bench: .venv/demo
-	.venv/bin/$(PIP) install --constraint constraints.txt --editable ".[bench]"
+	.venv/bin/$(INSTALL) --constraint constraints.txt --editable ".[bench]"
 	touch $@
 
 .venv/test: .venv/demo
-	.venv/bin/$(PIP) install "pip>=25.1"
-	.venv/bin/$(PIP) install --constraint constraints.txt --group test
+	.venv/bin/$(INSTALL) "pip>=25.1"
+	.venv/bin/$(INSTALL) --constraint constraints.txt --group test
 	touch $@
 
 .venv/lint: .venv/test
-	.venv/bin/$(PIP) install --constraint constraints.txt --group lint
+	.venv/bin/$(INSTALL) --constraint constraints.txt --group lint
 	touch $@
 
 .venv/site: .venv/demo
-	.venv/bin/$(PIP) install "pip>=25.1"
-	.venv/bin/$(PIP) install --constraint constraints.txt --group site
+	.venv/bin/$(INSTALL) "pip>=25.1"
+	.venv/bin/$(INSTALL) --constraint constraints.txt --group site
 	touch $@
 
 .venv/dist: .venv/demo
-	.venv/bin/$(PIP) install "pip>=25.1"
-	.venv/bin/$(PIP) install --group dist
+	.venv/bin/$(INSTALL) "pip>=25.1"
+	.venv/bin/$(INSTALL) --group dist
 	touch $@
 
 constraint-oldest = --constraint constraints-oldest.txt
@@ -94,17 +95,17 @@ index-nightly     = --pre --index-url https://download.pytorch.org/whl/nightly/c
 
 .venv-%/test: pyproject.toml constraints-oldest.txt
 	test -d .venv-$* || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/$(PIP) install "pip>=25.1"
-	.venv-$*/bin/$(PIP) install --upgrade $(constraint-$*) $(index-$*) torch
-	.venv-$*/bin/$(PIP) install $(constraint-$*) --editable ".[demo]" --group test
+	.venv-$*/bin/$(INSTALL) "pip>=25.1"
+	.venv-$*/bin/$(INSTALL) --upgrade $(constraint-$*) $(index-$*) torch
+	.venv-$*/bin/$(INSTALL) $(constraint-$*) --editable ".[demo]" --group test
 	touch $@
 
 .venv-trainers/trainers: pyproject.toml constraints.txt
 	test -d .venv-trainers || $(PYTHON) -m venv .venv-trainers
-	.venv-trainers/bin/$(PIP) install "pip>=25.1"
-	.venv-trainers/bin/$(PIP) install --constraint constraints.txt --editable ".[demo]" --group test --group trainers
+	.venv-trainers/bin/$(INSTALL) "pip>=25.1"
+	.venv-trainers/bin/$(INSTALL) --constraint constraints.txt --editable ".[demo]" --group test --group trainers
 	touch $@
 
 .venv-trainers/vision: .venv-trainers/trainers
-	.venv-trainers/bin/$(PIP) install --constraint constraints.txt --group trainers-vision
+	.venv-trainers/bin/$(INSTALL) --constraint constraints.txt --group trainers-vision
 	touch $@

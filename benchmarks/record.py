@@ -15,7 +15,7 @@ import torch
 
 import safeloss
 from benchmarks.others import LIBRARIES
-from benchmarks.timing import NATIVE, OWN, Times
+from benchmarks.timing import HAS_THREAD_CLOCK, NATIVE, Times
 
 
 class Spread(NamedTuple):
@@ -65,6 +65,7 @@ class Record:
     instructions: dict[str, Any] = field(default_factory=dict)  # per call: native, safe
     imports: dict[str, Spread] = field(default_factory=dict)  # milliseconds, by statement
     memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
+    masked: dict[str, list[float]] = field(default_factory=dict)  # MiB at the peak, by loss
 
     def save(self, path: Path) -> None:
         write(asdict(self), path, lists=("rows",))
@@ -139,7 +140,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "clock of one thread": "thread time" if OWN else "wall time",
+        "clock of one thread": "thread time" if HAS_THREAD_CLOCK else "wall time",
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks.cuda import page as cuda
 from benchmarks.cuda.record import CudaRecord
+from benchmarks.memory import SCORES
 from benchmarks.plots import added_at_one, ratio_by_size
 from benchmarks.record import Record
 from benchmarks.tables import HEADINGS, SECTIONS, between, by_size, cells_of, markdown
@@ -61,6 +62,8 @@ def page(record: Record, gpus: Sequence[CudaRecord]) -> str:
         parts += ["## First import", _imports(record)]
     if record.memory:
         parts += ["## Memory, where no shape repeats", _memory(record)]
+    if record.masked:
+        parts += ["## Peak memory under a mask", _masked(record)]
     parts += ["## CUDA", *cuda.in_short(gpus)]
     return "\n\n".join(parts) + "\n"
 
@@ -105,3 +108,12 @@ def _imports(record: Record) -> str:
 def _memory(record: Record) -> str:
     headings = ("shapes seen by one loss", *(f"{seen:,}" for seen in record.memory["shapes"]))
     return markdown(headings, [("MiB of the process", *map(str, record.memory["mib"]))])
+
+
+def _masked(record: Record) -> str:
+    rows = [(name, *(f"{peak:.0f}" for peak in peaks)) for name, peaks in record.masked.items()]
+    table = markdown(("first call", "MiB at the peak, forward", "with gradients"), rows)
+    return (
+        f"Class indices with scores `{[*SCORES]}` of float32 (1000 MiB), classes last, and a mask "
+        f"`{[*SCORES[:2]]}`; beyond what the inputs take, each in a process of its own.\n\n{table}"
+    )

@@ -30,6 +30,8 @@ def run(plan: Plan, cases: tuple[Case, ...], quick: bool, told: Told) -> Record:
     record.imports = imports.milliseconds()
     told("memory", len(todo), len(todo))
     record.memory = memory.row(memory.adversary(plan.shapes))
+    told("memory under a mask", len(todo), len(todo))
+    record.masked = memory.masked()
     torch.set_num_threads(threads)
     return record
 

@@ -59,6 +59,8 @@ def show(record: Record) -> None:
         print(f"{statement}: {between(times, 1)} ms")
     if record.memory:
         print(f"MiB after {record.memory['shapes']} shapes: {record.memory['mib']}")
+    for name, (forward, backward) in record.masked.items():
+        print(f"{name}: {forward:.0f} MiB at the peak, {backward:.0f} with gradients")
     for name, there in record.others.items():
         if not there:
             print(f"{name}: not installed, so not measured")

@@ -34,7 +34,9 @@ def table() -> str:
         calls = [sum(row["calls"] for row in rows) for rows in listed]
         counts = [suite["tests"], suite["calls"], suite["compared"], *calls]
         cells = " | ".join(f"{count:,}" for count in [*counts, len(suite["new failures"])])
-        lines.append(f"| {name} {suite['version']} | {cells} |")
+        run, files = suite.get("sampled", (0, 0))
+        part = f", {run} of {files} files" if files else ""
+        lines.append(f"| {name} {suite['version']}{part} | {cells} |")
         said += [_line(name, row) for row in suite["found"]]
         said += [f"- {name}: `{test}` fails" for test in suite["new failures"]]
     return "\n".join([*lines, "", "What was found:", "", *(said or ["- nothing"])])

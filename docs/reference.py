@@ -14,7 +14,7 @@ from safeloss._contract.values import Rule
 from safeloss._hazards import LOSSES
 from safeloss._hazards.cases import taken
 from safeloss._hazards.outcomes import native_of
-from safeloss._messages.explain import declared
+from safeloss._messages.explain import declared_text
 
 
 def losses() -> str:
@@ -104,7 +104,7 @@ def section(safe: Any) -> str:
     parameters = inspect.signature(safe).parameters
     rows = "\n".join(
         f"| `{entry.name}`{' (optional)' if entry.weight else ''} "
-        f"| {marked(declared(entry.patterns))} | {numbers_of(entry.patterns) or 'any'} |"
+        f"| {marked(declared_text(entry.patterns))} | {numbers_of(entry.patterns) or 'any'} |"
         for entry in signature.reader.inputs
         if entry in taken(signature) or entry.name in parameters
     )

@@ -17,7 +17,7 @@ import safeloss
 from safeloss import errors, functional, layouts
 from safeloss._hazards import LOSSES
 from safeloss._hazards.outcomes import native_of
-from safeloss._messages.explain import declared
+from safeloss._messages.explain import declared_text
 
 _TORCH = "https://docs.pytorch.org/docs/stable/generated/torch.nn."
 
@@ -129,7 +129,9 @@ def layout(name: str) -> str:
 
     patterns = parse(getattr(layouts, name))
     rules = reference.numbers_of(patterns)
-    return reference.marked(declared(patterns)) + (f"\n\nIts numbers: {rules}." if rules else "")
+    return reference.marked(declared_text(patterns)) + (
+        f"\n\nIts numbers: {rules}." if rules else ""
+    )
 
 
 def tools() -> str:

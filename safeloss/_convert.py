@@ -91,7 +91,10 @@ class _Found(NamedTuple):
 
 
 def _losses(holder: Any, kinds: Any, forward_of: Callable[[Any], Any], caller: str) -> list[Any]:
-    """The modules inside `holder` that are exactly of one of `kinds` and run its own `forward`."""
+    """The modules inside `holder` whose class is one of `kinds`.
+
+    One whose `forward` was replaced is left out, and a warning names it.
+    """
     if isinstance(holder, _NO_HOLDERS):
         raise TypeError(
             f"{caller}: give a module or an object that holds losses, not {holder!r}. "

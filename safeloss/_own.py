@@ -56,8 +56,8 @@ def checked(function: Any = None, *, count: Count | None = None, coupled: str = 
     of `safeloss.layouts` or a hint of jaxtyping; parameters may have any name.
 
     The return annotation is the shape of the unreduced loss, and then the loss takes, by keyword,
-    `reduction`, `empty`, `check_values`, `sample_weight`, `mask` and `denominator`, of which the
-    body sees nothing. `Float[Tensor, ""]` is a loss that the body has reduced itself, which takes
+    `reduction`, `empty`, `check_values`, `sample_weight`, `mask` and `denominator`, which the body
+    does not get. `Float[Tensor, ""]` is a loss that the body has reduced itself, which takes
     only `check_values`. `count` computes what the mean counts for each unreduced number, where that
     is not 1: a function of some of the parameters, by their names. `coupled` names a bool
     parameter: where it is true, the samples are computed together, and weights and masks are
@@ -92,13 +92,15 @@ def _checked(function: Any, *, count: Count | None, coupled: str, names: Mapping
     declared = declaration(function, names)
     verify_declaration(function.__name__, declared)
     unreduced = parse(declared.return_annotation)
-    whole = not any(pattern.dims for pattern in unreduced)
+    body_reduces = not any(pattern.dims for pattern in unreduced)
     if coupled and coupled not in declared.parameters:
         raise TypeError(f"{function.__name__}: it has no parameter {coupled!r}, as `coupled` says.")
-    return compiled(function, declared, _added(declared, whole=whole), count, coupled)
+    return build_checked(
+        function, declared, _added_parameters(declared, body_reduces=body_reduces), count, coupled
+    )
 
 
-def compiled(
+def build_checked(
     body: FunctionType,
     declared: inspect.Signature,
     added: Mapping[str, tuple[Any, Any]],
@@ -108,16 +110,19 @@ def compiled(
     """The checked loss with the parameters of `declared` and, by keyword, those of `added`."""
     name = body.__name__
     reduces = "reduction" in added
-    kernel: Any = _reducing(body, declared, count) if reduces else _copy(body)
-    kernel.__signature__ = _with(declared, added)
+    kernel: Any = _with_reduction(body, declared, count) if reduces else _copy(body)
+    kernel.__signature__ = _with_parameters(declared, added)
     kernel.__doc__ = body.__doc__
+    kernel.unreduced = body if reduces and count is None else None
     kernel.added = tuple(each for each in added if each != "reduction")
-    # A body that reduces as it is told returns one of two shapes, and `wrap` says none.
+    # The shape is not known if the body takes `reduction` itself, or has no return hint (`wrap`).
     known = "reduction" not in declared.parameters and declared.return_annotation is not _EMPTY
     kernel.verifying = (
-        functools.partial(_verifying, name, body, reduces, count) if known else lambda _: kernel
+        functools.partial(_with_shape_check, name, body, reduces, count)
+        if known
+        else lambda _: kernel
     )
-    counts = None if count is None else _counting(count)
+    counts = None if count is None else _count_by_name(count)
     engine = _engine.checked(mistakes=_mistakes(declared), counts=counts, coupled=coupled)
     function: Any = engine(kernel)
     kernel.checked, kernel.body = function, body
@@ -126,7 +131,7 @@ def compiled(
 
 
 def declaration(function: Any, names: Mapping[str, Any]) -> inspect.Signature:
-    """The signature of `function`, of which hints that are strings are resolved.
+    """The signature of `function`, with hints that are strings resolved.
 
     `names` are the local variables of the place where it is decorated.
     """
@@ -140,7 +145,7 @@ def declaration(function: Any, names: Mapping[str, Any]) -> inspect.Signature:
 
 
 def verify_declaration(name: str, declared: inspect.Signature) -> None:
-    """Refuse what is no layout, with the way to write one."""
+    """Raise TypeError for a signature that `checked` cannot read; it says how to write it."""
     layouts = []
     for parameter in declared.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -155,7 +160,7 @@ def verify_declaration(name: str, declared: inspect.Signature) -> None:
         if parameter.name.startswith("_"):
             raise TypeError(f"{name}: `{parameter.name}` may not begin with an underscore.")
         unknown = parameter.annotation is parameter.empty is parameter.default
-        if _is_layout(parameter.annotation) or _is_tensor(parameter.annotation) or unknown:
+        if _is_layout(parameter.annotation) or _is_array_hint(parameter.annotation) or unknown:
             layouts.append(parameter)
     verify_layouts(name, layouts)
     if not layouts or layouts[0].default is not inspect.Parameter.empty:
@@ -165,7 +170,7 @@ def verify_declaration(name: str, declared: inspect.Signature) -> None:
         )
     returned = declared.return_annotation
     if not _is_layout(returned) or not all(_is_layout(each) for each in _members(returned)):
-        raise TypeError(f"{name}: {_said(returned)} {_HOW_RETURN}")
+        raise TypeError(f"{name}: {_hint_problem(returned)} {_HOW_RETURN}")
     known = {dim.name for p in layouts for pattern in parse(p.annotation) for dim in pattern.dims}
     for pattern in parse(returned):
         for dim in pattern.dims:
@@ -180,7 +185,7 @@ def verify_layouts(name: str, parameters: list[inspect.Parameter]) -> None:
     """Refuse a parameter whose hint is no layout."""
     for parameter in parameters:
         if not _is_layout(parameter.annotation):
-            raise TypeError(f"{name}: {_said(parameter)} {_HOW.format(parameter.name)}")
+            raise TypeError(f"{name}: {_hint_problem(parameter)} {_HOW.format(parameter.name)}")
 
 
 _HOW = (
@@ -195,7 +200,7 @@ _HOW_RETURN = (
 )
 
 
-def _said(declared: Any) -> str:
+def _hint_problem(declared: Any) -> str:
     of = "the result" if not isinstance(declared, inspect.Parameter) else f"`{declared.name}`"
     hint = getattr(declared, "annotation", declared)
     if hint is inspect.Parameter.empty:
@@ -218,18 +223,20 @@ def _is_layout(hint: Any) -> bool:
     )
 
 
-def _is_tensor(hint: Any) -> bool:
+def _is_array_hint(hint: Any) -> bool:
     """Whether a hint that is no layout stands for an array."""
     if isinstance(hint, type):
         return issubclass(hint, (Tensor, AbstractArray))
     if typing.get_origin(hint) is Callable:
         return False
-    return any(_is_tensor(member) for member in typing.get_args(hint))
+    return any(_is_array_hint(member) for member in typing.get_args(hint))
 
 
-def _added(declared: inspect.Signature, *, whole: bool) -> dict[str, tuple[Any, Any]]:
+def _added_parameters(
+    declared: inspect.Signature, *, body_reduces: bool
+) -> dict[str, tuple[Any, Any]]:
     """What the loss is given besides its own parameters."""
-    added = dict(ALWAYS) if whole else {**ALWAYS, **IF_UNREDUCED}
+    added = dict(ALWAYS) if body_reduces else {**ALWAYS, **IF_UNREDUCED}
     patterns = [parse(p.annotation) for p in declared.parameters.values()]
     first, *others = [each for each in patterns if each]
     classes = any(p.has("classes") and any(dim.variadic for dim in p.dims) for p in first)
@@ -239,7 +246,9 @@ def _added(declared: inspect.Signature, *, whole: bool) -> dict[str, tuple[Any, 
     return {name: added[name] for name in added if name not in declared.parameters}
 
 
-def _with(declared: inspect.Signature, added: Mapping[str, tuple[Any, Any]]) -> inspect.Signature:
+def _with_parameters(
+    declared: inspect.Signature, added: Mapping[str, tuple[Any, Any]]
+) -> inspect.Signature:
     more = [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
@@ -250,7 +259,7 @@ def _with(declared: inspect.Signature, added: Mapping[str, tuple[Any, Any]]) -> 
 
 
 def _copy(body: FunctionType) -> FunctionType:
-    """`body` as another function object, so that what is written on it is not seen outside."""
+    """A copy of `body`, so that attributes set on it do not appear on the user's function."""
     copy = FunctionType(
         body.__code__, body.__globals__, body.__name__, body.__defaults__, body.__closure__
     )
@@ -267,7 +276,7 @@ def {name}({parameters}, reduction):
 """
 
 
-def _reducing(body: FunctionType, declared: inspect.Signature, count: Count | None) -> Any:
+def _with_reduction(body: FunctionType, declared: inspect.Signature, count: Count | None) -> Any:
     """`body` and then a reduction, as torch's functions have it."""
     parameters = [*declared.parameters.values()]
     arguments = ", ".join(
@@ -287,36 +296,36 @@ def _reducing(body: FunctionType, declared: inspect.Signature, count: Count | No
         mean=mean,
     )
     filename = f"<safeloss {body.__module__}.{body.__qualname__}>"
-    exec(compile(source, filename, "exec"), scope)  # our own text
+    exec(compile(source, filename, "exec"), scope)  # our own template, and the user's names
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     kernel = scope[body.__name__]
     kernel.__module__ = body.__module__
     return kernel
 
 
-def _counting(count: Count) -> Callable[[dict[str, Any]], Tensor | None]:
+def _count_by_name(count: Count) -> Callable[[dict[str, Any]], Tensor | None]:
     asked = tuple(inspect.signature(count).parameters)
     return lambda named: count(**{name: named[name] for name in asked})
 
 
-def _verifying(
+def _with_shape_check(
     name: str,
     body: Any,
     reduces: bool,
     count: Count | None,
-    sizes: tuple[int, ...],
+    expected_shape: tuple[int, ...],
 ) -> Any:
-    """The kernel, with a look at the shape that the body returns; for the first call of a form."""
+    """The kernel for the first call of a form: it also checks the shape that the body returns."""
 
     def kernel(*arguments: Any, **options: Any) -> Any:
         reduction = options.pop("reduction", "mean") if reduces else "none"
         loss = body(*arguments, **options)
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        if shape != sizes:
+        if shape != expected_shape:
             came = list(shape) if isinstance(shape, tuple) else shape
             rule = (
-                f"the body returns {came}, and the signature says {list(sizes)}: inside the body "
-                "something broadcasts, or is reduced."
+                f"the body returns {came}, and the signature says {list(expected_shape)}: "
+                "inside the body something broadcasts, or is reduced."
             )
             raise LayoutError.about(name, rule, code=TYPED)
         if reduction == "mean":
@@ -331,7 +340,8 @@ def _verifying(
 
 
 def _mistakes(declared: inspect.Signature) -> tuple[Mistake, ...]:
-    """The mistakes that have a name, of the losses of torch whose first tensor means the same."""
+    """The known mistakes of the loss of PyTorch whose first tensor means the same, if this loss has
+    their options."""
     tensors = [p for p in declared.parameters.values() if parse(p.annotation)]
     required = [p for p in tensors if p.default is p.empty]
     if len(required) < 2:
@@ -339,25 +349,26 @@ def _mistakes(declared: inspect.Signature) -> tuple[Mistake, ...]:
     first, target = parse(required[0].annotation), parse(required[1].annotation)
     rows: tuple[Mistake, ...] = ()
     if any(p.reads == "AS_INDICES" for p in target):
-        if _means(first, NotSoftmax):
+        if _has_rule(first, NotSoftmax):
             rows = mistakes.CROSS_ENTROPY
-        elif _means(first, LogProbability):
+        elif _has_rule(first, LogProbability):
             rows = mistakes.NLL
         else:
             rows = mistakes.MULTI_MARGIN
-    elif _means(first, NotSoftmax):
+    elif _has_rule(first, NotSoftmax):
         rows = (mistakes.ONE_CLASS, mistakes.SOFTMAX_OVER_THE_BATCH, mistakes.ONE_HOT)
-    elif any(p.reads == "AS_LABELS" for p in target) and _means(first, NotProbabilities):
+    elif any(p.reads == "AS_LABELS" for p in target) and _has_rule(first, NotProbabilities):
         labels = all(p.text == "[batch, classes]" for p in first)
         rows = mistakes.MULTI_LABEL if labels else mistakes.LOGITS
-    asked = [row for row in rows if _has(row, declared)]
+    asked = [row for row in rows if _has_options_of(row, declared)]
     return mistakes.in_names(tuple(asked), required[0].name, required[1].name)
 
 
-def _means(patterns: tuple[Pattern, ...], rule: type) -> bool:
+def _has_rule(patterns: tuple[Pattern, ...], rule: type) -> bool:
     return any(isinstance(each, rule) for pattern in patterns for each in pattern.rules)
 
 
-def _has(row: Mistake, declared: inspect.Signature) -> bool:
+def _has_options_of(row: Mistake, declared: inspect.Signature) -> bool:
+    """Whether the loss has the options that the mistake is about."""
     options = [each[0] for each in (row.option, row.given) if each is not None]
     return all(option in declared.parameters for option in options)

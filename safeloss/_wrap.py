@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from torch import nn
 
 from safeloss._contract.options import AT_CALL, OURS, CheckValues
-from safeloss._own import ALWAYS, compiled, verify_layouts
+from safeloss._own import ALWAYS, build_checked, verify_layouts
 
 _Loss = TypeVar("_Loss", bound=Callable[..., Any])
 
@@ -135,4 +135,4 @@ def _aligner(name: str, hints: dict[str, Any]) -> Any:
     function = name if name.isidentifier() and not keyword.iskeyword(name) else "loss"
     scope: dict[str, Any] = {"__name__": __name__}
     exec(f"def {function}({names}):\n    return ({names},)", scope)  # names of parameters only
-    return compiled(scope[function], inspect.Signature(parameters), ALWAYS)
+    return build_checked(scope[function], inspect.Signature(parameters), ALWAYS)

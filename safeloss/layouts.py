@@ -19,6 +19,7 @@ from safeloss._contract.patterns import Fill, Reads, of_one_sample, parse
 from safeloss._contract.suspicions import (
     Alignable,
     Finite,
+    FiniteWeights,
     NormalisedAsTarget,
     NormalisedOverClasses,
     NotMultiHot,
@@ -261,7 +262,7 @@ SampleClass: TypeAlias = Annotated[
 # What may be given with each call. Weights and masks have the shape of the unreduced loss, or its
 # first axes; of a denominator there is one number.
 SampleWeights: TypeAlias = Annotated[
-    Real[Tensor, "..."], Reads.PER_LOSS, NotNaN(), NotNegativeInMean()
+    Real[Tensor, "..."], Reads.PER_LOSS, FiniteWeights(), NotNaN(), NotNegativeInMean()
 ]
 SampleMask: TypeAlias = Annotated[Bool[Tensor, "..."], Reads.PER_LOSS]
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import outsiders.losses as outsiders
 import torch
 import torch.nn.functional as F
 from hypothesis import assume
@@ -22,6 +23,9 @@ from safeloss import functional as SF
 PUBLIC = {name: getattr(safeloss, name) for name in safeloss.__all__}
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+OURS = ("label_smoothing", "class_dim", "num_classes", "check_values", "empty")
 
 
 @dataclass
@@ -433,8 +437,85 @@ if "SafeLinearCrossEntropyLoss" in safeloss.__all__:  # since torch 2.13
             options={"in_features": 5, "num_classes": 3},
         )
     )
+
+
+class Bare(nn.Module):
+    """A loss of one's own without its check: the body, and a reduction as PyTorch's losses have."""
+
+    function: Callable[..., Tensor]
+
+    def __init__(self, reduction: str = "mean", **options: Any) -> None:
+        super().__init__()
+        self.reduction, self.options = reduction, options
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        loss = type(self).function.signature.kernel.body(*inputs, **self.options)
+        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
+
+
+def _own(
+    safe: type[nn.Module],
+    draw: Callable[[st.DrawFn, torch.dtype], Drawn],
+    batch: Callable[[int], list[Tensor]],
+    **more: Any,
+) -> Loss:
+    """The row of a loss that is written with `safeloss.checked`."""
+    function = safe._kernel
+    options = [name for name in inspect.signature(safe).parameters if name not in OURS]
+    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in options]
+    bare = type(f"Bare{safe.__name__}", (Bare,), {"function": function})
+    bare.__signature__ = inspect.Signature(keywords)
+    return Loss(safe, bare, function, function.signature.kernel.body, draw, batch, **more)
+
+
+def _focal_classes(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    drawn = _log_classes(draw, dtype)
+    for name in ("reduction", "weight"):  # the mean divides by what counts: see `test_extra`
+        drawn.options.pop(name, None)
+    drawn.options |= {"reduction": draw(st.sampled_from(["none", "sum"])), "gamma": 2.0}
+    return drawn
+
+
+def _labelled(**choices: list[Any]) -> Callable[[st.DrawFn, torch.dtype], Drawn]:
+    def drawn(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+        call = _numbers(**choices)(draw, dtype)
+        return Drawn([call.inputs[0], call.inputs[1].sigmoid()], call.options)
+
+    return drawn
+
+
+def _maps(draw: st.DrawFn, dtype: torch.dtype) -> Drawn:
+    shape = [draw(st.integers(1, 3)), draw(st.integers(2, 3)), *_shape(draw, most=2)]
+    options: dict[str, Any] = {n: draw(st.booleans()) for n in ("softmax", "squared")}
+    options["reduction"] = _reduction(draw)
+    return Drawn([_scores(draw, shape, dtype), _chances(draw, shape, dtype)], options)
+
+
+# Losses that are written with `safeloss.checked`: the library's and those of outsiders.
+OWN = [
+    _own(
+        safeloss.SigmoidFocalLoss,
+        _labelled(alpha=[None, 0.25], gamma=[0.0, 2.0]),
+        lambda n: [torch.randn(n, 1), torch.rand(n, 1)],
+    ),
+    _own(
+        safeloss.SoftmaxFocalLoss,
+        _focal_classes,
+        lambda n: [torch.randn(n, 3, 7), torch.randint(3, (n, 7))],
+        pinned=True,
+    ),
+    _own(
+        safeloss.DiceLoss,
+        _maps,
+        lambda n: [torch.randn(n, 2, 5), torch.rand(n, 2, 5)],
+        pinned=True,
+    ),
+    _own(outsiders.Focal, _labelled(gamma=[1.0, 2.0]), lambda n: [torch.rand(n, 1)] * 2),
+    _own(outsiders.Contrastive, _labelled(margin=[0.5, 1.0]), lambda n: [torch.rand(n, 1)] * 2),
+    _own(outsiders.Quantile, _numbers(q=[0.5, 0.9]), lambda n: [torch.randn(n, 1)] * 2),
+    _own(outsiders.Policy, _numbers(), lambda n: [torch.randn(n, 1)] * 2),
+]
 WITH_FUNCTIONS = [loss for loss in LOSSES if loss.kernel is not None]
-OURS = ("label_smoothing", "class_dim", "num_classes", "check_values", "empty")
 AT_CALL = ("sample_weight", "mask", "denominator")
 
 

@@ -7,7 +7,8 @@ every loss of `torch.nn` and `torch.nn.functional` replaced by one that computes
 ours, compares values and gradients bit for bit, and returns ours. It prints what ours refuses,
 what it warns of, numbers that differ, and tests that pass only without it, and puts them into
 `docs/neighbours.json`, of which `make docs` makes a table. What is `right` about a refusal, or
-about numbers that differ, a person has to say, in the record.
+about numbers that differ, a person has to say, in the record. With `--sample 10` ten files of
+tests are chosen at random, the same ones every time.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import collections
 import functools
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -33,7 +35,7 @@ _SECONDS = "SAFELOSS_NEIGHBOUR_SECONDS"  # ... and after which time it begins no
 # What reads source code, or compiles it, sees the code of this file.
 SLOW = "not dynamo and not compile and not onnx and not jit and not script and not cuda"
 
-_began = time.monotonic()
+_began = 0.0
 _counts: dict[str, int] = collections.Counter()
 _found: dict[tuple[str, str], dict[str, Any]] = {}
 _outcomes: dict[str, str] = {}
@@ -229,6 +231,12 @@ def pytest_configure(config: Any) -> None:
             _swap_function(name)
 
 
+def pytest_collection_finish() -> None:
+    """The time begins with the first test: to import a project may take minutes."""
+    global _began
+    _began = time.monotonic()
+
+
 def pytest_runtest_logreport(report: Any) -> None:
     """The worst of setup, call and teardown."""
     if report.failed or (report.when == "call" and report.nodeid not in _outcomes):
@@ -263,6 +271,18 @@ def run(python: str, folder: Path, options: list[str], seconds: float, swaps: bo
         return json.loads(output.read_text())
 
 
+def sample(folder: Path, tests: list[str], count: int) -> tuple[list[str], int]:
+    """Some files of a suite, chosen at random, and the number of all of them."""
+    named = [folder / path for path in tests]
+    found = {file for path in named for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    files = sorted(
+        str(file.relative_to(folder))
+        for file in found
+        if file.name.startswith("test_") or file.name.endswith("_test.py")
+    )
+    return sorted(random.Random(0).sample(files, min(count, len(files)))), len(files)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("tests/neighbours.py", description=__doc__)
     parser.add_argument("name")
@@ -271,7 +291,12 @@ def main() -> None:
     parser.add_argument("tests", nargs="+", help="folders, files, and further options of pytest")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--seconds", type=float, default=600, help="begin no test after them")
+    parser.add_argument("--sample", type=int, help="run so many files of the tests, at random")
     given, options = parser.parse_known_args()
+    sampled = {}
+    if given.sample:
+        given.tests, files = sample(given.folder, given.tests, given.sample)
+        sampled = {"sampled": [len(given.tests), files]}
     given.tests += options
     plain = run(given.python, given.folder, given.tests, given.seconds, swaps=False)
     swapped = run(given.python, given.folder, given.tests, given.seconds, swaps=True)
@@ -295,6 +320,7 @@ def main() -> None:
     record[given.name] = {
         "version": given.version,
         "run": " ".join(given.tests),
+        **sampled,
         "tests": len(swapped["outcomes"]),
         **{name: swapped["counts"].get(name, 0) for name in ("calls", "compared")},
         "refused by PyTorch": swapped["counts"].get("refused by PyTorch", 0),

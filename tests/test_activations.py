@@ -159,6 +159,33 @@ def test_the_classes_are_followed_through_views(view, axis) -> None:
         assert found.over_classes or classes != axis
 
 
+@pytest.mark.parametrize("first", range(len(VIEWS)))
+def test_the_classes_are_followed_through_views_of_views(first) -> None:
+    """A mark for each class goes the same way: the axes along which it differs hold classes."""
+    scores = torch.randn(6, 4, 3, requires_grad=True).log_softmax(1)
+    marks = (torch.arange(4.0) - 8).view(1, 4, 1).expand(6, 4, 3)
+    told = 0
+    for second, _ in VIEWS:
+        try:
+            x, marked = (second(VIEWS[first][0](tensor)) for tensor in (scores, marks))
+        except (RuntimeError, IndexError, UserWarning):
+            continue  # the second view is for another number of axes
+        for axis in range(x.dim() if x.numel() else 0):
+            found = origin(x, axis)
+            assert found.activation == "log-softmax"
+            if x.shape[axis] > 1:  # else a single class may be left
+                assert found.over_classes in (None, bool(marked.diff(dim=axis).any()))
+            told += found.over_classes is not None
+    assert told or VIEWS[first][1] is None
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3), (2, 3, 4)])
+def test_the_axis_of_a_softmax_may_be_counted_from_the_end(shape) -> None:
+    x, rank = torch.randn(shape, requires_grad=True), max(len(shape), 1)
+    for axis in range(-rank, rank):
+        assert origin(x.softmax(axis), axis % rank) == Origin(True, "softmax", axis % rank, True)
+
+
 class Same(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -268,13 +295,18 @@ def fresh(seed, outputs):
     )
 
 
+# Every activation with every norm and every deviation is in 60 seeds.
+SEEDS = [range(60), pytest.param(range(60, 200), marks=pytest.mark.nightly)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [nn.Identity(), nn.ReLU(), nn.Softplus()], ids=str)
 @pytest.mark.parametrize("outputs", [1, 5])
-def test_no_fresh_model_is_suspected(outputs, ending) -> None:
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
+def test_no_fresh_model_is_suspected(seeds, outputs, ending) -> None:
     losses = [BCE, ML, CE] if outputs > 1 else [BCE]
     suspected = 0
-    for seed in range(200):
+    for seed in seeds:
         for model, x in fresh(seed, outputs):
             scores = ending(model(x))
             for samples in (1, 2, 16, 256):

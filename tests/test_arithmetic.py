@@ -272,6 +272,68 @@ def learnt_by_hand():
     return column * rates
 
 
+def random_fourier(times):
+    rates = torch.randn(N) * 10
+    return torch.cos(2 * math.pi * times * rates)
+
+
+def random_fourier_of(rates):
+    return lambda times: torch.sin(times * rates)
+
+
+def jittered(column):
+    ticks = torch.arange(N).float()
+    ticks = ticks + 0.1 * torch.rand_like(ticks)
+    return column * ticks
+
+
+class Diffusion:
+    """Its schedule belongs to no sample; what a step picks of it does."""
+
+    def __init__(self) -> None:
+        self.kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, N), 0)
+
+    def noisy(self, x, step):
+        noise = torch.randn_like(x)
+        share = self.kept[step].view(-1, 1)
+        return share.sqrt() * x + (1 - share).sqrt() * noise
+
+    def noisy_by_accident(self, x, step):
+        return self.kept[step].sqrt() * x
+
+    def embedded(self, step):
+        rates = torch.exp(-torch.arange(N).float())
+        return step.float().unsqueeze(-1) * rates
+
+
+def ordinal(labels):
+    return labels.view(-1, 1) > torch.arange(N)
+
+
+def ages(times):
+    return times.unsqueeze(-1) - times
+
+
+def quantile_regression(x, target):
+    levels = torch.linspace(0.1, 0.9, N)
+    error = target.unsqueeze(1) - x
+    return torch.max(levels * error, (levels - 1) * error)
+
+
+def distributional(rewards, ends):
+    return rewards + 0.99 * (1 - ends) * torch.linspace(-1, 1, N)
+
+
+def prototypes(x, labels):
+    means = torch.stack([x[labels == k].mean(0) for k in (0, 1)] * (N // 2))
+    return ((x.unsqueeze(1) - means) ** 2).sum(-1)
+
+
+def intersections(boxes):
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return area[:, None] + area
+
+
 ON_PURPOSE = [
     # function,                       arguments
     (positional_encoding,             ()),
@@ -324,6 +386,17 @@ ON_PURPOSE = [
     (layers.coded,                    (points,)),
     (layers.norms,                    (points,)),
     (learnt_by_hand,                  ()),
+    (random_fourier,                  (column,)),
+    (lambda: random_fourier_of(torch.randn(N))(column), ()),
+    (jittered,                        (column,)),
+    (lambda x, step: Diffusion().noisy(x, step), (column, labels)),
+    (lambda step: Diffusion().embedded(step), (labels,)),
+    (ordinal,                         (labels,)),
+    (ages,                            (row,)),
+    (lambda x, y: quantile_regression(layers.head(x), y), (features, target)),
+    (distributional,                  (column, column)),
+    (lambda x: prototypes(as_points(x), labels), (features,)),
+    (intersections,                   (torch.rand(N, 4),)),
 ]  # fmt: skip
 
 
@@ -512,6 +585,41 @@ def larger(x, target):
     return torch.max(head(x), target)
 
 
+def noisy_scores(x):
+    return head(x) + torch.randn(N)
+
+
+def noisy_inputs(column):
+    return column + 0.1 * torch.randn(N)
+
+
+def noise_like_the_target(x, target):
+    return head(x) + torch.randn_like(target)
+
+
+def dropped(column, target):
+    return torch.bernoulli(torch.full_like(column, 0.9)) * target
+
+
+def mixed_by_one_share_each(x):
+    share = torch.rand(N)
+    return share * head(x)
+
+
+def between(real, fake):
+    share = torch.rand(N)
+    return share * real + (1 - share) * fake
+
+
+def survival(x, times):
+    risk = head(x)
+    return ((risk - risk.logcumsumexp(0)) * times).sum()
+
+
+def adversarial(x):
+    return F.softplus(-head(x) * torch.ones(N)).mean()
+
+
 elsewhere = types.ModuleType("elsewhere")
 exec("def squared(pred, true):\n    return (pred - true) ** 2\n", vars(elsewhere))
 
@@ -554,6 +662,15 @@ BY_ACCIDENT = [
     (accuracy_of_classes,               (features, labels),     "eq"),
     (accuracy_of_the_best,              (features, labels),     "eq"),
     (larger,                            (features, target),     "max"),
+    (noisy_scores,                      (features,),            "add"),
+    (noisy_inputs,                      (column,),              "add"),
+    (noise_like_the_target,             (features, target),     "add"),
+    (dropped,                           (column, target),       "mul"),
+    (mixed_by_one_share_each,           (features,),            "mul"),
+    (between,                           (column, column + 1),   "mul"),
+    (survival,                          (features, target),     "mul"),
+    (adversarial,                       (features,),            "mul"),
+    (lambda x, step: Diffusion().noisy_by_accident(x, step), (column, labels), "mul"),
     (elsewhere.squared,                 (column, target),       "sub"),
     (lambda y: squared(torch.randn(N, 1, requires_grad=True), y), (target,), "sub"),
     (lambda y: squared(torch.randn(N, 1, requires_grad=True).exp(), y), (target,), "sub"),
@@ -565,7 +682,12 @@ def test_what_repeats_by_accident_is_found(function, args, operator) -> None:
     first = found(function, *args)[0]
     assert operator in (first.loss, first.loss.removeprefix("r"), first.loss[:-1])
     large, small = first.shapes
-    assert first.fix == f"{small}.view_as({large})"
+    view, align = first.error.fixes
+    assert view.startswith(f"{small}.unsqueeze(")
+    assert align == f"safeloss.align({small}, like={large})"
+    for fix in (view, align):
+        tensors = {name: torch.zeros(shape) for name, shape in first.shapes.items()}
+        assert eval(fix, {"safeloss": safeloss, **tensors}).shape == first.shapes[large]
     assert first.source or first.file == "<string>"
 
 

@@ -359,6 +359,82 @@ def vicreg(x: Tensor, t: Tensor) -> Tensor:
     return F.mse_loss(x, t) + F.relu(1 - x.std(0)).mean()
 
 
+def column_of_targets(x: Tensor, t: Tensor) -> Tensor:
+    t = t.unsqueeze(1)
+    return ((x - t) ** 2).mean()
+
+
+def column_of_targets_in_place(x: Tensor, t: Tensor) -> Tensor:
+    return ((x[:, 0] - t.unsqueeze(1)) ** 2).mean()
+
+
+def repeated_on_purpose(x: Tensor, t: Tensor) -> Tensor:
+    n = len(x)
+    return ((x.expand(n, n) - t.expand(n, n)) ** 2).mean()
+
+
+def all_pairs_by_kept_norms(x: Tensor, t: Tensor) -> Tensor:
+    return ((x**2).sum(1, keepdim=True) + (t**2).sum(1) - 2 * x @ t.T).mean()
+
+
+def product(x: Tensor, t: Tensor) -> Tensor:
+    """All pairs of two vectors, side by side."""
+    pairs = torch.cartesian_prod(x, t)
+    return ((pairs[:, 0] - pairs[:, 1]) ** 2).mean()
+
+
+def mesh(x: Tensor, t: Tensor) -> Tensor:
+    one, other = torch.meshgrid(x, t, indexing="ij")
+    return ((one - other) ** 2).mean()
+
+
+def energy_distance(x: Tensor, t: Tensor) -> Tensor:
+    return torch.cdist(x, t).mean() - 0.5 * torch.cdist(x, x).mean()
+
+
+def soft_neighbours(x: Tensor, t: Tensor) -> Tensor:
+    own, others = (x @ x.T).log_softmax(1), (t @ t.T).softmax(1)
+    return F.kl_div(own, others, reduction="batchmean")
+
+
+def column_of_class_weights(x: Tensor, t: Tensor) -> Tensor:
+    weight = torch.where(t > 0, 2.0, 1.0)[:, None]
+    return (weight * F.mse_loss(x, t, reduction="none")).mean()
+
+
+# The plain mean over all pairs: the gradients are those of the bug, and the loss makes them itself.
+ALL_PAIRS: list[tuple[Any, ...]] = [
+    (lambda x, t: squared(x[:, None], t[None]), scores(B), scores(B, seed=2)),
+    (lambda x, t: squared(x.unsqueeze(1), t), scores(B), scores(B, seed=2)),
+    (lambda x, t: ((x - t.unsqueeze(1)) ** 2).mean(), scores(B), scores(B, seed=2)),
+    (lambda x, t: squared(x.view(-1, 1), t.view(1, -1)), scores(B, 1), scores(B, 1, seed=2)),
+    (lambda x, t: squared(x, t.T), scores(B, 1), scores(B, 1, seed=2)),
+    (lambda x, t: squared(x[:, None], t[None]), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: (x[:, None] - t).norm(dim=-1).mean(), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: squared(x, t[None]), scores(B, 1), scores(B, seed=2)),
+    (lambda x, t: torch.cdist(x, t).mean(), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: -(-torch.cdist(x, t).square()).exp().mean(), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: (F.normalize(x) @ F.normalize(t).T).mean(), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: -F.logsigmoid(-(x @ t.T)).mean(), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: torch.einsum("id,jd->ij", x, t).mean(), scores(B, D), scores(B, D, seed=2)),
+    (lambda x, t: F.cosine_similarity(x[:, None], t[None], dim=-1).mean(), scores(B, D),
+     scores(B, D, seed=2)),
+    (lambda x, t: F.softplus(t.view(1, -1) - x).mean(), scores(B, 1), scores(B, 1, seed=2)),
+    (lambda x, t: squared(x.repeat_interleave(len(t)), t.repeat(len(x))), scores(B),
+     scores(B, seed=2)),
+    (repeated_on_purpose, scores(B, 1), scores(B, seed=2)),
+    (all_pairs_by_kept_norms, scores(B, D), scores(B, D, seed=2)),
+    (product, scores(B), scores(B, seed=2)),
+    (mesh, scores(B), scores(B, seed=2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "arguments"), [(loss, rest) for loss, *rest in ALL_PAIRS])
+def test_all_pairs_on_purpose(loss: Callable[..., Any], arguments: list[Tensor]) -> None:
+    report = audit(loss, *arguments)
+    assert (report.kind, report.bug, report.independent) == ("coupled", False, False)
+
+
 COUPLED: list[tuple[Any, ...]] = [
     (info_nce, scores(B, D), scores(B, D, seed=2)),
     (clip, scores(B, D), scores(B, D, seed=2)),
@@ -369,6 +445,8 @@ COUPLED: list[tuple[Any, ...]] = [
     (ranked, scores(B), chances(B)),
     (auc, scores(B), torch.tensor([0.0, 1.0] * (B // 2))),
     (cox, scores(B), chances(B)),
+    (energy_distance, scores(B, 1), scores(B, 1, seed=2)),
+    (soft_neighbours, scores(B, D), scores(B, D, seed=2)),
     (correlation, scores(B), chances(B)),
     (correlation, scores(B, 1), chances(B, 1)),
     (barlow_twins, scores(B, C), scores(B, C, seed=2)),
@@ -399,7 +477,19 @@ def test_coupled_on_purpose(loss: Callable[..., Any], arguments: list[Tensor]) -
     assert (report.kind, report.bug, report.independent) == ("coupled", False, False)
 
 
+WEIGHT = scores(1, D, seed=5)
 BROKEN: list[tuple[Any, ...]] = [
+    (squared, scores(B, 1), scores(B, seed=2)),
+    (squared, scores(B), scores(B, 1, seed=2)),
+    (squared, scores(B, 1), scores(1, B, seed=2)),
+    (lambda x, t: squared(x.squeeze(1), t), scores(B, 1), scores(B, 1, seed=2)),
+    (lambda x, t: squared(x.mean(1, keepdim=True), t), scores(B, D), scores(B, seed=2)),
+    (lambda x, t: squared(x.squeeze(), t.view(-1, 1)), scores(B, 1), scores(B, seed=2)),
+    (lambda x, t: squared(nn.functional.linear(x, WEIGHT), t), scores(B, D), scores(B, seed=2)),
+    (lambda x, t: squared(x, t.unsqueeze(1)), scores(B), scores(B, seed=2)),
+    (column_of_class_weights, scores(B), scores(B, seed=2)),
+    (column_of_targets, scores(B), scores(B, seed=2)),
+    (column_of_targets_in_place, scores(B, 1), scores(B, seed=2)),
     (squared, scores(B, 1), scores(7)),
     (squared, scores(B, 1), scores(1, 7)),
     (squared, scores(B), scores(7, 1)),

@@ -38,7 +38,7 @@ def rehearsal(*arguments: str) -> "subprocess.Popen[str]":
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> CudaRecord:
-    """The record of a whole rehearsal."""
+    """The record of a whole rehearsal, which takes a minute."""
     output = tmp_path_factory.mktemp("cuda") / "record.json"
     process = rehearsal("--output", str(output))
     text, progress = process.communicate()
@@ -48,7 +48,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> CudaRecord:
     return load(output)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_step_is_rehearsed(rehearsed: CudaRecord) -> None:
     assert not rehearsed.left_out
     # What native does not compute on a CPU, and nothing else.
@@ -60,7 +60,7 @@ def test_every_step_is_rehearsed(rehearsed: CudaRecord) -> None:
         assert {entry["loss"] for entry in getattr(rehearsed, looked)} == set(names)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_rehearsal_counts_what_is_read(rehearsed: CudaRecord) -> None:
     for seen in rehearsed.synchronisations:
         first, second = seen["counts"][NATIVE]
@@ -71,7 +71,7 @@ def test_the_rehearsal_counts_what_is_read(rehearsed: CudaRecord) -> None:
         assert min(seen["counts"]["always"]) > first
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_page_is_made_of_a_rehearsal(rehearsed: CudaRecord, tmp_path: Path) -> None:
     rehearsed.save(tmp_path / "benchmarks-cuda.json")
     found = page.records(tmp_path)
@@ -81,7 +81,7 @@ def test_no_page_is_made_of_a_rehearsal(rehearsed: CudaRecord, tmp_path: Path) -
             made(found)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_page_takes_several_cards_and_hides_nothing(rehearsed: CudaRecord) -> None:
     """As if it had been measured, on one card where all is well and on another where it is not."""
     losses = [seen["loss"] for seen in rehearsed.kernels if "/" not in seen["loss"]]

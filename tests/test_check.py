@@ -68,7 +68,7 @@ def test_the_gallery_is_as_large_as_it_says() -> None:
     assert len(GALLERY) == len(BROKEN) + len(HEALTHY) + len(OTHERS)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # it is about the gallery, not about the library
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns of some of the faults
 @pytest.mark.parametrize("name", GALLERY)
 def test_a_program_is_what_it_is_called(name: str) -> None:

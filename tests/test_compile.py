@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +21,8 @@ pytestmark = pytest.mark.slow
 # Native reads the variance, the lengths and the classes on the host: none compiles in one graph.
 # What ours makes of the variance is in test_whole_torch.py.
 READ_ON_THE_HOST = (nn.GaussianNLLLoss, nn.CTCLoss, nn.AdaptiveLogSoftmaxWithLoss)
-over_compiled = pytest.mark.parametrize(
-    "loss", [loss for loss in LOSSES if loss.native not in READ_ON_THE_HOST], ids=str
-)
+COMPILED = [loss for loss in LOSSES if loss.native not in READ_ON_THE_HOST]
+over_compiled = pytest.mark.parametrize("loss", COMPILED, ids=str)
 
 
 @pytest.fixture(autouse=True)
@@ -154,19 +154,30 @@ def test_a_normalised_input_is_one_view_more() -> None:
         assert [node for node in mine if node != ("call_method", "unsqueeze")] == theirs
 
 
-@over_compiled
-def test_marked_dynamic_and_inductor(loss: Loss) -> None:
+def by_inductor(loss: Loss) -> Any:
+    """Seconds for each loss, and the graph is that of PyTorch's: but for one, every night."""
+    often = loss.native is nn.CrossEntropyLoss
+    return pytest.param(loss, "inductor", marks=[] if often else [pytest.mark.nightly])
+
+
+@pytest.mark.parametrize(
+    ("loss", "backend"),
+    [*((loss, "eager") for loss in COMPILED), *map(by_inductor, COMPILED)],
+    ids=str,
+)
+def test_marked_dynamic(loss: Loss, backend: str) -> None:
     safe, native = build(loss, Drawn([], loss.options))
     inputs = loss.batch(6)
     for x in inputs:
         torch._dynamo.mark_dynamic(x, 0)
-    compiled = torch.compile(safe, fullgraph=True)
+    compiled = torch.compile(safe, fullgraph=True, backend=backend)
     assert torch.allclose(compiled(*inputs), native(*inputs))
     other = loss.batch(11)
     assert torch.allclose(compiled(*other), native(*other))
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+# Sizes that are numbers are compared by the same code as those that are symbols.
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_the_verdicts_of_eager_mode(dynamic: bool) -> None:
     """Every ruling, inside the compiler: accepted the same, refused by the same rule."""
     for loss, options, shape, target, _ in ACCEPTED:

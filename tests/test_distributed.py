@@ -213,7 +213,8 @@ def work(rank: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(work, sys.argv[1:], nprocs=WORLD)
+    # Forked, since importing torch takes each process seconds.
+    torch.multiprocessing.start_processes(work, sys.argv[1:], WORLD, start_method="fork")
 
 
 # What they found ---------------------------------------------------------------------------------

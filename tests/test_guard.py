@@ -31,11 +31,16 @@ from safeloss.__main__ import main
 from safeloss._hazards.cases import cases
 from safeloss._hazards.oracle import answer
 from safeloss._hazards.outcomes import asked, native_of, outcomes
+from safeloss._messages import call_site
 from safeloss._messages import stack as _frames
 from safeloss._messages.stack import is_users
 from safeloss._torch import active_modes, leave
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+needs_positions = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="instructions have no positions yet"
+)
 
 B, C, T, H = 4, 3, 5, 2
 scores, chances = torch.randn, torch.rand
@@ -232,7 +237,7 @@ def test_every_hazard_of_shapes_is_found_and_nothing_else() -> None:
         assert f"of the {right} that it computes rightly, the {seen[False, True]} in which" in page
 
 
-# How it speaks -----------------------------------------------------------------------------------
+# Messages ----------------------------------------------------------------------------------------
 
 BROADCAST = (scores(8, 1), chances(8))
 
@@ -249,7 +254,7 @@ def test_a_finding_is_data_and_a_message() -> None:
     assert (finding.loss, finding.file) == ("poisson_nll_loss", __file__)
     assert finding.source == "F.poisson_nll_loss(*BROADCAST)"
     assert finding.shapes == {"input": (8, 1), "target": (8,)}
-    assert finding.fix == "target.view_as(input)"
+    assert finding.error.fixes[0] == "target.unsqueeze(1)"
     assert str(finding).endswith(f"{finding.line}: {finding.source}\n{finding.error}")
     assert "broadcasts to [8, 8]" in finding.error.native
 
@@ -260,7 +265,7 @@ def test_a_module_is_named_and_the_safe_one_offered() -> None:
     with pytest.raises(safeloss.LayoutError, match=r"\] GaussianNLLLoss: ") as refusal, guard():
         loss(*args)
     view, swap = refusal.value.fixes
-    assert view == "target.view_as(input)"
+    assert view == "target.unsqueeze(1)"
     named = dict(zip(("input", "target", "var"), args))
     value = eval(swap, {**PUBLIC, **named})
     assert value == loss(args[0], args[1].view_as(args[0]), args[2])
@@ -283,6 +288,167 @@ def test_every_fix_silences() -> None:
                 changed[fix.partition(".")[0]] = value
                 with guard():
                     quiet(native, *changed.values())
+
+
+# What the lines of a table below are in: `{line}` stands for one of them.
+PROGRAM = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+model, x, batch = nn.Linear(3, 1), torch.randn(8, 3), {"y": torch.rand(8)}
+criterion = nn.PoissonNLLLoss(log_input=False)
+pred = model(x)
+net = nn.ModuleDict({"loss": nn.HingeEmbeddingLoss()})
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.GaussianNLLLoss()
+
+    def forward(self, scores, labels, var):
+        return self.loss(scores, labels, var=var)
+
+
+class Doubled(nn.L1Loss):
+    def forward(self, input, target):
+        return 2 * super().forward(input, target)
+
+
+def distance(a, b):
+    return F.pairwise_distance(a, b, keepdim=True)
+
+
+def step():
+    return {line}
+
+
+RESULT = step()
+"""
+LINES = [
+    # the user's line, and what is mended of it if that is not all; names in the table; fixes
+    ('F.mse_loss(pred, batch["y"])',           ("pred", 'batch["y"]'),
+     ('F.mse_loss(pred, batch["y"].unsqueeze(1))',
+      'safeloss.functional.mse_loss(pred, batch["y"])')),
+    ('F.mse_loss(model(x), target=batch["y"], reduction="sum")', ("model(x)", 'batch["y"]'),
+     ('F.mse_loss(model(x), target=batch["y"].unsqueeze(1), reduction="sum")',
+      "safeloss.functional.mse_loss(model(x), batch[\"y\"], reduction='sum')")),
+    ('criterion(model(x).exp(), batch["y"])',  ("model(x).exp()", 'batch["y"]'),
+     ('criterion(model(x).exp(), batch["y"].unsqueeze(1))',
+      'SafePoissonNLLLoss(log_input=False)(model(x).exp(), batch["y"])')),
+    ('net["loss"](model(x), batch["y"].sign())', ("model(x)", 'batch["y"].sign()'),
+     ('net["loss"](model(x), batch["y"].sign().unsqueeze(1))',
+      'SafeHingeEmbeddingLoss()(model(x), batch["y"].sign())')),
+    ('Model()(pred, batch["y"], torch.ones(8, 1))', ("scores", "labels", "var"),
+     ("self.loss(scores, labels.unsqueeze(1), var=var)",
+      "SafeGaussianNLLLoss()(scores, labels, var)")),
+    ('Doubled()(pred, batch["y"])',            ("input", "target"),
+     ("super().forward(input, target.unsqueeze(1))", "SafeL1Loss()(input, target)")),
+    ('F.smooth_l1_loss(*[pred, batch["y"]])',  ("input", "target"),
+     ("target.unsqueeze(1)", "safeloss.functional.smooth_l1_loss(input, target)")),
+    ('((pred - batch["y"]) ** 2).mean()',      ("pred", 'batch["y"]'),
+     ('pred - batch["y"].unsqueeze(1)', 'pred - safeloss.align(batch["y"], like=pred)')),
+    ('(batch["y"] * model(x).sigmoid().log()).mean()',
+     ("model(x).sigmoid().log()", 'batch["y"]'),
+     ('batch["y"].unsqueeze(1) * model(x).sigmoid().log()',
+      'safeloss.align(batch["y"], like=(other := model(x).sigmoid().log())) * other')),
+    ('(pred > 0) == (batch["y"] > 0.5)',       ("pred > 0", 'batch["y"] > 0.5'),
+     ('(pred > 0) == (batch["y"] > 0.5).unsqueeze(1)',
+      '(pred > 0) == safeloss.align(batch["y"] > 0.5, like=pred > 0)')),
+    ('torch.sub(model(x), other=batch["y"])',  ("model(x)", 'batch["y"]'),
+     ('torch.sub(model(x), other=batch["y"].unsqueeze(1))',
+      'torch.sub(input := model(x), other=safeloss.align(batch["y"], like=input))')),
+    ('torch.sub(pred, batch["y"], alpha=2)',   ("pred", 'batch["y"]'),
+     ('torch.sub(pred, batch["y"].unsqueeze(1), alpha=2)',
+      'torch.sub(pred, safeloss.align(batch["y"], like=pred), alpha=2)')),
+    ('model(x).sub(batch["y"])',               ("model(x)", 'batch["y"]'),
+     ('model(x).sub(batch["y"].unsqueeze(1))',
+      '(input := model(x)).sub(safeloss.align(batch["y"], like=input))')),
+    ('batch["y"].sub(model(x))',               ("model(x)", 'batch["y"]'),
+     ('batch["y"].unsqueeze(1).sub(model(x))',
+      'safeloss.align(batch["y"], like=(other := model(x))).sub(other)')),
+    ('torch.where(batch["y"] > 0.5, pred, 0.0)', ("pred", 'batch["y"] > 0.5'),
+     ('torch.where((batch["y"] > 0.5).unsqueeze(1), pred, 0.0)',
+      'torch.where(safeloss.align(batch["y"] > 0.5, like=pred), pred, 0.0)')),
+    ("(1 - batch['y']) * distance(x, x + 1)",  ("distance(x, x + 1)", "1 - batch['y']"),
+     ("(1 - batch['y']).unsqueeze(1) * distance(x, x + 1)",
+      "safeloss.align(1 - batch['y'], like=(other := distance(x, x + 1))) * other")),
+    ('torch.mul(*[pred, batch["y"]])',         ("input", "other"),
+     ("other.unsqueeze(1)", "safeloss.align(other, like=input)")),
+    ('(pred) - [*batch.values()][0]',          ("pred", "[*batch.values()][0]"),
+     ("pred - [*batch.values()][0].unsqueeze(1)",
+      "pred - safeloss.align([*batch.values()][0], like=pred)")),
+]  # fmt: skip
+
+
+# Where no more than a part of the program is mended, and not the line.
+PARTS = [
+    "self.loss(scores, labels, var=var)",
+    "super().forward(input, target)",
+    'pred - batch["y"]',
+    'batch["y"] * model(x).sigmoid().log()',
+]
+
+
+@needs_positions
+@pytest.mark.parametrize(("line", "names", "fixes"), LINES)
+def test_a_finding_is_in_the_names_of_its_line(line, names, fixes, tmp_path: Path) -> None:
+    program = PROGRAM.replace("{line}", line)
+    (tmp_path / "train.py").write_text(program)
+    with guard(on="log", arithmetic=True) as findings:
+        quiet(runpy.run_path, str(tmp_path / "train.py"))
+    error = findings[0].error
+    assert tuple(error.expressions.get(row.name, row.name) for row in error.arguments) == names
+    assert tuple(error.calls.get(fix, fix) for fix in error.fixes) == fixes
+    assert findings[0].fix == fixes[0]
+    if not error.calls:  # the names of the parameters: they stand in no line
+        return
+    # Each of them, pasted over what is wrong, is right.
+    source = findings[0].source.removeprefix("return ")
+    wrong = next((part for part in PARTS if part in source), source)
+    for number, fix in enumerate(fixes):
+        mended = tmp_path / f"mended{number}.py"
+        mended.write_text(f"import safeloss\nfrom safeloss import *\n{program.replace(wrong, fix)}")
+        with guard(arithmetic=True):
+            result = quiet(runpy.run_path, str(mended))["RESULT"]
+        assert result.numel() <= 8
+
+
+@needs_positions
+@pytest.mark.parametrize("arithmetic", [False, True])
+def test_a_finding_in_a_library_keeps_its_names_and_tells_the_users_line(
+    arithmetic: bool, tmp_path: Path
+) -> None:
+    library = tmp_path / "site-packages" / "lightning_like" / "losses.py"
+    library.parent.mkdir(parents=True)
+    body = "x - y" if arithmetic else "torch.nn.functional.poisson_nll_loss(x, y)"
+    library.write_text(f"import torch\n\n\ndef loss(x, y):\n    return {body}\n")
+    loss = runpy.run_path(str(library))["loss"]
+    with guard(on="log", arithmetic=True) as findings:
+        loss(*BROADCAST)
+    (error,) = [finding.error for finding in findings]
+    (told,) = [line for line in str(error).splitlines() if line.startswith("lightning_like")]
+    did = "computes this" if arithmetic else "called this loss"
+    assert told.startswith(f"lightning_like {did}, and your line is ")
+    assert told.endswith("loss(*BROADCAST)")
+    assert (error.expressions, error.calls) == ({}, {})
+    assert findings[0].fix == ("other" if arithmetic else "target") + ".unsqueeze(1)"
+
+
+def test_names_are_looked_for_only_where_something_is_found(monkeypatch) -> None:
+    reads: list[object] = []
+    monkeypatch.setattr(call_site, "_place", lambda frame: reads.append(frame))
+    with guard(on="log", arithmetic=True) as findings:
+        for args in ((scores(8, 1), chances(8, 1)), (scores(8, 1), chances(8, 1))):
+            F.poisson_nll_loss(*args)
+            args[0] - args[1]
+        assert reads == []
+        for _ in range(3):
+            F.poisson_nll_loss(*BROADCAST)
+    assert len(findings) == 1
+    assert len(reads) == 1
 
 
 def test_log_counts_and_warn_warns_once_for_each_line() -> None:
@@ -359,7 +525,7 @@ def test_our_own_losses_are_not_looked_at() -> None:
     assert findings == []
 
 
-def test_a_line_that_told_the_class_axis_keeps_it() -> None:
+def test_a_call_site_remembers_its_class_axis() -> None:
     with guard() as findings:
         for length in (7, 5, C, 6):
             F.cross_entropy(scores(B, C, length), torch.randint(C, (B, length)))
@@ -368,10 +534,9 @@ def test_a_line_that_told_the_class_axis_keeps_it() -> None:
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, F.multi_margin_loss])
 def test_a_line_that_saw_several_classes_may_end_in_one(loss) -> None:
-    """Of a contrastive loss the classes are the samples, and a last batch may have one."""
+    """In a contrastive loss the samples are the classes, so the last batch may have one class."""
     with guard() as findings:
         for size in (8, 8, 1):
-            scores(size, 4)
             loss(scores(size, 4) @ scores(size, 4).T, torch.arange(size))
     assert findings.calls == 3
 
@@ -390,7 +555,7 @@ def test_the_innermost_guard_speaks() -> None:
     assert (len(outer), len(inner)) == (0, 1)
 
 
-class Through(TorchFunctionMode):
+class PassThroughMode(TorchFunctionMode):
     """A mode of somebody else's."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -399,14 +564,14 @@ class Through(TorchFunctionMode):
 
 def test_a_mode_in_between_is_not_the_caller() -> None:
     scores, labels = BROADCAST
-    with guard(on="log", arithmetic=True) as findings, Through():
+    with guard(on="log", arithmetic=True) as findings, PassThroughMode():
         nn.PoissonNLLLoss()(scores, labels)
         scores - labels
     sources = [finding.source for finding in findings]
     assert sources == ["nn.PoissonNLLLoss()(scores, labels)", "scores - labels"]
 
 
-# How it ends -------------------------------------------------------------------------------------
+# Leaving the context -----------------------------------------------------------------------------
 
 
 def held(context):
@@ -415,7 +580,7 @@ def held(context):
         yield
 
 
-@pytest.mark.parametrize("later", [Through, trace, guard])
+@pytest.mark.parametrize("later", [PassThroughMode, trace, guard])
 @pytest.mark.parametrize("end", ["close", "exhaust", "raise"])
 def test_a_guard_that_ends_under_a_later_mode(end, later) -> None:
     suspended = held(guard())
@@ -458,7 +623,7 @@ def test_an_outer_guard_that_has_ended_and_the_inner_one_that_has_not() -> None:
 
 
 def test_a_guard_that_somebody_removed_removes_nobody() -> None:
-    with Through() as other:
+    with PassThroughMode() as other:
         with guard():
             leave(active_modes()[-1])
         assert active_modes() == [other]
@@ -469,7 +634,7 @@ def test_a_guard_that_another_thread_ends() -> None:
     suspended = held(guard())
     with ThreadPoolExecutor(1) as pool:
         pool.submit(next, suspended).result()
-        with Through() as other:
+        with PassThroughMode() as other:
             suspended.close()
             assert active_modes() == [other]
         pool.submit(F.poisson_nll_loss, *BROADCAST).result()
@@ -489,7 +654,7 @@ def test_a_guard_that_ends_while_it_handles_a_call() -> None:
         F.poisson_nll_loss(*BROADCAST)
         assert active_modes()[0] is other
 
-    other, suspended = Through(), held(guard())
+    other, suspended = PassThroughMode(), held(guard())
     with ThreadPoolExecutor(1) as pool:  # a stack of its own
         pool.submit(call).result()
 
@@ -541,7 +706,7 @@ def test_an_asynchronous_generator_that_holds_a_guard() -> None:
     async def run() -> None:
         suspended = held_async()
         await anext(suspended)
-        with Through() as other:
+        with PassThroughMode() as other:
             await suspended.aclose()
             assert active_modes() == [other]
             F.poisson_nll_loss(*BROADCAST)
@@ -587,7 +752,7 @@ def test_an_allowance_within_itself() -> None:
     assert is_found()
 
 
-# What it decorates -------------------------------------------------------------------------------
+# As a decorator ----------------------------------------------------------------------------------
 
 
 async def coroutine(x, y):
@@ -668,7 +833,7 @@ def test_what_runs_inside_is_decorated(decorated) -> None:
     assert is_found()
 
 
-# Where it sees -----------------------------------------------------------------------------------
+# Threads, transforms and compiled code -----------------------------------------------------------
 
 
 def test_it_sees_the_thread_that_entered() -> None:
@@ -879,7 +1044,7 @@ def test_a_script_runs_as_it_is_and_its_lines_are_listed(tmp_path: Path) -> None
     assert done.returncode == 1, done.stderr
     assert "arguments ['7', '--help'] __main__" in done.stdout
     assert "return torch.nn.PoissonNLLLoss()(scores, labels)   (2 times)" in done.stdout
-    assert "Fix: target.view_as(input)" in done.stdout
+    assert "labels.unsqueeze(1)" in done.stdout or sys.version_info < (3, 11)
     assert done.stdout.endswith("Native loss calls seen: 2. Findings: 1.\n")
 
 

@@ -1,4 +1,4 @@
-"""The laws, over every loss in `losses.LOSSES`."""
+"""The laws, over every loss in `losses.LOSSES` and `losses.OWN`."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import LOSSES, WITH_FUNCTIONS, Drawn, Loss, build, calls, run, same, several
+from losses import LOSSES, OWN, WITH_FUNCTIONS, Drawn, Loss, build, calls, run, same, several
 from torch import Tensor, nn
 from torch.nn import Module
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,7 +17,7 @@ import safeloss
 
 # What native reads on the host: the variance, the lengths, the classes that occur.
 READ_BY_NATIVE = (nn.GaussianNLLLoss, nn.CTCLoss, nn.AdaptiveLogSoftmaxWithLoss)
-over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
+over_losses = pytest.mark.parametrize("loss", [*LOSSES, *OWN], ids=str)
 
 
 @st.composite

@@ -83,3 +83,8 @@ def test_a_mistake_is_called_by_its_name(name: str) -> None:
         function(*arguments, **options)
     assert refusal.value.rule == mistake.rule
     assert refusal.value.advice.startswith(mistake.advice)
+
+
+def test_nothing_is_said_of_an_ignored_index_that_pytorch_refuses() -> None:
+    with pytest.raises(RuntimeError, match="ignore_index"):
+        functional.cross_entropy(randn(B, C), rand(B, C).softmax(1), ignore_index=1)

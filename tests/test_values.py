@@ -26,6 +26,15 @@ from safeloss import (
     ValueRangeError,
 )
 from safeloss import functional as SF
+from safeloss._contract.labels import (
+    are_among,
+    are_one_hot,
+    are_pixels,
+    are_probabilities,
+    are_scores,
+    are_whole,
+    listed,
+)
 from safeloss._contract.patterns import parse
 from safeloss._contract.suspicions import Finite, suspicions
 from safeloss._contract.values import (
@@ -702,3 +711,53 @@ def test_what_native_refuses_by_its_numbers_is_explained(
         loss(*right)
     with pytest.raises(ValueRangeError):
         loss(*wrong)
+
+
+TOLD = [
+    # what is asked,                           of which the answer is yes, and of which it is no
+    (are_whole, [tensor([-1.0, 300.0]), tensor([True])], [tensor([0.5]), tensor([1j])]),
+    (
+        lambda values: are_among(values, 1, 2),
+        [tensor([1, 2]), tensor([2.0])],
+        [tensor([1]), tensor([1, 2, 3]), tensor([2j])],
+    ),
+    (
+        lambda values: are_one_hot(values, 0),
+        [torch.eye(3), tensor([0, 1])],
+        [torch.ones(2, 2), torch.zeros(2), tensor([2, -1]), tensor([0.5, 0.5])],
+    ),
+    (
+        lambda values: are_probabilities(values, 0),
+        [tensor([0.0, 1.0]), tensor([0.25, 0.755]), torch.eye(3)],
+        [tensor([1.0]), tensor([0, 1]), tensor(1.0), tensor([-0.5, 1.5]), tensor([0.5, 0.52])],
+    ),
+    (
+        are_pixels,
+        [torch.arange(17), torch.arange(239, 256).float()],
+        [
+            torch.arange(16),
+            torch.arange(-1, 16),
+            torch.arange(240, 257),
+            torch.arange(20.0) + 0.5,
+            torch.zeros(0),
+        ],
+    ),
+    (
+        lambda values: are_scores(values, 0),
+        [tensor([-0.5, 1.0]), tensor([1.5])],
+        [tensor([0.0, 0.5, 1.0]), tensor([-2.0, 7.0]), tensor([3])],
+    ),
+    (listed, [tensor([1.0])], [tensor([1j]), torch.zeros(0)]),  # what has no order is not listed
+]
+
+
+@pytest.mark.parametrize(("told", "yes", "no"), TOLD)
+def test_what_numbers_tell(told, yes, no) -> None:
+    assert [bool(told(values)) for values in yes + no] == [True] * len(yes) + [False] * len(no)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 20])
+def test_few_numbers_are_listed_and_many_are_counted(count) -> None:
+    text = listed(torch.arange(count).float().repeat(2))
+    numbers = [int(word) for word in text.replace(",", "").split() if word.isdecimal()]
+    assert numbers == (list(range(count)) if count <= 8 else [count, 0, count - 1])

@@ -4,6 +4,7 @@ The oracle repeats: with a weight of 3 a sample stands three times in a batch of
 a weight of 0 or under a mask it is not there.
 """
 
+import inspect
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from losses import LOSSES, Drawn, Loss, build, calls
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import safeloss
 from safeloss import functional as SF
@@ -363,6 +365,20 @@ def test_micro_batches_add_up(loss: Loss) -> None:
         torch.testing.assert_close(total, unreduced.sum() / unreduced.numel())
 
 
+@over_weighted
+def test_a_micro_batch_of_nothing_adds_nothing(loss: Loss) -> None:
+    """It is a sum of no numbers, and no mean over them: `empty` has nothing to say."""
+    if loss.options.get("reduction") == "batchmean":
+        pytest.skip("batchmean has its own denominator")
+    for empty in inspect.signature(loss.safe).parameters["empty"].annotation.__args__:
+        safe, native = made(loss, empty=empty)
+        try:
+            native(*batch(loss, 0))
+        except RuntimeError:
+            pytest.skip("PyTorch takes no batch of nothing")
+        assert safe(*batch(loss, 0), denominator=10) == 0
+
+
 def test_a_mask_leaves_nothing_of_a_micro_batch() -> None:
     x = torch.randn(4, 5, requires_grad=True)
     found = SF.mse_loss(x, torch.randn(4, 5), mask=torch.zeros(4).bool(), denominator=10)
@@ -504,6 +520,38 @@ def test_gradients_of_weights_and_of_second_order() -> None:
     assert torch.autograd.gradgradcheck(loss, (x, w))
 
 
+class _Large(TorchDispatchMode):
+    """Counts results that are as large as the scores, but for views."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.elements, self.count = elements, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.count += sum(
+                isinstance(each, torch.Tensor) and each.numel() >= self.elements
+                for each in (result if isinstance(result, (tuple, list)) else (result,))
+            )
+        return result
+
+
+def test_a_mask_of_class_indices_costs_no_tensor_of_the_size_of_the_scores() -> None:
+    x, y = torch.randn(2, 4, 50, requires_grad=True), torch.randint(50, (2, 4))
+    mask = torch.rand(2, 4) < 0.5
+    losses = (
+        lambda: F.cross_entropy(x.movedim(-1, 1), y.masked_fill(~mask, -100)),
+        lambda: safeloss.SafeCrossEntropyLoss(class_dim=-1, check_values="never")(x, y, mask=mask),
+    )
+    counts = []
+    for loss in losses:
+        with _Large(x.numel()) as large:
+            loss().backward()
+        counts.append(large.count)
+    assert 0 < counts[1] <= counts[0]
+
+
 # Refused ------------------------------------------------------------------------------------------
 
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
@@ -519,6 +567,14 @@ REFUSED = [
     (CLASSES, {"sample_weight": X[0].abs()}, safeloss.LayoutError, "`weight`'s job", None),
     (CLASSES, {"mask": X > 0}, safeloss.LayoutError, "[4]", None),
     (CLASSES, {"sample_weight": [1, 1]}, safeloss.ArgumentTypeError, "tensor", None),
+    (CLASSES, {"mask": [1, 0, 1, 1]}, safeloss.ArgumentTypeError, "tensor", "(mask) != 0"),
+    (CLASSES, {"mask": Y.numpy()}, safeloss.ArgumentTypeError, "tensor", "(mask) == 0"),
+    (CLASSES, {"mask": [True] * 4}, safeloss.ArgumentTypeError, "tensor", "as_tensor(mask)"),
+    (CLASSES, {"mask": [1, 0]}, safeloss.ArgumentTypeError, "tensor", None),
+    (CLASSES, {"denominator": 10**400}, safeloss.ValueRangeError, "below 2**63", None),
+    (CLASSES, {"denominator": 10**5000}, safeloss.ValueRangeError, "below 2**63", None),
+    (CLASSES, {"denominator": -(10**5000)}, safeloss.ValueRangeError, "below 2**63", None),
+    (CLASSES, {"denominator": float("inf")}, safeloss.ValueRangeError, "below 2**63", None),
     (CLASSES, {"denominator": 0}, safeloss.ValueRangeError, "above 0", None),
     (CLASSES, {"denominator": True}, safeloss.ValueRangeError, "a number above 0", None),
     (CLASSES, {"denominator": "4"}, safeloss.ArgumentTypeError, "must be one number", None),
@@ -569,6 +625,22 @@ def test_given_to_the_constructor(at_call) -> None:
     assert all(f"{name}={name}" in fix for name in at_call)
     names = {"sample_weight": X[:, 0].abs(), "denominator": 3, "mask": None}
     eval(fix, {"SafeMSELoss": safeloss.SafeMSELoss, "input": X, "target": X, **names})
+
+
+def test_a_list_of_bool_has_one_fix() -> None:
+    with pytest.raises(safeloss.ArgumentTypeError) as refusal:
+        SF.cross_entropy(X, Y, mask=[True, False, True, True])
+    assert refusal.value.fixes == ("torch.as_tensor(mask)",)
+
+
+def test_infinite_weights_are_suspicious() -> None:
+    """They are computed as by hand: the mean is NaN. What a mask leaves out may be infinite."""
+    weights = torch.tensor([1.0, 2, 0.5, float("inf")])
+    loss = safeloss.SafeCrossEntropyLoss()
+    with pytest.warns(safeloss.SuspiciousInputWarning, match="`sample_weight` contains inf"):
+        assert loss(X, Y, sample_weight=weights).isnan()
+    found = safeloss.SafeCrossEntropyLoss()(X, Y, sample_weight=weights, mask=weights < 3)
+    torch.testing.assert_close(found, SF.cross_entropy(X[:3], Y[:3], sample_weight=weights[:3]))
 
 
 def test_negative_weights_where_nothing_is_divided_by_them() -> None:

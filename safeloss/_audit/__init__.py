@@ -10,17 +10,17 @@ from torch import Tensor
 
 from safeloss._audit import pictures
 from safeloss._audit.evidence import Evidence, Point
-from safeloss._audit.experiments import another, calls
+from safeloss._audit.experiments import calls, other_targets
 from safeloss._audit.probing import (
     AnyLoss,
     Generators,
     Probe,
     Samples,
+    argument_rows,
+    isolated,
     name_of,
     names_of,
     refused,
-    table,
-    unnoticed,
 )
 from safeloss._audit.verdicts import UNDECIDED, Kind, Verdict, fixes_for, verdict_on
 from safeloss._progress import Progress
@@ -120,7 +120,7 @@ def audit(
     generators = Generators(input.device)
     given = _as_given(*(argument.detach() for argument in arguments.values()))
     few = _few(given)
-    with unnoticed(loss, generators) as warned, Progress("audit", calls(few)) as progress:
+    with isolated(loss, generators) as warned, Progress("audit", calls(few)) as progress:
         try:
             probe = Probe(loss, few, generators, progress)
         except Exception as error:  # whatever a loss raises
@@ -146,7 +146,7 @@ def audit(
     independent = not (evidence.mixes or verdict.kind in ("broadcast", *UNDECIDED))
     return Audit(
         loss=name,
-        arguments=table(arguments),
+        arguments=argument_rows(arguments),
         kind=verdict.kind,
         verdict=verdict.words.format(**words),
         bug=verdict.bug,
@@ -187,15 +187,18 @@ def _varied(probe: Probe) -> Iterator[str]:
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(samples.input.shape, generator=generator, device="cpu")
         noisy = samples.input + (noise / 5 - 0.1).to(samples.input)
-        if probe.takes(samples._replace(input=noisy)):
+        if probe.switch_to(samples._replace(input=noisy)):
             yield "All inputs were alike: noise was added to them."
-    for turn in range(len(samples.turns())):
-        samples = probe.samples.turns()[turn]
+    for turn in range(len(samples.with_each_target())):
+        samples = probe.samples.with_each_target()[turn]
         if samples.axis is not None and _all_alike(samples.targets()):
-            targets, others = samples.targets().clone(), another(samples).movedim(samples.axis, 0)
+            targets, others = (
+                samples.targets().clone(),
+                other_targets(samples).movedim(samples.axis, 0),
+            )
             targets[1::2] = others[1::2]
             changed = samples._replace(target=targets.movedim(0, samples.axis))
-            if probe.takes(changed.in_order()):
+            if probe.switch_to(changed.in_order()):
                 yield "All targets were alike: every other one was changed."
 
 

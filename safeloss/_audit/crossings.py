@@ -1,6 +1,7 @@
 """Where, while a loss runs, two tensors repeat each other: `[B, 1]` and `[B]` give `[B, B]`."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations, zip_longest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from safeloss._audit.probing import Probe, Samples
-from safeloss._messages.stack import Line, users_line
+from safeloss._messages.stack import Line, is_users, users_line
 from safeloss._torch import TorchDispatchMode, in_backward
 
 _PRODUCTS = ("mul", "div")
@@ -18,6 +19,16 @@ _LINEAR = (*_PRODUCTS, "add", "sub", "rsub", "neg", "clone", "_to_copy")
 _TOTALS = ("sum", "mean")
 # What makes an axis of size 1 where somebody asks for it, so that repeating may be meant.
 _MAKERS = ("unsqueeze", "view", "_unsafe_view", "reshape", "expand")
+_MATRICES = ("mm", "addmm", "bmm", "baddbmm", "mv", "dot")  # whose factors are turned for them
+_TURNERS = ("t", "transpose", "permute", "view", "reshape")  # which move it
+
+
+class Axis(NamedTuple):
+    """What a loss did to give a tensor an axis of size 1, or another place for one."""
+
+    tensor: Tensor  # kept alive, so that its `id` is not given to another
+    line: Line | None
+    turned: bool = False  # it was there before, at another place
 
 
 class Crossing(NamedTuple):
@@ -30,6 +41,8 @@ class Crossing(NamedTuple):
     asked: bool  # an axis of size 1 was made for it: `x[:, None]`, `view(-1, 1)`
     learnt: tuple[bool, ...]  # which operands depend on the input
     line: Line | None
+    mirrored: bool = False  # one was given an axis, and the other has lost one
+    for_scores: bool = False  # it was given to what meets one prediction for each sample, elsewhere
     combined: bool = False  # with other pairs, as squared lengths with products: distances
     averaged: bool = False  # products that are only added up: the product of two sums
 
@@ -42,6 +55,17 @@ class Crossing(NamedTuple):
     def explicit(self) -> bool:
         """Whether each operand was given an axis for the other: `x[:, None]` and `y[None]`."""
         return self.asked and len(self.shapes[0]) == len(self.shapes[1])
+
+    @property
+    def meant(self) -> bool:
+        """Whether the loss itself makes all meet all, whatever the shapes of its arguments.
+
+        An axis that one got while the other lost its own was not made for this, nor was one that
+        the targets got on an earlier line than that where they meet one prediction for each sample.
+        """
+        if self.combined or self.explicit:
+            return True
+        return self.asked and not (self.mirrored or self.for_scores)
 
     @property
     def stumbled(self) -> bool:
@@ -102,7 +126,8 @@ class _Watcher(TorchDispatchMode):
         self.averaged: set[int] = set()  # those found of which a total was taken
         self.combined: set[int] = set()  # those that met other pairs
         # By `id`, with the tensor itself: kept alive, so that no number is given twice.
-        self._asked: dict[int, Tensor] = {}
+        self._asked: dict[int, Axis] = {}
+        self._lost: dict[int, Tensor] = {}  # those that had an axis of size 1
         self._pairs: dict[int, tuple[Tensor, frozenset[int]]] = {}  # what came of them
         self._products: dict[int, tuple[Tensor, frozenset[int]]] = {}
 
@@ -132,23 +157,46 @@ class _Watcher(TorchDispatchMode):
 
     def _note(self, name: str, pair: tuple[Tensor, Tensor], spread: tuple[int, int]) -> None:
         shapes, line = (_own_shape(pair[0]), _own_shape(pair[1])), users_line()
+        asked = [self._asked.get(id(tensor)) for tensor in pair]
+        lost = [id(tensor) in self._lost for tensor in pair]
+        learnt = [tensor.requires_grad for tensor in pair]
+        sides = [(0, 1), (1, 0)]
         self.found.append(
             Crossing(
                 name,
                 shapes,
                 tuple(torch.broadcast_shapes(*shapes)),
                 spread,
-                any(id(tensor) in self._asked for tensor in pair),
-                tuple(tensor.requires_grad for tensor in pair),
+                any(axis is not None for axis in asked),
+                tuple(learnt),
                 None if line == self._outside else line,
+                any(asked[a] and lost[b] and not lost[a] for a, b in sides),
+                any(
+                    axis is not None
+                    and axis.line != line
+                    and (learnt[a], learnt[b], pair[b].dim()) == (False, True, 1)
+                    for (a, b), axis in zip(sides, asked)
+                ),
             )
         )
 
     def _follow_axes(self, name: str, tensors: list[Tensor], result: Tensor) -> None:
-        """Whether an axis of size 1 was asked for, here or before."""
-        new = tensors and result.shape.count(1) > max(t.shape.count(1) for t in tensors)
-        if (new and name in _MAKERS) or any(id(t) in self._asked for t in tensors):
-            self._asked[id(result)] = result
+        """Whether an axis of size 1 was asked for, here or before, and whether one was removed."""
+        ones = [tensor.shape.count(1) for tensor in tensors]
+        # PyTorch's own losses expand what they are given.
+        repeats = name == "expand" and is_users(sys._getframe(2).f_code.co_filename)
+        before = [self._asked[id(t)] for t in tensors if id(t) in self._asked]
+        if ones and (repeats or (name in _MAKERS and result.shape.count(1) > max(ones))):
+            self._asked[id(result)] = Axis(result, users_line())
+        elif ones and name in _TURNERS and 1 in result.shape and result.shape != tensors[0].shape:
+            self._asked[id(result)] = Axis(result, users_line(), turned=True)
+        elif kept := [axis for axis in before if not axis.turned or name not in _MATRICES]:
+            self._asked[id(result)] = kept[0]._replace(tensor=result)
+        removed = any(
+            result.shape.count(1) < n and result.numel() == t.numel() for n, t in zip(ones, tensors)
+        )
+        if removed or any(id(t) in self._lost for t in tensors):
+            self._lost[id(result)] = result
 
     def _follow_pairs(self, tensors: list[Tensor], result: Tensor, new: range) -> None:
         """Which crossings a tensor of pairs came of, and whether they meet other pairs."""

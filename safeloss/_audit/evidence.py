@@ -97,6 +97,16 @@ class Evidence(NamedTuple):
         )
 
     @property
+    def pairs_by_accident(self) -> bool:
+        """Whether it is the mean over all pairs because of two shapes, and not by its own doing.
+
+        What compares all with all by a matrix product, a distance of all pairs, or axes that it
+        makes for that, does so for targets that are aligned, too.
+        """
+        crossed = [c for c in self.crossings.of_samples if c.counts]
+        return self.pairs and any(not c.meant for c in crossed)
+
+    @property
     def stretches(self) -> bool:
         """Whether samples meet those of others, where nothing in the loss is made for that.
 

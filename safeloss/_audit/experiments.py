@@ -11,7 +11,8 @@ from safeloss._audit.crossings import crossings
 from safeloss._audit.evidence import Alone, Evidence, Influence, Point
 from safeloss._audit.probing import Outcome, Probe, Samples, tolerance
 
-_MOST_PAIRED = 8  # samples of which every input meets every target: as many calls, squared
+# Samples of which every input is tried with every target, so that calls grow with the square.
+_MOST_PAIRED = 8
 
 
 class _Trial(NamedTuple):
@@ -28,15 +29,15 @@ class _Trial(NamedTuple):
         return None
 
     def limit(self, *gradients: Tensor) -> float:
-        """What is rounding, beside gradients of this size."""
-        largest = max(float(_lengths(g).max()) for g in (self.base.gradient, *gradients))
+        """The largest change that may be rounding, for gradients of this size."""
+        largest = max(float(_norms_by_sample(g).max()) for g in (self.base.gradient, *gradients))
         return tolerance(self.base) * largest
 
     def same(self, one: Outcome) -> bool:
-        """Whether an outcome is that of the batch as given."""
+        """Whether an outcome equals that of the batch as given, up to rounding."""
         limit = self.limit(one.gradient)
         rounding = limit + tolerance(self.base) * float(self.base.value.abs())
-        moved = _lengths(one.gradient - self.base.gradient)
+        moved = _norms_by_sample(one.gradient - self.base.gradient)
         return (
             float((one.value - self.base.value).abs()) <= rounding and float(moved.max()) <= limit
         )
@@ -44,12 +45,12 @@ class _Trial(NamedTuple):
 
 def calls(samples: Samples) -> int:
     """About how many calls of the loss it takes to measure it."""
-    return len(samples.turns()) * (3 * samples.size + 20)
+    return len(samples.with_each_target()) * (3 * samples.size + 20)
 
 
 def measure(probe: Probe, samples: Samples) -> Evidence:
     """Try the loss on the batch, on batches with one sample changed, and on parts of it."""
-    trial = _begun(probe, samples)
+    trial = _first_trial(probe, samples)
     samples, base = trial.samples, trial.base
     shapes = (tuple(samples.input.shape), tuple(samples.target.shape))
     if not (probe.steady and base.finite):
@@ -62,11 +63,11 @@ def measure(probe: Probe, samples: Samples) -> Evidence:
             steady=probe.steady,
             finite=base.finite,
             crossings=crossings(probe, samples),
-            unreduced=probe.unreduced(),
+            unreduced=probe.unreduced_shape(),
         )
     by_target = _influence(trial, _with_other_targets(samples))
     by_input = _influence(trial, _with_moved_inputs(samples))
-    alone = _alone(trial)
+    alone = _single_samples(trial)
     flat = not (base.gradient.any() or by_target.full.any() or by_input.full.any())
     return Evidence(
         *shapes,
@@ -74,28 +75,28 @@ def measure(probe: Probe, samples: Samples) -> Evidence:
         by_input,
         flat=flat,
         wakes=flat and _wakes(trial),
-        shared=samples.axis is None and _is_shared(trial),
+        shared=samples.axis is None and _shared_target_matters(trial),
         alone=alone,
         pairs=by_target.mixes and _scores_all_pairs(trial),
         unpaired=by_target.mixes and _is_unpaired(trial),
-        read=frozenset(_read_axes(trial)),
+        read=frozenset(_compared_axes(trial)),
         class_axes=class_axes(samples),
         curve=tuple(_curve(trial, alone)),
         crossings=crossings(probe, samples),
-        unreduced=probe.unreduced(),
+        unreduced=probe.unreduced_shape(),
     )
 
 
 def _wakes(trial: _Trial) -> bool:
-    """Whether other inputs get a gradient, as those that a margin does not keep apart."""
+    """Whether other inputs get a gradient: then the loss is flat only here, as within a margin."""
     x, samples = trial.samples.input, trial.samples
     others = (-x, x.roll(1, 0), x.flip(0) - x, x - x.mean(), torch.zeros_like(x), 10 * x)
     outcomes = [trial.on(samples._replace(input=other)) for other in others]
     return any(o is not None and o.finite and bool(o.gradient.any()) for o in outcomes)
 
 
-def _begun(probe: Probe, samples: Samples) -> _Trial:
-    """The batch as given; or, if no gradient is left there, with its targets moved on by one."""
+def _first_trial(probe: Probe, samples: Samples) -> _Trial:
+    """The trial on the batch as given; if its gradient is 0, with the targets moved on by one."""
     trial = _Trial(probe, samples, probe(samples))
     if not trial.base.gradient.any():  # say, of targets that equal their inputs
         rolled = _rolled(samples)
@@ -137,8 +138,8 @@ def _partner(rows: Tensor, j: int) -> int | None:
     return next((k % n for k in range(j + 1, j + n) if not rows[k % n].equal(rows[j])), None)
 
 
-def another(samples: Samples) -> Tensor:
-    """Other targets that are legal too, for where the batch does not show two of them."""
+def other_targets(samples: Samples) -> Tensor:
+    """Valid targets that differ from those of the batch."""
     target = samples.target
     if target.dim() and not (rolled := target.roll(1, -1)).equal(target):
         return rolled
@@ -167,12 +168,16 @@ def _influence(trial: _Trial, changes: Iterator[tuple[int, Samples]]) -> Influen
             continue
         moved = outcome.gradient - base
         others = torch.arange(n, device=base.device) != j
-        full[:, j] = _lengths(moved)
-        bent[:, j] = _lengths(outcome.gradient - _factor(base, outcome.gradient, others) * base)
+        full[:, j] = _norms_by_sample(moved)
+        bent[:, j] = _norms_by_sample(
+            outcome.gradient - _factor(base, outcome.gradient, others) * base
+        )
         limit = max(limit, trial.limit(outcome.gradient))
         matters = matters or not trial.same(outcome)
         index = torch.tensor(j, device=base.device)
-        crossed = {a for a in crossed if _lengths(moved.index_fill(a, index, 0)).max() <= limit}
+        crossed = {
+            a for a in crossed if _norms_by_sample(moved.index_fill(a, index, 0)).max() <= limit
+        }
         proportional = proportional and _is_share(moved[others], share[others], limit)
     for matrix in (full, bent):
         matrix[matrix <= limit] = 0
@@ -192,8 +197,8 @@ def _is_share(moved: Tensor, share: Tensor, limit: float) -> bool:
     return float((moved - factor * share).abs().max()) <= limit
 
 
-def _alone(trial: _Trial) -> Alone | None:
-    """Every sample alone, unless the loss does not take a batch of one."""
+def _single_samples(trial: _Trial) -> Alone | None:
+    """The loss of each sample alone, and how the batch reduces them; None if one is refused."""
     n, base = trial.samples.size, trial.base
     outcomes = [trial.on(trial.samples.take([i])) for i in range(n)]
     taken = [outcome for outcome in outcomes if outcome is not None]
@@ -209,7 +214,7 @@ def _alone(trial: _Trial) -> Alone | None:
     most = max(float(base.value.abs()), float(losses.abs().max()))
 
     def fits(weights: Tensor) -> bool:
-        return float(_lengths(together - weights[:, None] * rows).max()) <= limit
+        return float(_norms_by_sample(together - weights[:, None] * rows).max()) <= limit
 
     def adds_up(weights: Tensor) -> bool:
         rest = (weights * losses).sum() - base.value
@@ -243,31 +248,32 @@ def _scores_all_pairs(trial: _Trial) -> bool:
             pairs[i] += outcome.gradient[0]
     rows = torch.ones(m, dtype=torch.bool, device=pairs.device)
     factor = _factor(pairs, part.gradient, rows)
-    left = float(_lengths(part.gradient - factor * pairs).max())
+    left = float(_norms_by_sample(part.gradient - factor * pairs).max())
     return bool(pairs.any()) and float(factor) > 0 and left <= trial.limit(part.gradient)
 
 
-def _is_shared(trial: _Trial) -> bool:
-    """Whether a target that is not one per sample makes a difference."""
+def _shared_target_matters(trial: _Trial) -> bool:
+    """Whether a change of the one target for all samples changes the loss."""
     samples = trial.samples
-    others = (another(samples), _doubled(samples.target))
+    others = (other_targets(samples), _filled_with_first(samples.target))
     outcomes = [trial.on(samples._replace(target=other)) for other in others]
     return any(outcome is not None and not trial.same(outcome) for outcome in outcomes)
 
 
-def _doubled(target: Tensor) -> Tensor:
-    """The target with its first number in place of all that follow: a mean moves, too."""
+def _filled_with_first(target: Tensor) -> Tensor:
+    """A target whose numbers all equal its first, so that its mean changes, too."""
     return target.flatten()[:1].expand(target.numel()).view_as(target).clone()
 
 
 def _is_unpaired(trial: _Trial) -> bool:
+    """Whether the loss is the same when every input gets the target of another sample."""
     rolled = trial.on(_rolled(trial.samples))
     return rolled is not None and trial.same(rolled)
 
 
-def _read_axes(trial: _Trial) -> set[int]:
-    """The axes along which only differences count, as those of a softmax; else the axis along
-    which an index picks."""
+def _compared_axes(trial: _Trial) -> set[int]:
+    """The axes along which the loss compares scores, so that a shift along them changes nothing;
+    else the one along which an index picks."""
     scores = trial.samples.input
     axes = set()
     for axis, size in enumerate(scores.shape):
@@ -294,7 +300,7 @@ def _picked_axes(trial: _Trial) -> set[int]:
     samples = trial.samples
     if samples.target.is_floating_point() or not class_axes(samples):
         return set()
-    target, others = samples.target.flatten(), another(samples).flatten()
+    target, others = samples.target.flatten(), other_targets(samples).flatten()
     place = (target != others).nonzero()[:1]
     target = target.index_copy(0, place.flatten(), others[place].flatten())
     outcome = trial.on(samples._replace(target=target.view(samples.target.shape)))
@@ -334,6 +340,6 @@ def _curve(trial: _Trial, alone: Alone | None) -> Iterator[Point]:
             yield Point(size, loss, norm, float(total) / divisor, float(length) / divisor)
 
 
-def _lengths(gradients: Tensor) -> Tensor:
-    """The length of every sample's gradient, in double precision."""
+def _norms_by_sample(gradients: Tensor) -> Tensor:
+    """The norm of each sample's gradient, in double precision."""
     return gradients.reshape(len(gradients), -1).norm(dim=1, dtype=torch.float64)

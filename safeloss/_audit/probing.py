@@ -1,4 +1,4 @@
-"""A loss as an experiment: called on copies, from one state of the generators, unnoticed."""
+"""A loss as an experiment: called on copies, from one state of the generators, isolated."""
 
 import contextlib
 import copy
@@ -43,12 +43,12 @@ class Samples(NamedTuple):
 
     @property
     def arguments(self) -> list[Tensor]:
-        """Those of the loss, in their order."""
+        """The arguments of the loss, in the order of its signature."""
         others = [tensor for tensor, _ in self.others]
         return [self.input, *others[: self.place], self.target, *others[self.place :]]
 
-    def turns(self) -> list["Samples"]:
-        """Each argument as the target: the first, and the others that have one for each sample."""
+    def with_each_target(self) -> list["Samples"]:
+        """A copy for each argument that may be the target: the first, and those per sample."""
         first = self.in_order()
         rest = [(first.target, first.axis), *first.others]
         return [
@@ -105,7 +105,7 @@ class Outcome(NamedTuple):
 
 
 def tolerance(outcome: Outcome) -> float:
-    """The share of a gradient that may be rounding, in the precision that the loss worked in."""
+    """The relative error that may be rounding, in the dtype of the loss."""
     dtype = outcome.value.dtype
     return 1e-6 if dtype == torch.float64 else float(torch.finfo(dtype).eps ** 0.5)
 
@@ -137,8 +137,8 @@ class Generators:
             self._numpy.set_state(arrays)
         random.setstate(python)
 
-    def moved(self) -> bool:
-        """Whether anything was drawn since."""
+    def were_used(self) -> bool:
+        """Whether a number was drawn since the state was saved."""
         return any(_differ(a, b) for a, b in zip(self._read(), self._states))
 
 
@@ -158,15 +158,17 @@ class Probe:
     ) -> None:
         self._generators, self._progress = generators, progress
         self.returned = ""  # what, if not a tensor
-        first = self._first(loss, samples)
-        self.draws = generators.moved()
+        first = self._start(loss, samples)
+        self.draws = generators.were_used()
         self.steady = _same(first, self(self.samples))
 
     def __call__(self, samples: Samples) -> Outcome:
         """The value, and its gradient of the input alone: no other tensor gets one."""
         result, leaf = self._run(self.fresh(), samples)
         if not isinstance(result, Tensor):
-            raise ArgumentTypeError(f"it returned {_named(result)}, and no tensor that is the loss")
+            raise ArgumentTypeError(
+                f"it returned {_described(result)}, and no tensor that is the loss"
+            )
         value = result.mean() if result.dim() else result
         if not value.requires_grad:
             raise ArgumentTypeError("what it returned has no gradient")
@@ -174,8 +176,8 @@ class Probe:
         gradient = torch.zeros_like(leaf) if gradient is None else gradient
         return Outcome(value.detach(), gradient)
 
-    def _first(self, loss: AnyLoss, samples: Samples) -> Outcome:
-        """The first outcome, in double precision and off the GPU if the loss can be moved so."""
+    def _start(self, loss: AnyLoss, samples: Samples) -> Outcome:
+        """Copy the loss and the samples, if possible to float64 and the CPU; the first outcome."""
         device, dtype = samples.input.device, samples.input.dtype
         double = torch.float64
         *better, given = dict.fromkeys(
@@ -183,10 +185,10 @@ class Probe:
         )
         for place in better:
             with contextlib.suppress(Exception):  # of a loss that holds other tensors, say
-                return self._begin(loss, samples, *place)
-        return self._begin(loss, samples, *given)
+                return self._start_on(loss, samples, *place)
+        return self._start_on(loss, samples, *given)
 
-    def _begin(
+    def _start_on(
         self, loss: AnyLoss, samples: Samples, device: torch.device, dtype: torch.dtype
     ) -> Outcome:
         self.samples = samples.to(device, dtype)
@@ -203,15 +205,15 @@ class Probe:
         """So many more calls are to come."""
         self._progress.expect(calls)
 
-    def takes(self, samples: Samples) -> bool:
-        """Go on with other samples, if the loss takes them."""
+    def switch_to(self, samples: Samples) -> bool:
+        """Replace the samples by others, if the loss takes them; gives whether it does."""
         with contextlib.suppress(Exception):  # whatever it raises: it goes on with those it has
             if self(samples).finite:
                 self.samples = samples
                 return True
         return False
 
-    def unreduced(self) -> tuple[int, ...] | None:
+    def unreduced_shape(self) -> tuple[int, ...] | None:
         """The shape of one loss per sample: that of `reduction="none"` where there is one, else
         that which the last mean or sum was taken over."""
         loss, samples = self.fresh(), self.samples
@@ -223,10 +225,10 @@ class Probe:
             if "reduction" in inspect.signature(loss).parameters:
                 return tuple(self._run(loss, samples, reduction="none")[0].shape)
         result, _ = self._run(loss, samples)
-        return tuple(result.shape) or _reduced(result)
+        return tuple(result.shape) or _shape_before_reduction(result)
 
     def fresh(self) -> AnyLoss:
-        """The loss as it was before any call."""
+        """The loss, put back into its state before any call."""
         self._state.restore()
         return self._loss
 
@@ -238,7 +240,7 @@ class Probe:
         copies = [other.clone(memory_format=torch.contiguous_format) for other in others]
         result: Any = loss(leaf.clone(), *copies, **options)  # copies may be changed in place
         chosen = _loss_of(result)
-        self.returned = "" if chosen is result else _named(result)
+        self.returned = "" if chosen is result else _described(result)
         return chosen, leaf
 
 
@@ -251,13 +253,13 @@ def _loss_of(result: Any) -> Any:
     return result[0] if isinstance(result, (tuple, list)) and result else result
 
 
-def _named(value: Any) -> str:
+def _described(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
 @contextlib.contextmanager
-def unnoticed(loss: AnyLoss, generators: Generators) -> Iterator[list[warnings.WarningMessage]]:
-    """Whatever the caller has switched off or on; gives what PyTorch and the loss warn of."""
+def isolated(loss: AnyLoss, generators: Generators) -> Iterator[list[warnings.WarningMessage]]:
+    """Run with gradients and without autocast, collect the warnings, and put all state back."""
     device, state = generators.device.type, Snapshot(loss)
     with (
         torch.inference_mode(False),
@@ -275,7 +277,7 @@ def unnoticed(loss: AnyLoss, generators: Generators) -> Iterator[list[warnings.W
 
 
 def name_of(loss: AnyLoss) -> str:
-    """What a user calls it."""
+    """The name of the loss, for messages."""
     function = getattr(loss, "func", loss)  # of a partial
     name: str = getattr(function, "__name__", type(function).__name__)
     return name
@@ -295,11 +297,11 @@ def refused(name: str, rule: str, arguments: Mapping[str, Any]) -> SafeLossError
     """The error for a loss or inputs that cannot be audited."""
     wrong_type = not all(isinstance(value, Tensor) for value in arguments.values())
     kind: type[SafeLossError] = ArgumentTypeError if wrong_type else SafeLossError
-    return kind.about(name, rule, code=AUDIT, arguments=table(arguments))
+    return kind.about(name, rule, code=AUDIT, arguments=argument_rows(arguments))
 
 
-def table(arguments: Mapping[str, Any]) -> tuple[Argument, ...]:
-    """What came."""
+def argument_rows(arguments: Mapping[str, Any]) -> tuple[Argument, ...]:
+    """One row for each argument, for the table of an error message."""
     return tuple(
         Argument(
             name,
@@ -335,7 +337,7 @@ def _same(one: Outcome, other: Outcome) -> bool:
     return all(torch.allclose(a, b, rtol=rtol, atol=0, equal_nan=True) for a, b in pairs)
 
 
-def _reduced(result: Tensor) -> tuple[int, ...] | None:
+def _shape_before_reduction(result: Tensor) -> tuple[int, ...] | None:
     """The shape that the last mean or sum was taken over, as the graph remembers it."""
     node: Any = result.grad_fn
     while node is not None:

@@ -148,7 +148,7 @@ VERDICTS = (
     ),
     Verdict(
         "broadcast",
-        lambda e: e.pairs or e.stretches,
+        lambda e: e.pairs_by_accident or e.stretches,
         "Every input is scored against {targets} of all {n} samples, {n} x {n} pairs, as when "
         "[B, 1] meets [B] and both are stretched to [B, B].",
         advice=_WHERE_THEY_MEET,
@@ -254,7 +254,7 @@ def verdict_on(probe: Probe, class_dim: int | None) -> Found:
 
 
 def _verdicts(probe: Probe, class_dim: int | None) -> Iterator[Found]:
-    for samples in probe.samples.turns():
+    for samples in probe.samples.with_each_target():
         evidence = measure(probe, samples)
         if class_dim is not None:
             evidence = evidence._replace(class_axes=frozenset({class_dim % len(evidence.input)}))

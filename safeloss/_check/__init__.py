@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from safeloss._audit import Audit
-from safeloss._audit.probing import Generators, unnoticed
+from safeloss._audit.probing import Generators, isolated
 from safeloss._check import pictures
 from safeloss._check.checks import BEFORE, CHECKS, QUICK
 from safeloss._check.evidence import Evidence, Norm
@@ -147,7 +147,7 @@ def check(
 def _prepared(model: nn.Module, reached: Any, seconds: float) -> Iterator[Setting]:
     """Whatever the caller has switched on or off, and whatever the loss closes over, as it was."""
     generators = Generators(next((p.device for p in model.parameters()), torch.device("cpu")))
-    with unnoticed(reached, generators), uncompiled(), Progress("check", _RUNS) as progress:
+    with isolated(reached, generators), uncompiled(), Progress("check", _RUNS) as progress:
         yield Setting(generators, progress, seconds)
 
 

@@ -67,6 +67,16 @@ class Finite(Suspicion):
         return torch.isinf(values) if values.is_complex() else torch.isposinf(values)
 
 
+class FiniteWeights(Finite):
+    """Weights that are given with the call, but for what the mask leaves out."""
+
+    def said(self, values: Tensor, context: ValueContext) -> str:
+        mask = context.arguments.get("mask")
+        if mask is not None:  # in the axes of the unreduced loss, as the weights are there
+            values = torch.where(mask, context.arguments["sample_weight"], 0)
+        return super().said(values, context)
+
+
 IN_THE_MODEL = "in the model's forward"
 
 

@@ -277,7 +277,7 @@ class NotNegative(Rule):
         return "must not be negative"
 
     def broken(self, values: Tensor, context: ValueContext) -> Tensor:
-        if self.unless and context.options.get(self.unless):
+        if context.options.get(self.unless):
             return values.new_zeros((), dtype=torch.bool)
         return values < (0.0 if self.exact else -_tolerance(values))
 

@@ -172,15 +172,20 @@ def _dtype_refusal(entry: Input, call: Call) -> Refusal:
     fixes: tuple[Offer, ...] = ()
     if name == "mask":
         rule += " (True: counts)"
-        fixes = (
-            Offer("mask != 0", "0 marks what does not count"),
-            Offer("mask == 0", "0 marks what counts"),
-        )
+        fixes = mask_offers("mask")
     elif dtype == "bool" and name == "sample_weight":
         rule += " (bool is a mask)"
         if "mask" not in call.given:  # else the fix would take the place of that mask
             fixes = (Offer("{loss}(mask=sample_weight)", "True marks what counts"),)
     return Refusal(DTypeError, f"{rule}.", code=codes.DTYPE, fixes=fixes, weight=name)
+
+
+def mask_offers(numbers: str) -> tuple[Offer, ...]:
+    """What may make a mask of numbers."""
+    return (
+        Offer(f"{numbers} != 0", "0 marks what does not count"),
+        Offer(f"{numbers} == 0", "0 marks what counts"),
+    )
 
 
 def _misfit(name: str, call: Call, inputs: tuple[Input, ...], unreduced: Unreduced) -> Refusal:

@@ -27,15 +27,14 @@ def dice_loss(
     >>> dice_loss(torch.full((2, 1, 4, 4), 20.0), torch.ones(2, 4, 4))
     tensor(0.)
     """
-    p = (input.softmax(1) if softmax else input.sigmoid()).flatten(2)
-    t = target.flatten(2)
+    p = input.softmax(1) if softmax else input.sigmoid()
+    p, t = p.unsqueeze(-1).flatten(2), target.unsqueeze(-1).flatten(2)  # [batch, classes] too
     half = input.dtype in (torch.float16, torch.bfloat16)  # in which a sum may overflow
     axes, dtype = (0, 2) if per_batch else 2, torch.float32 if half else None
+    # The product is last, so its gradient comes first, and that of the sum is added in place to it.
+    of_p, of_t = [(x.square() if squared else x).sum(axes, dtype=dtype) for x in (p, t)]
     both = (p * t).sum(axes, dtype=dtype)
-    if squared:
-        p, t = p * p, t * t
-    each = p.sum(axes, dtype=dtype) + t.sum(axes, dtype=dtype)
-    loss = (1 - (2 * both + smooth) / (each + smooth)).to(input.dtype)
+    loss = (1 - (2 * both + smooth) / (of_p + of_t + smooth)).to(input.dtype)
     return loss.expand(input.shape[:2])
 
 

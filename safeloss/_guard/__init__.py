@@ -56,8 +56,10 @@ def guard(on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ())
     >>> scores, labels = torch.zeros(8, 1), torch.ones(8)
     >>> with guard(on="log") as findings:
     ...     _ = torch.nn.functional.poisson_nll_loss(scores, labels)
-    >>> findings[0].shapes, findings[0].fix
-    ({'input': (8, 1), 'target': (8,)}, 'target.view_as(input)')
+    >>> findings[0].shapes, findings[0].error.fixes[0]
+    ({'input': (8, 1), 'target': (8,)}, 'target.unsqueeze(1)')
+    >>> findings[0].fix
+    'torch.nn.functional.poisson_nll_loss(scores, labels.unsqueeze(1))'
     """
     if on not in ("raise", "warn", "log"):
         raise ValueError(f"guard: on must be one of 'raise', 'warn', 'log'; it is {on!r}.")
@@ -183,21 +185,23 @@ class _Watch(TorchFunctionMode):
                 self._remember((key, place))
             return None
         callee = native.callee(signature, by.module)
-        explained = functools.partial(native.explained, signature, callee, call, verdict)
-        return Suspect(by, callee.name, {key: named[key] for key in call.shapes}, explained)
+        tensors = {key: named[key] for key in call.shapes}
+        explain = functools.partial(native.found, by, tensors, signature, callee, call, verdict)
+        return Suspect(by, callee.name, tensors, explain)
 
     def _operator(self, func: Any, args: Any, given: Mapping[str, Any]) -> Suspect | None:
-        pair = operators.repeated(func, args, given)
+        pair = operators.find_pair(func, args, given)
         by = None if pair is None else caller(directly=True)
         if pair is None or by is None or self._passes(by.line):
             return None
-        if not pair.equal:  # here all meet all, and so they did before where sizes were equal
+        if not pair.same_up_to_ones:
+            # Here all meet all, and so they did before where sizes were equal.
             self.outer.add(by.site)
             self.findings.withdraw(by.site)
         if by.site in self.outer or not operators.is_accident(pair, self.origins, by.frame):
             return None
-        explained = functools.partial(operators.explain, pair, self.origins)
-        return Suspect(by, pair.operator, pair.tensors, explained)
+        explain = functools.partial(operators.error_for, pair, self.origins, by.frame)
+        return Suspect(by, pair.operator, pair.tensors, explain)
 
     def _remember(self, key: Hashable) -> None:
         if len(self.fine) >= _MOST_FINE:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from safeloss._contract import codes
 from safeloss._contract.patterns import Shape, fits
 from safeloss._guard.origins import FOLLOWED, Origin, Origins
+from safeloss._messages.call_site import called_by, users_operator
 from safeloss._messages.explain import describe
 from safeloss._torch import tracing, unhandled
 from safeloss.errors import Argument, LayoutError, SafeLossError
@@ -26,7 +27,7 @@ _BINARY = (
     *("eq", "ne", "lt", "le", "gt", "ge", "less", "greater", "less_equal", "greater_equal"),
     *("and", "or", "xor", "logical_and", "logical_or", "logical_xor"),
 )
-# In place nothing of the result's own can be repeated: torch raises.
+# Operators in place are left out: PyTorch raises where the result of a broadcast does not fit.
 OPERATORS: dict[Any, tuple[str, ...]] = {
     **{
         getattr(owner, spelled): ("input", "other")
@@ -39,7 +40,7 @@ OPERATORS: dict[Any, tuple[str, ...]] = {
     Tensor.where: ("input", "condition", "other"),
 }
 
-FOLLOWED.update({func: Origins.combine for func in OPERATORS if func not in FOLLOWED})
+FOLLOWED.update({func: Origins.after_operator for func in OPERATORS if func not in FOLLOWED})
 
 # Nodes of autograd that give each number of a tensor a new value, and leave it where it is.
 _NUMBERS_ONLY = frozenset(
@@ -50,7 +51,7 @@ _NUMBERS_ONLY = frozenset(
         *("Tanh", "ToCopy", "Unsqueeze", "UnsafeView", "View"),
     }
 )
-_MOST_NODES = 64
+_MAX_NODES = 64
 
 
 class Pair(NamedTuple):
@@ -59,20 +60,35 @@ class Pair(NamedTuple):
     operator: str  # "sub"
     large: str  # the parameter whose tensor has more axes
     small: str
-    tensors: Mapping[str, Tensor]  # both
-    equal: bool  # but for axes of size 1, so that one may be the target of the other
+    operands: Mapping[str, Any]  # all, by parameter, in order
+    same_up_to_ones: bool  # equal up to axes of size 1, so one may be the target of the other
 
     @property
     def both(self) -> tuple[Tensor, Tensor]:
-        return self.tensors[self.large], self.tensors[self.small]
+        return self.operands[self.large], self.operands[self.small]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Both by parameter, the one with more axes first."""
+        return dict(zip((self.large, self.small), self.both))
 
 
 def repeats(one: Shape, other: Shape) -> bool:
     """Whether shapes that are equal up to axes of size 1 repeat each other when broadcast."""
-    return fits(one, other) and _repeat_each_other(one, other)
+    return fits(one, other) and _broadcast_grows(one, other)
 
 
-def _repeat_each_other(one: Shape, other: Shape) -> bool:
+def viewed(name: str, came: Shape, like: str, shape: Shape) -> str:
+    """The code that gives `name`, of the shape `came`, that of `like`: by its axis of size 1, if it
+    is one."""
+    for method, longer, shorter in (("unsqueeze", shape, came), ("squeeze", came, shape)):
+        for axis, size in enumerate(longer):
+            if size == 1 and (*longer[:axis], *longer[axis + 1 :]) == tuple(shorter):
+                return f"{name}.{method}({axis})"
+    return f"{name}.view_as({like})"
+
+
+def _broadcast_grows(one: Shape, other: Shape) -> bool:
     pairs = itertools.zip_longest(reversed(one), reversed(other), fillvalue=1)
     joint = math.prod([a if b == 1 else b for a, b in pairs])
     return joint > max(math.prod(one), math.prod(other)) and 0 not in (*one, *other)
@@ -83,13 +99,14 @@ def is_legible(tensor: Tensor) -> bool:
     return not tensor.is_nested and not any(isinstance(n, torch.SymInt) for n in tensor.shape)
 
 
-def name(func: Any) -> str:
+def operator_name(func: Any) -> str:
     """`sub`, however it was spelled: `Tensor.__rsub__` is `rsub`."""
     return str(func.__name__).strip("_")
 
 
-def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> Pair | None:
-    """The first two operands of different rank that repeat each other."""
+def find_pair(func: Any, args: Any, given: Mapping[str, Any]) -> Pair | None:
+    """Two operands of different rank that repeat each other; first of all, two of the same shape up
+    to axes of size 1."""
     if tracing():
         return None
     named = {**dict(zip(OPERATORS[func], args)), **given}
@@ -102,19 +119,19 @@ def repeated(func: Any, args: Any, given: Mapping[str, Any]) -> Pair | None:
         for both in itertools.combinations(legible, 2):
             large, small = sorted(both, key=lambda name: -tensors[name].dim())
             shapes = tensors[large].shape, tensors[small].shape
-            if len(shapes[0]) > len(shapes[1]) and _repeat_each_other(*shapes):
-                operands = {large: tensors[large], small: tensors[small]}
-                pairs.append(Pair(name(func), large, small, operands, fits(*shapes)))
-    return max(pairs, key=lambda pair: pair.equal, default=None)
+            if len(shapes[0]) > len(shapes[1]) and _broadcast_grows(*shapes):
+                pairs.append(Pair(operator_name(func), large, small, named, fits(*shapes)))
+    return max(pairs, key=lambda pair: pair.same_up_to_ones, default=None)
 
 
 def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
     """Whether nobody wanted `pair` to repeat each other, as far as is known where `frame` calls.
 
-    An axis of size 1 that a head, a loader or a reduction left is one that was not thought of; one
-    that the user made is meant, unless the other operand has just lost such an axis, or is a
-    prediction for which the axis was given to its target. What belongs to no sample (a parameter,
-    a buffer, a grid, a statistic of the batch) is nobody's target.
+    An axis of size 1 that a model, a data loader or a reduction left is an accident. One that the
+    user added is meant, unless the other operand has just lost such an axis, or is the prediction
+    and the axis was added to its target. A parameter, a buffer, a grid and a statistic of the batch
+    belong to no sample, so they are never targets. Random numbers that a column of data is
+    multiplied by are frequencies, as of Fourier features.
     """
     with unhandled():
         large, small = pair.both
@@ -123,8 +140,10 @@ def is_accident(pair: Pair, seen: Origins, frame: FrameType) -> bool:
             return False
         if _is_parameter(large, of_large, frame) or _is_parameter(small, of_small, frame):
             return False
-        if of_large.kept:
+        if of_large.keepdim:
             return not _is_pairwise(pair.operator, of_large, of_small)
+        if of_small.drawn and _is_product(pair.operator) and not _is_prediction(large):
+            return False
         return of_large.made is None or not _is_meant(large, small, of_large, of_small, frame)
 
 
@@ -134,8 +153,8 @@ def _is_meant(
     """Whether the axis that the user made in `large` is for this operation."""
     made = of_large.made
     assert made is not None
-    here, at_once = made.is_function(frame), made.is_expression(frame)
-    predicts = [tensor.requires_grad and not tensor.is_leaf for tensor in (large, small)]
+    here, at_once = made.made_in_function(frame), made.made_in_expression(frame)
+    predicts = _is_prediction(large), _is_prediction(small)
     if predicts[0] != predicts[1]:
         of_the_target = predicts[1] and small.dim() == 1
         return here and not of_small.lost and (at_once or not of_the_target)
@@ -144,39 +163,47 @@ def _is_meant(
     return here or any(made.sites[0][0] is running.f_code for running in _frames(frame))
 
 
+def _is_prediction(tensor: Tensor) -> bool:
+    return tensor.requires_grad and not tensor.is_leaf
+
+
+def _is_product(operator: str) -> bool:
+    return operator.endswith(("mul", "multiply"))
+
+
 def _is_pairwise(operator: str, of_large: Origin, of_small: Origin) -> bool:
     """Whether these are the terms of pairwise distances, or the norms of pairwise cosines."""
     if operator.endswith("add") and of_large.part == "square":
         seen = of_small._replace(root=None) != Origin()
         return of_small.part == "square" or not seen
-    return operator.endswith(("mul", "multiply")) and of_large.part == of_small.part == "norm"
+    return _is_product(operator) and of_large.part == of_small.part == "norm"
 
 
 def _share_elements(one: Tensor, other: Tensor) -> bool:
-    """Whether one is a view of the other: each of them meets all others of its own."""
+    """Whether both are views of the same elements, as in `x[:, None] - x`."""
     bases = [one if one._base is None else one._base, other if other._base is None else other._base]
     return bases[0] is bases[1] and one.storage_offset() == other.storage_offset()
 
 
 def _is_parameter(tensor: Tensor, origin: Origin, frame: FrameType) -> bool:
-    """Whether it is learnt or a running module holds it, or it is made of such a one alone."""
+    """Whether it is a parameter or a buffer of a running module, or computed from one alone."""
     source = tensor if origin.root is None else origin.root()
     if isinstance(source, nn.Parameter) or _is_learnt(tensor):
         return True
     bases = (source, None if source is None else source._base)
-    return any(held is base for held in _held(frame) for base in bases)
+    return any(held is base for held in _module_tensors(frame) for base in bases)
 
 
 def _is_learnt(tensor: Tensor) -> bool:
     """Whether autograd knows it as an element-wise function of parameters alone.
 
-    A leaf of several axes that is none may as well be an input, as of an attack.
+    A leaf with several axes that is no `nn.Parameter` may be an input, as in an adversarial attack.
     """
     if tensor.grad_fn is None:
         return tensor.requires_grad and tensor.dim() < 2
     nodes: list[Any] = [tensor.grad_fn]
     leaves: list[Tensor] = []
-    for _ in range(_MOST_NODES):
+    for _ in range(_MAX_NODES):
         if not nodes:
             return all(isinstance(x, nn.Parameter) and _alike(x, tensor) for x in leaves)
         node = nodes.pop()
@@ -193,7 +220,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return one.numel() == other.numel()
 
 
-def _held(frame: FrameType) -> Iterator[Tensor]:
+def _module_tensors(frame: FrameType) -> Iterator[Tensor]:
     """The tensors of the modules whose methods are running."""
     for running in _frames(frame):
         code = running.f_code
@@ -208,25 +235,35 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def explain(pair: Pair, seen: Origins) -> SafeLossError:
-    """The error for two operands that repeat each other."""
+def error_for(pair: Pair, seen: Origins, frame: FrameType) -> SafeLossError:
+    """The error for two operands that repeat each other, which `frame` gives an operator."""
     one, other = pair.large, pair.small
-    tensors = pair.tensors
     with unhandled():
-        result = torch.broadcast_shapes(*[tensor.shape for tensor in pair.both])
-        origin = seen.of(tensors[one])
-        rows = [Argument(n, describe(t.dtype, t.shape), "") for n, t in tensors.items()]
+        large, small = pair.both
+        result = torch.broadcast_shapes(large.shape, small.shape)
+        origin = seen.of(large)
+        rows = [Argument(n, describe(t.dtype, t.shape), "") for n, t in pair.tensors.items()]
+        view = viewed(other, tuple(small.shape), one, tuple(large.shape))
+    library = called_by(frame, "computes this")
+    written = None if library else users_operator(frame, pair.operands)
+    said = {} if written is None else written.expressions
+    first, second = (said.get(name, name) for name in (one, other))
     how = ""
-    if origin.kept:
-        how = f"`keepdim=True` has left `{one}` an axis of size 1. "
+    if origin.keepdim:
+        how = f"`keepdim=True` has left `{first}` an axis of size 1. "
     elif origin.made is not None:
-        how = f"`{one}` was given its axis of size 1 at {origin.made.line}. "
+        how = f"`{first}` was given its axis of size 1 at {origin.made.line}. "
+    on_purpose = f"{other}[None]" if written is None else written.respelled(f"{other}[None]")
+    fixes = (view, f"safeloss.align({other}, like={one})")
     return LayoutError.about(
         pair.operator,
-        f"`{one}` and `{other}` differ by axes of size 1, and broadcasting repeats both.",
+        f"`{first}` and `{second}` differ by axes of size 1, and broadcasting repeats both.",
         code=codes.BROADCAST,
         arguments=tuple(rows),
         native=f"{pair.operator} says nothing and broadcasts to [{', '.join(map(str, result))}].",
-        advice=f"{how}If every one shall meet every other, say so: `{other}[None]`.",
-        fixes=(f"{other}.view_as({one})", f"safeloss.align({other}, like={one})"),
+        advice=f"{how}If every one shall meet every other, say so: `{on_purpose}`.",
+        fixes=fixes,
+        expressions=said,
+        calls={} if written is None else {fix: written.with_fix(fix) for fix in fixes},
+        called_by=library,
     )

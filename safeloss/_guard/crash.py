@@ -118,6 +118,6 @@ def _of_function(last: _Raised) -> SafeLossError | None:
     if not rows:
         return None
     rule = "PyTorch does not take these tensors together."
-    name = arithmetic.name(last.func)
+    name = arithmetic.operator_name(last.func)
     error = SafeLossError.about(name, rule, code=codes.DO_NOT_FIT, arguments=tuple(rows))
     return with_history(error, tensors)

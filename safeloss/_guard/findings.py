@@ -23,7 +23,7 @@ class Finding:
     line: int
     source: str
     shapes: dict[str, tuple[int, ...]]  # of the first call, by argument
-    fix: str  # the first of `error.fixes`; empty if there is none
+    fix: str  # the first of `error.fixes`, in the names of the line if known; or empty
     error: SafeLossError
     count: int = 1  # calls
 
@@ -57,7 +57,7 @@ class Findings(list[Finding]):
     def add(self, suspect: Suspect, error: SafeLossError) -> Finding:
         line, loss = suspect.by.line, suspect.loss
         shapes = {name: tuple(tensor.shape) for name, tensor in suspect.tensors.items()}
-        fix = error.fixes[0] if error.fixes else ""
+        fix = next((error.calls.get(fix, fix) for fix in error.fixes), "")
         self.append(Finding(loss, line.file, line.number, line.text, shapes, fix, error))
         self._sites[suspect.by.site] = self[-1]
         return self[-1]

@@ -13,6 +13,8 @@ from safeloss._contract.contract import Decision
 from safeloss._contract.model import Call, Reading, Refusal
 from safeloss._contract.patterns import Shape
 from safeloss._guard import arithmetic
+from safeloss._guard.caller import Caller
+from safeloss._messages.call_site import in_users_names
 from safeloss._messages.explain import explain
 from safeloss._messages.fixes import Callee, whole_call
 from safeloss._runtime.memory import Memory
@@ -27,6 +29,7 @@ SIGNATURES: dict[Any, Signature] = {
     for name in functional.__all__
     if hasattr(F, name)
 }
+_FILES = (F.__file__, nn.modules.loss.__file__)  # of PyTorch's losses
 # The losses whose verdict may need what earlier calls at the same place have proved.
 NEEDS_EVIDENCE = {
     signature.name
@@ -68,7 +71,8 @@ def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
     first = signature.reader.inputs[0].name
     for name in reading.edits:
         if rule := _misread(first, name, reading, call.shapes[name]):
-            fixes = (f"{name}.view_as({first})",)
+            shape = reading.edits[name].shape or call.shapes[first]
+            fixes = (arithmetic.viewed(name, call.shapes[name], first, shape),)
             return Refusal(LayoutError, rule, code=codes.BROADCAST, fixes=fixes)
     return reading
 
@@ -106,7 +110,22 @@ def callee(signature: Signature, module: Any) -> Callee:
     )
 
 
+def found(
+    by: Caller,
+    tensors: Named,
+    signature: Signature,
+    callee: Callee,
+    call: Call,
+    refusal: Refusal,
+) -> SafeLossError:
+    """The error for a call that ours would read otherwise, in the names of the line that calls."""
+    error = explained(signature, callee, call, refusal)
+    return in_users_names(error, tensors, by.frame, _FILES.__contains__)
+
+
 def explained(signature: Signature, callee: Callee, call: Call, refusal: Refusal) -> SafeLossError:
+    """The same in the names of the parameters."""
+
     def accepts(other: Call) -> bool:
         return isinstance(verdict(signature, other), Reading)
 

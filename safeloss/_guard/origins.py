@@ -1,8 +1,8 @@
 """How tensors came about, as far as a guard has seen: whose their axes of size 1 are.
 
-A prediction `[B, 1]` that meets a target `[B]` and a column of positions that meets a row have the
-same shapes. What made them differs: a head, a loader or a `keepdim=True` left the axis of the one,
-and the user made that of the other, to have every one meet every other.
+A prediction `[B, 1]` minus a target `[B]`, and a column of positions minus a row, have the same
+shapes. They differ in how the axis of size 1 arose: a model, a data loader or `keepdim=True` left
+the first, and the user added the second to get all pairs.
 """
 
 import itertools
@@ -23,14 +23,14 @@ _OWNERS = (torch, Tensor, F, torch.linalg)
 
 
 class Maker(NamedTuple):
-    """Who made an axis of size 1: the line, and the functions of the user's that were running."""
+    """The user's code that added an axis of size 1: its line, and its call sites."""
 
     line: Line
     sites: tuple[Site, ...]  # the innermost first, up to the first of torch's
 
     @classmethod
     def running(cls) -> "Maker | None":
-        """The user, who called a function of torch's; None where other code of torch's did."""
+        """The user's code that called this function of PyTorch; None if PyTorch called it."""
         by = caller(directly=True)
         if by is None:
             return None
@@ -41,11 +41,11 @@ class Maker(NamedTuple):
             frame = frame.f_back
         return cls(by.line, tuple(sites))
 
-    def is_function(self, frame: FrameType) -> bool:
+    def made_in_function(self, frame: FrameType) -> bool:
         """Whether the function of `frame`, or one that it called, has made the axis."""
         return any(code is frame.f_code for code, _ in self.sites)
 
-    def is_expression(self, frame: FrameType) -> bool:
+    def made_in_expression(self, frame: FrameType) -> bool:
         """Whether the expression that `frame` evaluates has made the axis."""
         return any(
             code is frame.f_code and _contains((code, frame.f_lasti), (code, place))
@@ -73,11 +73,12 @@ class Origin(NamedTuple):
     """How a tensor came about. What changes only its numbers, such as `exp`, passes it on."""
 
     constant: bool = False  # it belongs to no sample: a grid, or a statistic over the batch
+    drawn: bool = False  # normal random numbers of a given size, maybe of no sample
     made: Maker | None = None  # an axis of size 1, by the user's own hand
-    kept: bool = False  # an axis of size 1 is what a reduction has left of it
+    keepdim: bool = False  # an axis of size 1 is what a reduction has left of it
     lost: bool = False  # an axis of size 1 was removed
     part: Literal["", "square", "norm"] = ""  # what pairwise distances and cosines consist of
-    root: "weakref.ref[Tensor] | None" = None  # whose numbers were changed
+    root: "weakref.ref[Tensor] | None" = None  # what it was computed from, number by number
 
 
 UNKNOWN = Origin()
@@ -94,13 +95,15 @@ class Origins:
         reference, origin = self.known.get(id(tensor), (None, UNKNOWN))
         return origin if reference is not None and reference() is tensor else UNKNOWN
 
-    def follow(self, func: Any, args: Sequence[Any], given: Mapping[str, Any], result: Any) -> None:
-        """Note what `func`, one of `FOLLOWED`, has made."""
+    def follow(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
+    ) -> None:
+        """Record the origin of what `func`, one of `FOLLOWED`, has returned."""
         if not tracing():
             with unhandled():
-                FOLLOWED[func](self, func, args, given, result)
+                FOLLOWED[func](self, func, args, kwargs, result)
 
-    def _keep(self, tensor: Tensor, origin: Origin) -> None:
+    def _record(self, tensor: Tensor, origin: Origin) -> None:
         if origin != UNKNOWN:
             key = id(tensor)
             forget = lambda _, known=self.known: known.pop(key, None)  # noqa: E731
@@ -108,19 +111,24 @@ class Origins:
         else:
             self.known.pop(id(tensor), None)
 
-    def grid(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """Numbers that are made of no tensor, and not drawn: positions, classes, frequencies."""
+    def mark_constant(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Mark the result as constant: positions, classes, frequencies, counts over the batch."""
         for tensor in _tensors(result):
-            self._keep(tensor, Origin(constant=True))
+            self._record(tensor, Origin(constant=True))
 
-    def triangle(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """A causal mask, if it is not of scores."""
+    def mark_drawn(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Mark the result as drawn: normal random numbers that are made of no tensor."""
+        if isinstance(result, Tensor) and not _tensors([*args, *kwargs.values()]):
+            self._record(result, Origin(drawn=True))
+
+    def mark_mask(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Mark what `tril` or `triu` gives as constant: a causal mask, unless it is of scores."""
         if not result.requires_grad:
-            self._keep(result, Origin(constant=True))
+            self._record(result, Origin(constant=True))
 
-    def move(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """The same elements, or some of them, in another shape."""
-        source = args[0] if args else given.get("input")
+    def after_reshape(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Pass the origin on through a change of shape, and record how axes of size 1 change."""
+        source = args[0] if args else kwargs.get("input")
         if not isinstance(source, Tensor) or not isinstance(result, Tensor):
             return
         origin = self.of(source)
@@ -132,52 +140,57 @@ class Origins:
         elif func in _IN_PLACE:
             grew = func in _UNSQUEEZING
         else:
-            grew = _ones(result) > _ones(source)
+            grew = _count_size1_axes(result) > _count_size1_axes(source)
         if grew:
-            origin = origin._replace(made=Maker.running(), kept=False, lost=False)
-        elif func in _IN_PLACE or (_ones(result) < _ones(source) and _as_many(source, result)):
-            origin = origin._replace(made=None, kept=False, lost=True)
-        self._keep(result, origin)
+            origin = origin._replace(made=Maker.running(), keepdim=False, lost=False)
+        elif func in _IN_PLACE or (
+            _count_size1_axes(result) < _count_size1_axes(source) and _as_many(source, result)
+        ):
+            origin = origin._replace(made=None, keepdim=False, lost=True)
+        self._record(result, origin)
 
-    def renumber(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """Other numbers in the same places."""
-        source = args[0] if args else given.get("input")
+    def after_elementwise(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Pass the origin on through a function that changes numbers, and not their places."""
+        source = args[0] if args else kwargs.get("input")
         if isinstance(source, Tensor) and isinstance(result, Tensor):
             self._pass_on(func, source, result)
 
-    def combine(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """An element-wise operator."""
+    def after_operator(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Derive the origin of the result of an operator from its operands."""
         if not isinstance(result, Tensor) or result is (args[0] if args else None):
             return
-        operands = _tensors([*args, *given.values()])
+        operands = _tensors([*args, *kwargs.values()])
         if len(operands) == 1:
             self._pass_on(func, operands[0], result)
             if func in _POWERS and any(type(x) in (int, float) and x == 2 for x in args[1:]):
-                self._keep(result, self.of(result)._replace(part="square"))
+                self._record(result, self.of(result)._replace(part="square"))
             return
         origins = [self.of(operand) for operand in operands]
         if all(origin is UNKNOWN for origin in origins):
             if func in _PRODUCTS and operands[0] is operands[1]:
-                self._keep(result, Origin(part="square"))
+                self._record(result, Origin(part="square"))
             return
         large = [o for o, x in zip(origins, operands) if x.shape == result.shape] or [UNKNOWN]
         squared = func in _PRODUCTS and operands[0] is operands[1]
-        self._keep(
+        self._record(
             result,
             Origin(
                 constant=all(origin.constant for origin in origins),
+                drawn=all(origin.drawn or origin.constant for origin in origins),
                 made=large[0].made if all(origin.made for origin in large) else None,
-                kept=any(origin.kept for origin in large),
+                keepdim=any(origin.keepdim for origin in large),
                 lost=any(origin.lost for origin in large),
                 part="square" if squared else "",
             ),
         )
 
-    def reduce(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """A reduction: what it leaves of an axis, and whether any of it is a sample's."""
-        source = args[0] if args else given.get("input")
+    def after_reduction(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Record whether a reduction kept its axis, and whether it was taken over the batch."""
+        source = args[0] if args else kwargs.get("input")
         position = _REDUCTIONS[func]
-        axes = given.get("dim", given.get("axis", args[position] if len(args) > position else None))
+        axes = kwargs.get(
+            "dim", kwargs.get("axis", args[position] if len(args) > position else None)
+        )
         results = _tensors(result)
         if not isinstance(source, Tensor) or not results or not results[0].dim():
             return
@@ -186,21 +199,21 @@ class Origins:
         part: Any = "norm" if func in _NORMS else self.of(source).part
         origin = Origin(
             constant=over_batch or self.of(source).constant,
-            kept=results[0].dim() == source.dim(),
+            keepdim=results[0].dim() == source.dim(),
             part=part if func in _NORMS or func in _TOTALS else "",
         )
         for tensor in results:
-            self._keep(tensor, origin)
+            self._record(tensor, origin)
 
-    def extreme(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """`max` and `min`: of two tensors they are operators."""
-        two = isinstance(given.get("other", args[1] if len(args) > 1 else None), Tensor)
-        (self.combine if two else self.reduce)(func, args, given, result)
+    def after_extreme(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """`max` and `min`, which are operators of two tensors, and else reductions."""
+        two = isinstance(kwargs.get("other", args[1] if len(args) > 1 else None), Tensor)
+        (self.after_operator if two else self.after_reduction)(func, args, kwargs, result)
 
-    def distance(self, func: Any, args: Any, given: Any, result: Any) -> None:
-        """A distance of each sample to its own partner."""
+    def after_distance(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Record whether `keepdim=True` kept an axis of the distances of samples to partners."""
         if isinstance(result, Tensor) and result.dim() and isinstance(args[0], Tensor):
-            self._keep(result, Origin(kept=result.dim() == args[0].dim()))
+            self._record(result, Origin(keepdim=result.dim() == args[0].dim()))
 
     def _pass_on(self, func: Any, source: Tensor, result: Tensor) -> None:
         origin = self.of(source)
@@ -209,11 +222,13 @@ class Origins:
                 origin = origin._replace(part="norm")
             elif func in _SQUARES:
                 origin = origin._replace(part="square")
-            self._keep(result, origin)
+            self._record(result, origin)
         elif func in _SQUARES:
-            self._keep(result, Origin(part="square"))
-        elif result.dim() == 1 and not result.requires_grad:  # a buffer's, maybe
-            self._keep(result, Origin(root=weakref.ref(source)))
+            self._record(result, Origin(part="square"))
+        elif (
+            result.dim() == 1 and not result.requires_grad
+        ):  # the source may be a buffer of a module
+            self._record(result, Origin(root=weakref.ref(source)))
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -222,7 +237,7 @@ def _tensors(values: Any) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-def _ones(tensor: Tensor) -> int:
+def _count_size1_axes(tensor: Tensor) -> int:
     return sum(type(size) is int and size == 1 for size in tensor.shape)
 
 
@@ -251,7 +266,7 @@ _TAKES_DIM_FIRST = _EXTREMES | _named(
     *("amax", "amin", "argmax", "argmin", "median", "mode", "count_nonzero"),
 )
 _TAKES_DIM_SECOND = _named("norm", "vector_norm", "quantile", "nanquantile")
-# And where the axis stands among the arguments.
+# The place of `dim` among the arguments.
 _REDUCTIONS = dict.fromkeys(_TAKES_DIM_FIRST, 1) | dict.fromkeys(_TAKES_DIM_SECOND, 2)
 
 # The functions whose results are followed; those in `arithmetic.OPERATORS` are added there.
@@ -263,9 +278,10 @@ FOLLOWED: dict[Any, _Follow] = {
             *("hann_window", "hamming_window", "blackman_window", "bartlett_window"),
         )
         | {torch.fft.fftfreq, torch.fft.rfftfreq, torch.unique, Tensor.unique},
-        Origins.grid,
+        Origins.mark_constant,
     ),
-    **dict.fromkeys(_named("tril", "triu"), Origins.triangle),
+    **dict.fromkeys(_named("randn", "normal"), Origins.mark_drawn),
+    **dict.fromkeys(_named("tril", "triu"), Origins.mark_mask),
     **dict.fromkeys(
         _named(
             *("squeeze", "unsqueeze", "squeeze_", "unsqueeze_", "view", "reshape", "flatten"),
@@ -274,7 +290,7 @@ FOLLOWED: dict[Any, _Follow] = {
             *("expand", "broadcast_to", "repeat", "tile", "atleast_2d", "atleast_3d"),
         )
         | {getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")},
-        Origins.move,
+        Origins.after_reshape,
     ),
     **dict.fromkeys(
         _named(
@@ -285,11 +301,12 @@ FOLLOWED: dict[Any, _Follow] = {
             *("float", "double", "half", "bfloat16", "int", "long", "bool", "type", "to"),
             *("type_as", "cpu", "cuda", "clone", "detach", "contiguous", "cumsum", "cumprod"),
             *("flip", "roll", "masked_fill", "nan_to_num", "logical_not", "bitwise_not"),
-            *("__neg__", "__abs__", "__invert__", "requires_grad_"),
+            *("__neg__", "__abs__", "__invert__", "requires_grad_", "bernoulli", "dropout"),
+            *("zeros_like", "ones_like", "full_like", "rand_like", "randn_like"),
         ),
-        Origins.renumber,
+        Origins.after_elementwise,
     ),
-    **dict.fromkeys(_REDUCTIONS, Origins.reduce),
-    **dict.fromkeys(_EXTREMES, Origins.extreme),
-    **dict.fromkeys(_named("pairwise_distance", "cosine_similarity"), Origins.distance),
+    **dict.fromkeys(_REDUCTIONS, Origins.after_reduction),
+    **dict.fromkeys(_EXTREMES, Origins.after_extreme),
+    **dict.fromkeys(_named("pairwise_distance", "cosine_similarity"), Origins.after_distance),
 }

@@ -15,7 +15,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -84,8 +84,9 @@ class UsersCall(NamedTuple):
         """The call with `fix` applied; empty where the fix belongs elsewhere."""
         whole = _WHOLE_CALL.match(fix)
         if whole is not None and whole[1].partition(".")[0] not in parameters:
-            name = self.entered.f_code.co_name
-            own = whole[1] in (name, f"safeloss.functional.{name}")  # as the user calls it
+            code = self.entered.f_code
+            spelled = code.co_name, f"safeloss.functional.{code.co_name}"  # as the user calls it
+            own = whole[1] in spelled and is_ours(code.co_filename)
             return self._in_own_names(f"loss{fix[whole.end(1) :]}" if own else fix)
         named = [name for name in _names_in_order(fix) if name in parameters]
         place = self.places.get(named[0]) if named else None
@@ -100,46 +101,84 @@ class UsersCall(NamedTuple):
 
     def _in_own_names(self, source: str) -> str:
         """`source`, with the user's expressions for the names of arguments, and for `loss`."""
-        tree = parsed(source)
-        public = {name: _public(name, self.frame) for name in _names_in_order(source)}
-        expressions = {
-            **{name: found for name, found in public.items() if found is not None},
-            **self.bound,
-            **self.expressions,
-            "loss": self.written.callee,
-        }
-        nodes = _name_nodes(tree, expressions)
-        repeated = Counter(node.id for node in nodes)
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        arguments = [part for call in calls for part in call.args]
-        values = [keyword.value for call in calls for keyword in call.keywords]
-        taken, kept = set(_names_of(self.frame.f_code)), dict[str, str]()
-        line, end = b"", 0
-        for node in nodes:
-            expression = expressions[node.id]
-            if node.id in kept:
-                text = kept[node.id]
-            elif repeated[node.id] > 1 and not expression.may_repeat:
-                # `next(batches)` may stand there once only.
-                name = kept[node.id] = node.id if node.id not in taken else f"{node.id}_"
-                text = f"{name} := {expression.text}"
-                text = text if node in arguments else f"({text})"
-            else:
-                text = expression.spelled(node in arguments or node in values)
-            line += source.encode()[end : node.col_offset] + text.encode()
-            end = node.end_col_offset or 0
-        return (line + source.encode()[end:]).decode()
+        expressions = {**self.bound, **self.expressions, "loss": self.written.callee}
+        return _in_own_names(source, expressions, self.frame)
 
 
-def in_users_names(error: _Error, given: Mapping[str, Any]) -> _Error:
-    """`error`, also in the names of the line that made the call; `given` are its arguments."""
-    frame = users_frame()
+class UsersOperator(NamedTuple):
+    """An operator in the user's source code, such as `pred - y`, `pred == y` or `pred.sub(y)`."""
+
+    source: str  # of it, with the names of the error in the place of its operands
+    operands: Mapping[str, Expression]  # by those names
+    callee: Mapping[str, Expression]  # `torch.sub`, which is called `loss` in `source`
+    frame: FrameType
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """What stands for each operand."""
+        return {name: expression.text for name, expression in self.operands.items()}
+
+    def respelled(self, source: str) -> str:
+        """`source` with what stands for each operand."""
+        return _in_own_names(source, {**self.operands, **self.callee}, self.frame)
+
+    def with_fix(self, fix: str) -> str:
+        """The operation with `fix` applied, which names first the operand that it edits."""
+        edited = next(name for name in _names_in_order(fix) if name in self.operands)
+        (node,) = _name_nodes(parsed(self.source), {edited: fix})
+        source = self.source[: node.col_offset] + fix + self.source[node.end_col_offset :]
+        return self.respelled(source)
+
+
+def _in_own_names(source: str, expressions: Mapping[str, Expression], frame: FrameType) -> str:
+    """`source` with the user's `expressions` for the names that stand there."""
+    tree = parsed(source)
+    public = {name: _public(name, frame) for name in _names_in_order(source)}
+    expressions = {
+        **{name: found for name, found in public.items() if found is not None},
+        **expressions,
+    }
+    nodes = _name_nodes(tree, expressions)
+    repeated = Counter(node.id for node in nodes)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    arguments = [part for call in calls for part in call.args]
+    values = [keyword.value for call in calls for keyword in call.keywords]
+    taken, kept = set(_names_of(frame.f_code)), dict[str, str]()
+    line, end = b"", 0
+    for node in nodes:
+        expression = expressions[node.id]
+        if node.id in kept:
+            text = kept[node.id]
+        elif repeated[node.id] > 1 and not expression.may_repeat:
+            # `next(batches)` may stand there once only.
+            name = kept[node.id] = node.id if node.id not in taken else f"{node.id}_"
+            text = f"{name} := {expression.text}"
+            text = text if node in arguments else f"({text})"
+        else:
+            text = expression.spelled(node in arguments or node in values)
+        line += source.encode()[end : node.col_offset] + text.encode()
+        end = node.end_col_offset or 0
+    return (line + source.encode()[end:]).decode()
+
+
+def in_users_names(
+    error: _Error,
+    given: Mapping[str, Any],
+    frame: FrameType | None = None,
+    is_callee: Callable[[str], bool] = is_ours,
+) -> _Error:
+    """`error`, also in the names of the line that made the call; `given` are its arguments.
+
+    The line is that of `frame`, or the user's; `is_callee` says of a file whether what it called,
+    and what that calls, is there.
+    """
+    frame = frame or users_frame()
     if frame is None:
         return error
-    if _is_in_library(frame.f_code.co_filename):
-        error.called_by = _called_by(frame)
+    error.called_by = called_by(frame, "called this loss")
+    if error.called_by:
         return error
-    call = _users_call(frame, given)
+    call = _users_call(frame, given, is_callee)
     if call is not None:
         expressions = call.expressions
         error.expressions = {
@@ -192,11 +231,16 @@ def _is_in_library(filename: str) -> bool:
     return any(folder in Path(filename).parts for folder in _LIBRARIES)
 
 
-def _called_by(frame: FrameType) -> str:
-    """Which library called the loss at `frame`, and which line outside of libraries led there."""
+def called_by(frame: FrameType, did: str) -> str:
+    """Which library `did` it at `frame`, and which line outside of libraries led there.
+
+    Empty where it was no library.
+    """
+    if not _is_in_library(frame.f_code.co_filename):
+        return ""
     parts = Path(frame.f_code.co_filename).parts
     folder = max(place for place, part in enumerate(parts) if part in _LIBRARIES)
-    said = f"{Path(parts[folder + 1]).stem} called this loss"
+    said = f"{Path(parts[folder + 1]).stem} {did}"
     outer = frame.f_back
     while outer is not None:
         filename = outer.f_code.co_filename
@@ -207,9 +251,11 @@ def _called_by(frame: FrameType) -> str:
     return f"{said}."
 
 
-def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
+def _users_call(
+    frame: FrameType, given: Mapping[str, Any], is_callee: Callable[[str], bool]
+) -> UsersCall | None:
     """The call that `frame` is in, if it can be read and gives the loss what stands there."""
-    entered, written = _entered_frame(frame), _written(frame)
+    entered, written = _entered_frame(frame, is_callee), _written(frame)
     if entered is None or written is None:
         return None
     bound = _bound(written, entered, frame)
@@ -226,13 +272,13 @@ def _users_call(frame: FrameType, given: Mapping[str, Any]) -> UsersCall | None:
     return UsersCall(written, frame, entered, bound, places, held)
 
 
-def _entered_frame(frame: FrameType) -> FrameType | None:
-    """The frame of ours that `frame` calls, with nothing between but `nn.Module.__call__`."""
+def _entered_frame(frame: FrameType, is_callee: Callable[[str], bool]) -> FrameType | None:
+    """The frame of the loss that `frame` calls, with nothing between but `nn.Module.__call__`."""
     entered: FrameType | None = None
     inner: FrameType | None = sys._getframe(1)
     while inner is not None and inner is not frame:
         filename = inner.f_code.co_filename
-        if is_ours(filename):
+        if is_callee(filename):
             if not inner.f_code.co_flags & _STARS:  # that only pass on what they are given
                 entered = inner
         elif entered is not None and not (filename == _MODULES and _passes_on(inner, entered)):
@@ -263,16 +309,78 @@ def _passes_on(caller: FrameType, entered: FrameType) -> bool:
     return all(any(value is other for other in given) for value in passed)
 
 
-def _written(frame: FrameType) -> WrittenCall | None:
-    """The call that `frame` is in, as it stands in its source."""
+def users_operator(frame: FrameType, given: Mapping[str, Any]) -> UsersOperator | None:
+    """The operator that `frame` applies, if it can be read and its operands are those `given`."""
+    found = _written_operator(frame, [*given])
+    if found is not None:
+        for name, expression in found.operands.items():
+            value = _value(expression.node, frame)
+            if value is not _UNKNOWN and value is not given[name]:
+                return None
+    return found
+
+
+def _written_operator(frame: FrameType, names: list[str]) -> UsersOperator | None:
+    """The operator that `frame` applies, as it stands in its source, with operands of `names`."""
+    place = _place(frame)
+    node = None if place is None else _operators(place.source).get(place.span)
+    if place is not None and node is not None and _is_compiled_to(node, frame.f_code):
+        one, other = (ast.Name(name) for name in names)
+        if isinstance(node, ast.BinOp):
+            sides = [node.left, node.right]
+            renamed: ast.expr = ast.BinOp(one, node.op, other)
+        else:
+            sides = [node.left, *node.comparators]
+            renamed = ast.Compare(one, node.ops, [other])
+        operands = dict(zip(names, [_expression(side, place.lines) for side in sides]))
+        return UsersOperator(ast.unparse(renamed), operands, {}, frame)
+    call = _written(frame)
+    if call is None:
+        return None
+    callee, positional, by_name = call
+    function, own = "loss", 0
+    if isinstance(callee.node, ast.Attribute) and len(positional) + len(by_name) < len(names):
+        owner = callee.text.rpartition(".")[0].rstrip()  # `pred` of `pred.sub`
+        positional = (Expression(callee.node.value, owner), *positional)
+        function, own = f"{names[0]}.{callee.node.attr}", 1
+    operands = {**dict(zip(names, positional)), **dict(by_name)}
+    if len(positional) + len(by_name) != len(names) or set(operands) != set(names):
+        return None
+    arguments = [*names[own : len(positional)], *(f"{name}={name}" for name, _ in by_name)]
+    source = f"{function}({', '.join(arguments)})"
+    return UsersOperator(source, operands, {"loss": callee}, frame)
+
+
+class _Place(NamedTuple):
+    """What a frame evaluates: the lines of its file, and where in them it stands."""
+
+    lines: list[str]
+    span: tuple[int | None, int | None, int | None, int | None]  # lines and columns, from and to
+
+    @property
+    def source(self) -> str:
+        return "".join(self.lines)
+
+
+def _place(frame: FrameType) -> _Place | None:
+    """What `frame` evaluates; None before Python 3.11."""
     code = frame.f_code
     if sys.version_info < (3, 11):
         return None
-    _, line, _, column = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None))
+    first, last, begin, end = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None))
     linecache.checkcache(code.co_filename)
     lines = linecache.getlines(code.co_filename, frame.f_globals)
-    call = _calls("".join(lines)).get((line, column))
-    if call is None or not _is_compiled_to(call, code):
+    return _Place(lines, (first, begin, last, end))
+
+
+def _written(frame: FrameType) -> WrittenCall | None:
+    """The call that `frame` is in, as it stands in its source."""
+    place = _place(frame)
+    if place is None:
+        return None
+    lines = place.lines
+    call = _calls(place.source).get(place.span[2:])
+    if call is None or not _is_compiled_to(call, frame.f_code):
         return None
     if any(isinstance(part, ast.Starred) for part in call.args):
         return None
@@ -287,14 +395,29 @@ def _written(frame: FrameType) -> WrittenCall | None:
 @functools.lru_cache(32)
 def _calls(source: str) -> dict[tuple[int | None, int | None], ast.Call]:
     """All calls in `source` by the place of their closing bracket, of which each has its own."""
+    calls = [node for node in _nodes(source) if isinstance(node, ast.Call)]
+    return {(call.end_lineno, call.end_col_offset): call for call in calls}
+
+
+@functools.lru_cache(32)
+def _operators(
+    source: str,
+) -> dict[tuple[int | None, int | None, int | None, int | None], ast.BinOp | ast.Compare]:
+    """All operators of two operands in `source`, by where they begin and end."""
+    return {
+        (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset): node
+        for node in _nodes(source)
+        if isinstance(node, ast.BinOp) or (isinstance(node, ast.Compare) and len(node.ops) == 1)
+    }
+
+
+def _nodes(source: str) -> Iterator[ast.AST]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of invalid escapes, which Python has told before
-            tree = parsed(source, "exec")
+            return ast.walk(parsed(source, "exec"))
     except (SyntaxError, ValueError):  # the file has changed
-        return {}
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return {(call.end_lineno, call.end_col_offset): call for call in calls}
+        return iter(())
 
 
 def _expression(node: ast.expr, lines: list[str]) -> Expression:
@@ -304,10 +427,10 @@ def _expression(node: ast.expr, lines: list[str]) -> Expression:
     return Expression(node, line[node.col_offset : node.end_col_offset].decode())
 
 
-def _is_compiled_to(call: ast.Call, code: CodeType) -> bool:
-    """Whether `code` has all the names and strings of `call`: else the file has changed."""
+def _is_compiled_to(expression: ast.expr, code: CodeType) -> bool:
+    """Whether `code` has all the names and strings of `expression`: else the file has changed."""
     known = set(_names_of(code))
-    for node in ast.walk(call):
+    for node in ast.walk(expression):
         parts = [getattr(node, field, None) for field in ("id", "attr", "arg")]
         parts += [node.value] if isinstance(node, ast.Constant) else []
         for part in parts:

@@ -219,7 +219,8 @@ def _conversion_fixes(
         # An expression that another one makes needless is not offered besides.
         fixes = accepted_fixes(offers[0], callee, inputs, call, trial, 1)
         converted = [fix for fix in fixes if fix.startswith("torch.as_tensor")]
-        return [fix for fix in fixes if fix not in converted[1:]]
+        needless = () if converted and converted[0].when else converted[1:]
+        return [fix for fix in fixes if fix not in needless]
     for several in zip(*offers):
         edits = {name: offer.code for name, offer in zip(wrong, several)}
         code = whole_call(callee, "", inputs, call, edits)

@@ -20,6 +20,7 @@ from torch import Tensor
 from safeloss._contract.labels import are_probabilities, are_scores, are_whole
 from safeloss._contract.model import Call, Input, Offer, Refusal
 from safeloss._contract.options import AT_CALL, OURS
+from safeloss._contract.weights import mask_offers
 from safeloss._messages.shapes import shape_offers, weight_offers
 from safeloss._messages.syntax import parsed
 from safeloss.errors import Fix
@@ -374,6 +375,8 @@ def conversion_offers(
     with contextlib.suppress(*REFUSALS):  # it is no tensor
         if are_whole(torch.as_tensor(value)):
             yield Offer(f"torch.as_tensor({name}).long()")
+    if name == "mask":  # of integers
+        yield from mask_offers("torch.as_tensor(mask)")
 
 
 def stand_ins(call: Call, device: str) -> dict[str, Tensor]:

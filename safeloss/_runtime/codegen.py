@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import has_torch_function_variadic
 
-from safeloss._contract.model import Kind
+from safeloss._contract.model import Kind, Parameter
 from safeloss._contract.options import AT_CALL, documented
 from safeloss._contract.patterns import bare
 from safeloss._runtime.compiled import traced_call
@@ -169,12 +169,10 @@ def _attribute_source(parameter: inspect.Parameter, attribute: str, weight: bool
 def _run_source(signature: Signature, owner: str, arguments: Mapping[str, str]) -> str:
     """The source of a hit: the operator alone, the kernel, or the closure of its plan."""
     native = [parameter for parameter in signature.parameters if parameter.native]
-    given = ", ".join(
-        f"{p.name}={arguments[p.name]}" if p.keyword_only else arguments[p.name] for p in native
-    )
+    given = _given(native, arguments)
     lines = [
         "if _plan is None:",
-        f"    return _kernel({given})",
+        *(f"    {line}" for line in _kernel_source(signature, arguments, given)),
         f"_arguments = {_tuple(arguments.values())}",
         f"return _plan({owner}, _arguments)",
     ]
@@ -193,6 +191,27 @@ def _run_source(signature: Signature, owner: str, arguments: Mapping[str, str]) 
             f"    return _operator({operands})",
             *lines,
         ]
+    )
+
+
+def _kernel_source(signature: Signature, arguments: Mapping[str, str], given: str) -> list[str]:
+    """The source that calls the kernel; a loss of one's own is written out, without a call."""
+    if signature.body is None:
+        return [f"return _kernel({given})"]
+    taken = [p for p in signature.parameters if p.native and p.name != "reduction"]
+    reduction = arguments["reduction"]
+    return [
+        f"_loss = _body({_given(taken, arguments)})",
+        f"if {reduction} == 'mean':",
+        "    return _loss.mean()",
+        f"return _loss.sum() if {reduction} == 'sum' else _loss",
+    ]
+
+
+def _given(parameters: Iterable[Parameter], arguments: Mapping[str, str]) -> str:
+    """The arguments of a call."""
+    return ", ".join(
+        f"{p.name}={arguments[p.name]}" if p.keyword_only else arguments[p.name] for p in parameters
     )
 
 
@@ -217,6 +236,7 @@ def _generated(
         **names,
         "__name__": signature.kernel.__module__,
         "_signature": signature,
+        "_body": signature.body,
         "_operator": None if signature.operator is None else signature.operator.call,
         "_has_torch_function": has_torch_function_variadic,
         "F": F,  # of PyTorch's own source, which TorchScript compiles instead

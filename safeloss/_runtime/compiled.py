@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safeloss._contract import codes
 from safeloss._runtime.masks import filled
-from safeloss._runtime.reductions import COUNT_RULE, breaks_count_rule
+from safeloss._runtime.reductions import broken_count_rule
 from safeloss._runtime.runner import Arguments, run_kernel
 from safeloss._runtime.signature import Counting, Kernel, Order
 from safeloss._torch import decided
@@ -136,8 +136,9 @@ def traced_call(
         given[position] = filled(given[position], mask, value, shared, missing, own)
     if "divided" in outcome.strategy:
         count = given[outcome.order.at_call[2]]
-        if isinstance(count, (int, float)) and breaks_count_rule(count, decided):
+        rule = broken_count_rule(count, decided) if isinstance(count, (int, float)) else ""
+        if rule:
             callee = name if owner is None else type(owner).__name__
-            raise ValueRangeError(f"[{codes.DENOMINATOR}] {callee}: {COUNT_RULE} {count}.")
+            raise ValueRangeError(f"[{codes.DENOMINATOR}] {callee}: {rule}")
     # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
     return run_kernel(kernel, counting, outcome.order, outcome.strategy, given)

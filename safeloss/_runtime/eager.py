@@ -18,12 +18,7 @@ from safeloss._runtime.accepted import Accepted
 from safeloss._runtime.evidence import memory_for_call
 from safeloss._runtime.memory import MOST_CHECKS, Memory
 from safeloss._runtime.native_errors import as_the_user_gets_it, explain_native_error
-from safeloss._runtime.reductions import (
-    COUNT_ADVICE,
-    COUNT_RULE,
-    breaks_count_rule,
-    native_reduction,
-)
+from safeloss._runtime.reductions import COUNT_ADVICE, broken_count_rule, native_reduction
 from safeloss._runtime.refusals import name_of, ours
 from safeloss._runtime.runner import Arguments, Check, Runner, runner
 from safeloss._runtime.signature import Signature
@@ -185,13 +180,15 @@ def _check_numbers(known: Accepted, owner: Any, arguments: Arguments) -> None:
 
 
 def _check_denominator(signature: Signature, owner: Any, arguments: Arguments) -> None:
-    """Refuse a count of 0 that is a number. One in a tensor is not read from the device."""
+    """Refuse a number that is no count. One in a tensor is not read from the device."""
     count = arguments[signature.names.index("denominator")]
+    if isinstance(count, Tensor):
+        return
     symbolic = isinstance(count, (torch.SymInt, torch.SymFloat))
-    if not isinstance(count, Tensor) and breaks_count_rule(count, decided if symbolic else bool):
-        rule, advice = f"{COUNT_RULE} {count}.", COUNT_ADVICE
+    rule = broken_count_rule(count, decided if symbolic else bool)
+    if rule:
         name = name_of(signature, owner)
-        raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=advice)
+        raise ValueRangeError.about(name, rule, code=codes.DENOMINATOR, advice=COUNT_ADVICE)
 
 
 def _fx_node(signature: Signature, owner: Any, arguments: Arguments) -> Any:

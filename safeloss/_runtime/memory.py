@@ -1,16 +1,11 @@
 """What is remembered of the calls of a loss: how known calls run, and what earlier calls proved."""
 
 import contextlib
-import weakref
-from types import CodeType
 from typing import Any
 
 from torch import Size
 
-from safeloss._torch import never_compiled
-
 MOST_AXES = 64  # ranks and numbers of classes that one loss remembers
-MOST_SITES = 4096  # places that one kernel remembers
 MOST_PLANS = 1024  # keys that one loss remembers, and forms; past that it begins anew
 _SPECIAL_SIZES = {0: 0, 1: 1, 2: 2}  # the sizes that mean something by themselves
 
@@ -134,43 +129,3 @@ class Memory:
 
 
 ONE_CLASS = Memory(one_class=True)  # the evidence where labels show that one class is meant
-
-
-class Site:
-    """A place that calls a loss, and what was learnt there."""
-
-    __slots__ = ("code", "memory", "module")
-
-    def __init__(self, code: CodeType, memory: Memory, module: "weakref.ref[Any] | None") -> None:
-        self.code = code  # kept alive, so that its id is not given to another
-        self.memory = memory
-        self.module = module  # that started here the last time; None for a function
-
-
-class Sites(dict[tuple[int, int], Site]):
-    """The places that call one kernel, by the id of their code and their place in it."""
-
-    def of_function(self, code: CodeType, place: int) -> Memory:
-        """What was learnt at a place that calls the function."""
-        site = self.get((id(code), place))
-        return site.memory if site is not None else self._keep(code, place, None, Memory())
-
-    @never_compiled
-    def of_module(self, code: CodeType, place: int, module: Any, memory: Memory) -> Memory:
-        """The memory for the first call of a module: its own, or that of the module before it at
-        this call site, if that one is dead."""
-        site = self.get((id(code), place))
-        if site is not None and site.memory is memory:
-            return memory
-        if site is None or site.module is None or site.module() is not None:
-            return self._keep(code, place, weakref.ref(module), memory)
-        site.module = weakref.ref(module)
-        return site.memory
-
-    def _keep(
-        self, code: CodeType, place: int, module: "weakref.ref[Any] | None", memory: Memory
-    ) -> Memory:
-        if len(self) >= MOST_SITES:
-            self.pop(next(iter(self)), None)  # the oldest
-        self[id(code), place] = Site(code, memory, module)
-        return memory

@@ -15,14 +15,19 @@ from safeloss._contract import codes
 from safeloss._runtime.signature import Counting, Order
 from safeloss.errors import LayoutError
 
-COUNT_RULE = "`denominator` must be a number above 0; it is"
+COUNT_RULE = "`denominator` must be a number above 0, and below 2**63"
 COUNT_ADVICE = "It is the count over all micro-batches. Where that is 0, there is nothing to learn."
+_MOST = 2**63 - 1  # of the integers that PyTorch divides by
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def breaks_count_rule(count: Any, holds: Callable[[Any], bool]) -> bool:
-    """Whether a count that is no tensor cannot divide; `holds` says of a comparison if it is so."""
-    return isinstance(count, bool) or holds(count <= 0) or holds(count != count)
+def broken_count_rule(count: Any, holds: Callable[[Any], bool]) -> str:
+    """What is wrong with a count that is no tensor, or ""; `holds` says if a comparison is so."""
+    if holds(count > _MOST) or holds(count < -_MOST):  # which may have too many digits to print
+        return f"{COUNT_RULE}; it is far outside."
+    if isinstance(count, bool) or holds(count <= 0) or holds(count != count):
+        return f"{COUNT_RULE}; it is {count}."
+    return ""
 
 
 def native_reduction(strategy: tuple[str, ...]) -> str:

@@ -16,7 +16,8 @@ from safeloss._contract.interpret import Reader
 from safeloss._contract.model import Call, Evidence, Input, Kind, Mistake, Parameter
 from safeloss._contract.options import AT_CALL, OURS, SIZED
 from safeloss._contract.patterns import Pattern, parse
-from safeloss._runtime.memory import Memory, Sites
+from safeloss._runtime.evidence import Sites
+from safeloss._runtime.memory import Memory
 from safeloss._runtime.operators import NUMBERS, Operator
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
@@ -60,6 +61,11 @@ class Signature(Contract):
     def own(self) -> Any:
         """The checked function of a loss that somebody else wrote; None for those of torch."""
         return getattr(self.kernel, "checked", None)
+
+    @property
+    def body(self) -> Kernel | None:
+        """The body of such a loss, where the kernel is it and a reduction of torch's; or None."""
+        return getattr(self.kernel, "unreduced", None)
 
     @property
     def native_name(self) -> str:

@@ -109,3 +109,35 @@ def test_saved_and_loaded(tmp_path) -> None:
             p.add_(1)
     accelerator.load_state(tmp_path)
     assert torch.equal(other["loss"](other["model"](x), y), before)
+
+
+def test_resumed_in_the_middle_of_an_epoch(tmp_path) -> None:
+    accelerator, data = Accelerator(cpu=True), TensorDataset(*regression())
+
+    def prepared() -> list[Any]:
+        holder = nn.ModuleDict({"model": model(), "loss": SafeMSELoss()})
+        optimizer = torch.optim.SGD(holder.parameters(), 0.05, momentum=0.9)
+        accelerator._models.clear()  # what earlier runs have prepared is not saved with this one
+        accelerator._optimizers.clear()
+        return list(accelerator.prepare(holder, optimizer))
+
+    def steps(holder: Any, optimizer: Any, batches: Any) -> list[float]:
+        losses = []
+        for x, y in batches:
+            value = holder["loss"](holder["model"](x), y)
+            accelerator.backward(value)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(value.item())
+        return losses
+
+    batches = list(DataLoader(data, 32))
+    whole = prepared()
+    expected = [*steps(*whole, batches)[3:], *weights(whole[0])]
+    first = prepared()
+    steps(*first, batches[:3])
+    accelerator.save_state(tmp_path)
+    second = prepared()
+    accelerator.load_state(tmp_path)
+    rest = accelerator.skip_first_batches(DataLoader(data, 32), 3)
+    assert [*steps(*second, rest), *weights(second[0])] == expected

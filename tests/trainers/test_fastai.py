@@ -18,10 +18,24 @@ def learner(model, train, valid, loss=None):
 
 # end
 
+# part: decoded
+from safeloss import SafeCrossEntropyLoss
+
+
+class Classes(SafeCrossEntropyLoss):
+    def activation(self, scores):
+        return scores.softmax(1)
+
+    def decodes(self, probabilities):
+        return probabilities.argmax(1)
+
+
+# end
+
 import torch
 from fastai.data.load import DataLoader
-from fastai.losses import BCEWithLogitsLossFlat, MSELossFlat
-from samples import model, regression, weights
+from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat, MSELossFlat
+from samples import classification, model, regression, weights
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -37,7 +51,7 @@ class Data(TensorDataset):
 
 def made(loss: nn.Module, x: Tensor, y: Tensor, outputs: int = 1) -> Learner:
     data = DataLoader(Data(x, y), bs=32)
-    return learner(model(outputs=outputs), data, data, loss)
+    return learner(model(x.shape[1], outputs), data, data, loss)
 
 
 def curve(loss: nn.Module, x: Tensor, y: Tensor) -> list[float]:
@@ -91,3 +105,20 @@ def test_saved_exported_and_loaded(tmp_path) -> None:
     loaded = torch.load(tmp_path / "learner.pkl", weights_only=False)
     assert type(loaded.loss_func) is SafeMSELoss
     assert torch.equal(loaded.loss_func(loaded.model(x), y), learn.loss_func(learn.model(x), y))
+
+
+def test_predictions_are_decoded_as_by_the_losses_of_fastai() -> None:
+    x, y = classification()
+
+    def predicted(loss: nn.Module) -> list[Tensor]:
+        learn = made(loss, x, y, outputs=2)
+        with learn.no_logging():
+            learn.fit(1)
+            predictions, _, decoded = learn.get_preds(with_decoded=True)
+        return [torch.as_tensor(predictions), torch.as_tensor(decoded)]
+
+    own, ours = predicted(CrossEntropyLossFlat()), predicted(Classes())
+    assert all(map(torch.equal, ours, own))
+    scores, decoded = predicted(SafeCrossEntropyLoss())
+    assert torch.equal(scores.softmax(1), own[0]), "without an activation: scores"
+    assert torch.equal(decoded, scores)

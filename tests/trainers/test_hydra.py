@@ -22,11 +22,59 @@ def make_loss(config):
 
 # end
 
+import subprocess
+import sys
+
 import torch
 from hydra.errors import InstantiationException
-from torch import nn
+from samples import classification, loader, model, regression, weights
+from torch import Tensor, nn
 
-from safeloss import SafeCrossEntropyLoss
+from safeloss import LayoutError, SafeCrossEntropyLoss
+
+TRAINING = """
+loss: {_target_: torch.nn.MSELoss, reduction: mean}
+optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.05, momentum: 0.9}
+"""
+
+
+def curve(loss: str, x: Tensor, y: Tensor, outputs: int = 1) -> list[float]:
+    config = OmegaConf.create(TRAINING)
+    config.loss._target_ = loss
+    net, losses, criterion = model(x.shape[1], outputs), [], make_loss(config)
+    optimizer = instantiate(config.optimizer)(net.parameters())
+    for inputs, targets in loader(x, y):
+        value = criterion(net(inputs), targets)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return [*losses, *weights(net)]
+
+
+def test_curves_are_those_of_pytorch() -> None:
+    safe, native = "safeloss.SafeCrossEntropyLoss", "torch.nn.CrossEntropyLoss"
+    assert curve(safe, *classification(), 2) == curve(native, *classification(), 2)
+
+
+def test_targets_without_the_axis_of_the_scores() -> None:
+    x, y = regression()
+    right = curve("torch.nn.MSELoss", x, y.view(-1, 1))
+    assert curve("torch.nn.MSELoss", x, y) != right
+    assert curve("safeloss.SafeMSELoss", x, y) == right
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(LayoutError):
+        curve("safeloss.SafeMSELoss", *regression(), outputs=3)
+
+
+def test_a_configuration_is_migrated(tmp_path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(TRAINING)
+    command = [sys.executable, "-m", "safeloss", "migrate", str(file), "--write"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert file.read_text() == TRAINING.replace("torch.nn.MSELoss", "safeloss.SafeMSELoss")
 
 
 def test_instantiated() -> None:

@@ -5,11 +5,12 @@ import os
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
-if keras.backend.backend() != "torch":
+if pytest.importorskip("keras").backend.backend() != "torch":
     pytest.skip("Keras runs on another backend", allow_module_level=True)
 
 # part: adapter
+import keras
+
 from safeloss import SafeMSELoss
 
 
@@ -84,6 +85,12 @@ def test_saved_and_resumed(tmp_path) -> None:
     other.load_weights(tmp_path / "net.weights.h5")
     whole = net.fit(x, y, epochs=1, shuffle=False, verbose=0).history["loss"]
     assert other.fit(x, y, epochs=1, shuffle=False, verbose=0).history["loss"] == whole
+
+
+def test_a_whole_model_is_not_saved_with_the_loss(tmp_path) -> None:
+    net = compiled(model())
+    with pytest.raises(TypeError, match="get_config"):
+        net.save(tmp_path / "net.keras")
 
 
 def test_weights_of_samples_do_not_count_in_the_mean_of_keras() -> None:

@@ -32,7 +32,7 @@ class Regression(L.LightningModule):
 # part: cli
 CONFIG = """
 model:
-  class_path: test_lightning.Regression
+  class_path: test_lightning.Regression  # your own module
   init_args:
     width: 8
     loss:

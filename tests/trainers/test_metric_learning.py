@@ -24,10 +24,56 @@ class Loss(nn.Module):
 
 import torch
 from pytorch_metric_learning.losses import ArcFaceLoss
-from samples import classification, model
+from pytorch_metric_learning.trainers import TrainWithClassifier
+from samples import classification, model, regression, weights
+from torch import Tensor
+from torch.utils.data import TensorDataset
 
 import safeloss
-from safeloss import DTypeError
+from safeloss import DTypeError, LayoutError, SafeMSELoss
+
+
+def curve(loss: nn.Module, x: Tensor, y: Tensor, outputs: int = 2) -> list[float]:
+    """By the trainer of the library, whose second loss is that of the classes."""
+    models = {"trunk": model(x.shape[1], 4), "classifier": model(4, outputs)}
+    losses = []
+    trainer = TrainWithClassifier(
+        models,
+        {
+            f"{name}_optimizer": torch.optim.SGD(part.parameters(), 0.05)
+            for name, part in models.items()
+        },
+        batch_size=32,
+        loss_funcs={"metric_loss": TripletMarginLoss(), "classifier_loss": loss},
+        dataset=TensorDataset(x, y),
+        data_device=torch.device("cpu"),
+        dataloader_num_workers=0,
+        end_of_iteration_hook=lambda trainer: losses.append(trainer.losses["total_loss"].item()),
+    )
+    torch.manual_seed(0)  # the order of the samples
+    trainer.train(num_epochs=2)
+    return [*losses, *(number for part in models.values() for number in weights(part))]
+
+
+def test_curves_are_those_of_pytorch() -> None:
+    x, y = classification()
+    assert curve(SafeCrossEntropyLoss(), x, y) == curve(nn.CrossEntropyLoss(), x, y)
+
+
+def test_targets_without_the_axis_of_the_scores() -> None:
+    """A number instead of classes beside the triplets: the trainer knows only targets `[B]`."""
+    x, y = regression()
+    y = y.round()  # the triplets take equal numbers for one class
+
+    class Column(nn.MSELoss):
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            return super().forward(input, target.view(-1, 1))
+
+    right = curve(Column(), x, y, outputs=1)
+    assert curve(nn.MSELoss(), x, y, outputs=1) != right
+    assert curve(SafeMSELoss(), x, y, outputs=1) == right
+    with pytest.raises(LayoutError):
+        curve(SafeMSELoss(), x, y, outputs=3)
 
 
 def test_both_are_those_of_their_libraries() -> None:

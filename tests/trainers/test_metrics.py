@@ -25,10 +25,33 @@ def evaluate(model, loader):
 
 # end
 
-from samples import classification, loader, model
+from samples import classification, loader, model, regression, weights
+from torch import Tensor, nn
 from torchmetrics import MeanSquaredError
 
-from safeloss import LayoutError
+from safeloss import LayoutError, SafeMSELoss
+
+
+def curve(loss: nn.Module, metric: MeanSquaredError, x: Tensor, y: Tensor) -> list[float]:
+    """Losses and metrics of each step, of the epoch, and the trained weights."""
+    net, mean, seen = model(), MeanMetric(), []
+    optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
+    for inputs, targets in loader(x, y):
+        scores = net(inputs)
+        value = loss(scores, targets)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        seen += [mean(value).item(), metric(scores, align(targets, like=scores)).item()]
+    return [*seen, mean.compute().item(), metric.compute().item(), *weights(net)]
+
+
+def test_targets_without_the_axis_of_the_scores() -> None:
+    x, y = regression()
+    right = curve(nn.MSELoss(), MeanSquaredError(), x, y.view(-1, 1))
+    assert curve(nn.MSELoss(), MeanSquaredError(), x, y) != right
+    assert curve(SafeMSELoss(), MeanSquaredError(), x, y) == right
+    assert curve(SafeMSELoss(), MeanSquaredError(), x, y.view(-1, 1)) == right
 
 
 def test_the_loss_and_the_metrics_of_the_same_batches() -> None:

@@ -11,10 +11,9 @@ from opacus import PrivacyEngine
 from safeloss import SafeBCEWithLogitsLoss
 
 
-def train(model, loader, loss=None, epochs=1):
-    loss, losses = loss or SafeBCEWithLogitsLoss(), []
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    model, optimizer, loader = PrivacyEngine().make_private(
+def private(model, loader):
+    optimizer, engine = torch.optim.SGD(model.parameters(), 0.05), PrivacyEngine()
+    made = engine.make_private(
         module=model,
         optimizer=optimizer,
         data_loader=loader,
@@ -22,26 +21,33 @@ def train(model, loader, loss=None, epochs=1):
         max_grad_norm=1.0,
         poisson_sampling=False,
     )
-    for _ in range(epochs):
-        for x, y in loader:
-            optimizer.zero_grad()
-            value = loss(model(x), y)
-            value.backward()
-            optimizer.step()
-            losses.append(value.item())
+    return engine, *made
+
+
+def train(model, optimizer, loader, loss=None):
+    loss, losses = loss or SafeBCEWithLogitsLoss(), []
+    for x, y in loader:
+        optimizer.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
     return losses
 
 
 # end
 
+from opacus import GradSampleModule
 from samples import classification, loader, model, weights
 from torch import Tensor, nn
 
+from safeloss import LayoutError
 
-def curve(loss: nn.Module, x: Tensor, y: Tensor) -> list[float]:
-    net = model(30)
+
+def curve(loss: nn.Module, x: Tensor, y: Tensor, outputs: int = 1) -> list[float]:
+    net = model(30, outputs)
     torch.manual_seed(1)
-    return [*train(net, loader(x, y), loss), *weights(net)]
+    return [*train(*private(net, loader(x, y))[1:], loss), *weights(net)]
 
 
 def test_targets_without_the_axis_of_the_scores() -> None:
@@ -52,13 +58,54 @@ def test_targets_without_the_axis_of_the_scores() -> None:
     assert wrong != right, "PyTorch takes it without a word"
 
 
-def test_each_sample_has_its_own_gradient() -> None:
-    from opacus import GradSampleModule
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(LayoutError):
+        curve(SafeBCEWithLogitsLoss(), *classification(), outputs=3)
+
+
+def test_resumed_from_a_checkpoint(tmp_path) -> None:
+    def epoch(number: int, *made) -> list[float]:
+        torch.manual_seed(number)  # the noise
+        return train(*made)
 
     x, y = classification()
+    through = private(model(30), loader(x, y))
+    epoch(1, *through[1:])
+    whole = [*epoch(2, *through[1:]), *weights(through[1])]
+
+    engine, net, optimizer, batches = private(model(30), loader(x, y))
+    epoch(1, net, optimizer, batches)
+    engine.save_checkpoint(path=tmp_path / "checkpoint.pt", module=net, optimizer=optimizer)
+
+    engine, net, optimizer, batches = private(model(30), loader(x, y))
+    engine.load_checkpoint(path=tmp_path / "checkpoint.pt", module=net, optimizer=optimizer)
+    assert [*epoch(2, net, optimizer, batches), *weights(net)] == whole
+    assert engine.get_epsilon(1e-5) == through[0].get_epsilon(1e-5)
+
+
+def first_gradient(x: Tensor, y: Tensor, **more: object) -> Tensor:
     net = GradSampleModule(model(30))
-    SafeBCEWithLogitsLoss()(net(x[:8]), y[:8]).backward()
-    alone = model(30)
-    SafeBCEWithLogitsLoss()(alone(x[:1]), y[:1]).backward()
-    first = next(net.parameters()).grad_sample[0]
-    torch.testing.assert_close(first, next(alone.parameters()).grad)
+    SafeBCEWithLogitsLoss()(net(x), y, **more).backward()
+    return next(net.parameters()).grad_sample[0]
+
+
+def alone(x: Tensor, y: Tensor) -> Tensor:
+    net = model(30)
+    SafeBCEWithLogitsLoss()(net(x[:1]), y[:1]).backward()
+    return next(net.parameters()).grad
+
+
+def test_each_sample_has_its_own_gradient() -> None:
+    x, y = (data[:8] for data in classification())
+    torch.testing.assert_close(first_gradient(x, y), alone(x, y))
+
+
+def test_a_weight_of_one_sample_changes_no_gradient_of_another() -> None:
+    """If the count is the divisor; the sum of the weights mixes them."""
+    x, y = (data[:8] for data in classification())
+    weight = torch.ones(8)
+    weight[0], weight[1] = 2, 5
+    own = first_gradient(x, y, sample_weight=weight, denominator=len(y))
+    torch.testing.assert_close(own, 2 * alone(x, y))
+    mixed = first_gradient(x, y, sample_weight=weight)
+    torch.testing.assert_close(mixed, 2 * alone(x, y) * 8 / weight.sum())

@@ -29,11 +29,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_plain import Tagger, sentences, sgd
+from samples import loader, model, regression, weights
+from test_plain import Tagger, sentences, sgd, train
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from safeloss import SafeCrossEntropyLoss, ValueRangeError
+from safeloss import SafeCrossEntropyLoss, SafeMSELoss, ValueRangeError
 from safeloss.functional import cross_entropy
 
 
@@ -45,6 +46,16 @@ def work(folder: Path) -> None:
     step(net, SafeCrossEntropyLoss(class_dim=-1), sgd(net), batches)
     if dist.get_rank() == 0:
         torch.save(net.module.state_dict(), folder / "model.pt")
+    x, y = (data[dist.get_rank() :: 2] for data in regression())
+    for name, loss, targets in (
+        ("right", nn.MSELoss(), y.view(-1, 1)),
+        ("native", nn.MSELoss(), y),
+        ("safe", SafeMSELoss(), y),
+    ):
+        net = DistributedDataParallel(model())
+        values = train(net, loss, loader(x, targets), sgd(net))
+        if dist.get_rank() == 0:
+            torch.save([*values, *weights(net)], folder / f"{name}.pt")
     dist.destroy_process_group()
 
 
@@ -79,6 +90,9 @@ def test_two_processes_are_one_large_batch(tmp_path) -> None:
     cross_entropy(scores, tags).backward()
     sgd(alone).step()
     torch.testing.assert_close(torch.load(tmp_path / "model.pt"), alone.state_dict())
+    curves = {name: torch.load(tmp_path / f"{name}.pt") for name in ("right", "native", "safe")}
+    assert curves["native"] != curves["right"], "targets without the axis of the scores"
+    assert curves["safe"] == curves["right"]
 
 
 @pytest.mark.slow

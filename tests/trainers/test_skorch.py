@@ -114,3 +114,26 @@ def test_cloned_pickled_saved_and_resumed(tmp_path) -> None:
     for other in (again, loaded):
         other.partial_fit(x, y)
     assert again.predict(x).tolist() == loaded.predict(x).tolist()
+
+
+def test_resumed_from_a_checkpoint(tmp_path) -> None:
+    x, y = (data.numpy() for data in regression())
+    files = {f"f_{name}": str(tmp_path / name) for name in ("params", "optimizer", "criterion")}
+    files["f_history"] = str(tmp_path / "history.json")
+
+    def made():
+        torch.manual_seed(0)
+        options = {"train_split": None, "optimizer__momentum": 0.9}
+        return pipeline(**options)[-1].initialize()
+
+    def curve(net) -> list[float]:
+        epochs = net.history[:, "batches", :, "train_loss"]
+        return [*(loss for epoch in epochs for loss in epoch), *weights(net.module_)]
+
+    whole = curve(made().partial_fit(x, y, epochs=4))
+    first = made().partial_fit(x, y, epochs=2)
+    first.save_params(**files)
+    second = made()
+    second.load_params(**files)
+    assert type(second.criterion_) is SafeMSELoss
+    assert curve(second.partial_fit(x, y, epochs=2)) == whole

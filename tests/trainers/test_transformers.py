@@ -23,6 +23,16 @@ def trainer(model, arguments, data, loss=loss_of_tokens):
 
 # end
 
+
+# part: shifted
+def loss_of_next_tokens(outputs, labels, num_items_in_batch=None):
+    """For models such as GPT: the scores of each token are for the next one."""
+    scores, labels = outputs.logits[:, :-1], labels[:, 1:]
+    return tokens_last(scores, labels, denominator=num_items_in_batch)
+
+
+# end
+
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +44,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     TrainerCallback,
 )
 
@@ -118,6 +130,28 @@ def test_curves_of_flat_scores_are_those_of_the_heads(tmp_path) -> None:
     by_head.train()
     expected = [*training.losses, *weights(by_head.model)]
     assert curve(tmp_path, tagger(), flat) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_language_models_predict_the_next_token(tmp_path) -> None:
+    def language_model() -> GPT2LMHeadModel:
+        torch.manual_seed(0)
+        dropout = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
+        return GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, **dropout))
+
+    texts = [{**row, "labels": row["input_ids"]} for row in tagged()]
+    expected = curve(tmp_path, language_model(), None, texts)  # the loss of the model itself
+    shifted = curve(tmp_path, language_model(), loss_of_next_tokens, texts)
+    assert shifted == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    unshifted = curve(tmp_path, language_model(), loss_of_tokens, texts)
+    assert unshifted[:6] != pytest.approx(expected[:6], rel=1e-3)
+
+
+def test_without_a_count_it_is_the_mean() -> None:
+    model, rows = tagger(), tagged()[:4]
+    words, tags = (torch.stack([row[key] for row in rows]) for key in ("input_ids", "labels"))
+    found = loss_of_tokens(model(input_ids=words), tags)
+    assert torch.equal(found, tokens_last(model(input_ids=words).logits, tags))
+    torch.testing.assert_close(found, model(input_ids=words, labels=tags).loss)
 
 
 def test_accumulated_is_one_large_batch(tmp_path) -> None:

@@ -44,3 +44,13 @@ def test_the_guard_sees_what_is_left_in_all_code() -> None:
     with safeloss.guard(on="log") as findings:
         nn.functional.mse_loss(model()(x), y)
     assert len(findings) == 1
+
+
+def test_weaker_and_stronger_switches() -> None:
+    x, y = regression()
+    quiet = safeloss.convert(nn.MSELoss(), check_values="never")
+    quiet(model()(x), y * float("nan"))  # no number is read
+    with pytest.raises(safeloss.LayoutError):
+        quiet(model(outputs=3)(x), y)
+    with safeloss.guard(), safeloss.allow():
+        nn.functional.mse_loss(model()(x), y)

@@ -9,11 +9,18 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import assert_type
 
 import safeloss
-from safeloss import MultiLabelBCE, SafeBCEWithLogitsLoss, SafeCrossEntropyLoss, SafeMSELoss
+from safeloss import (
+    MultiLabelBCE,
+    SafeBCEWithLogitsLoss,
+    SafeCrossEntropyLoss,
+    SafeMSELoss,
+    layouts,
+)
 
 x = torch.rand(4, 3)
 signs = torch.ones(4, 3)
@@ -91,6 +98,41 @@ class Smoothed(SafeCrossEntropyLoss):
         return 0.9 * super().forward(input, target)
 
 
+@safeloss.checked
+def quantile(
+    pred: layouts.Predictions, y: layouts.Targets, *, q: float = 0.9
+) -> Float[Tensor, "*shape"]:
+    error = y - pred
+    return torch.maximum(q * error, (q - 1) * error)
+
+
+class Quantile(safeloss.LossModule, kernel=quantile):
+    """A loss of one's own; its fields are arguments of the constructor."""
+
+    q: float = 0.9
+
+
+class Smooth(Quantile):
+    """A subclass with the same fields."""
+
+
+def fields_are_arguments_by_name() -> None:
+    loss = Quantile(q=0.5, reduction="sum", check_values="never", empty="zero")
+    assert_type(loss.q, float)
+    assert_type(loss.reduction, Literal["none", "mean", "sum"])
+    Smooth(q=0.1)
+    assert_type(safeloss.DiceLoss(softmax=True, smooth=1.0).smooth, float)
+    assert_type(safeloss.SoftmaxFocalLoss(weight=torch.rand(3), ignore_index=255).ignore_index, int)
+
+
+def what_is_no_constructor() -> None:
+    Quantile(0.5)  # type: ignore[call-arg, arg-type]
+    Quantile(q="0.5")  # type: ignore[arg-type]
+    Quantile(p=0.5)  # type: ignore[call-arg]
+    Quantile(reduction="average")  # type: ignore[arg-type]
+    Smooth(q=[0.1])  # type: ignore[arg-type]
+
+
 def train(model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Any function of two tensors will do, and a loss is one."""
     scores: Tensor = model(x)
@@ -102,6 +144,7 @@ def main() -> None:
     weights_and_masks_are_given_with_the_call()
     options_have_their_types()
     forward_is_that_of_torch()
+    fields_are_arguments_by_name()
     assert_type(Smoothed()(x, x.softmax(1)), Tensor)
     train(nn.Linear(3, 1), SafeMSELoss())
 
