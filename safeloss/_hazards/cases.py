@@ -51,7 +51,9 @@ class Case(NamedTuple):
             axes = self.layouts[entry.name]
             patterns = [p for p in entry.patterns if p.has("classes") == ("C" in axes)]
             pattern = (patterns or entry.patterns)[0]
-            rules = [type(rule) for rule in pattern.rules if type(rule) in NUMBERS]
+            rules = [
+                kind for rule in pattern.rules for kind in type(rule).__mro__ if kind in NUMBERS
+            ]
             draw = Draw(axes, self.sizes, generator, pattern.kind)
             if entry.weight or (self.floating and pattern.kind != "Float"):
                 tensors[entry.name] = draw.uniform()
