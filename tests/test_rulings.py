@@ -133,6 +133,7 @@ DTYPES = [
     (SF.cross_entropy, scores(B, C), long(B).to(torch.int16), torch.int64),
     (SF.cross_entropy, scores(B, C), long(B).to(torch.int32), torch.int64),
     (SF.cross_entropy, scores(B, 2), torch.ones(B).bool(), torch.int64),
+    (SF.cross_entropy, scores(2), torch.ones(()).bool(), torch.int64),
     (SF.cross_entropy, scores(B, C), scores(B, C).softmax(1).double(), torch.float32),
 ]
 
@@ -180,6 +181,7 @@ REFUSED = [
     (SF.multilabel_binary_cross_entropy, {}, (B,), rand(B, 1), LayoutError, "SafeBCEWithLogits"),
     (SF.multilabel_binary_cross_entropy, {}, (B, 1), rand(B, 1), LayoutError, "SafeBCEWithLogits"),
     (SF.multilabel_binary_cross_entropy, {}, (B, C), long(B), LayoutError, "SafeCrossEntropyLoss"),
+    (SF.multilabel_binary_cross_entropy, {}, (B, C), long(B, 1), LayoutError, "SafeCrossEntropy"),
     (SF.multilabel_binary_cross_entropy, {}, (C,), rand(1, 1, C), LayoutError, "SafeBCEWithLogits"),
     (SF.cross_entropy, {}, (B,), rand(B, 1), LayoutError, "SafeBCEWithLogitsLoss"),
     (SF.cross_entropy, {}, (B,), long(B, 1), LayoutError, "SafeBCEWithLogitsLoss"),
@@ -241,6 +243,67 @@ def test_refused_with_fixes_that_work(kernel, options, shape, target, error, fix
     for offered in refused.fixes:
         value = carry_out(offered, kernel, inputs, options)
         assert value.isfinite().all()
+
+
+@pytest.mark.parametrize("class_dim", [None, 1, -1])
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_a_wrong_number_of_axes_is_told(loss: Loss, class_dim: int | None) -> None:
+    """With the layouts that there are, as the class axis spells them."""
+    if class_dim is not None and "class_dim" not in inspect.signature(loss.safe).parameters:
+        pytest.skip("this loss has no such option")
+    options = loss.options if class_dim is None else {**loss.options, "class_dim": class_dim}
+    first, *others = loss.batch(B)
+    for rank in range(6):
+        x = first.new_zeros([2] * rank)
+        try:
+            loss.safe(**options)(x, *others)
+        except safeloss.SafeLossError as error:
+            count = "1 axis" if rank == 1 else f"{rank} axes"
+            if "and must be [" in error.rule:
+                assert f"has {count}, and must be [" in error.rule
+                layouts = re.findall(r"\[([^]]*)]", error.rule)
+                moved = [text for text in layouts if text.endswith("*space, classes")]
+                assert bool(moved) == (class_dim == -1 and "*space" in error.rule)
+                assert all(len(text.split(", ")) != rank or "*" in text for text in layouts)
+        except RuntimeError:
+            pass  # PyTorch's
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_label_of_two_answers_no_yes_no_question(most: int) -> None:
+    """So it is a class index; labels of 0 and 1 may be meant otherwise, and the fix says when."""
+    for kernel in (SF.binary_cross_entropy_with_logits, SF.multilabel_binary_cross_entropy):
+        with pytest.raises(LayoutError) as refusal:
+            kernel(scores(B, C), torch.tensor([0, 1, most, 0]))
+        (fix,) = [fix for fix in refusal.value.fixes if "SafeCrossEntropyLoss" in fix]
+        assert bool(fix.when) == (most == 1)
+
+
+UNREADABLE = [
+    # kernel,                input,  target,        accepted?
+    (SF.cross_entropy, (1, 1), long(1), True),
+    (SF.nll_loss, (1, 1), long(1), True),
+    (SF.multi_margin_loss, (1, 1), long(1), True),
+    (SF.cross_entropy, (1, 1, T), long(1, T), True),
+    (SF.cross_entropy, (2, 1), long(2), False),
+    (SF.nll_loss, (2, 1), long(2), False),
+    (SF.multi_margin_loss, (2, 1), long(2), False),
+    (SF.cross_entropy, (1,), long(), False),
+    (SF.multi_margin_loss, (1,), long(1), False),
+    (SF.cross_entropy, (1, 1), rand(1, 1), False),
+]
+
+
+@pytest.mark.parametrize(("kernel", "shape", "target", "accepted"), UNREADABLE)
+def test_one_class_is_meant_of_one_sample_whose_label_cannot_be_read(
+    kernel, shape, target, accepted
+) -> None:
+    call = functools.partial(new_line(), kernel, scores(shape).to("meta"), target.to("meta"))
+    if accepted:
+        assert call().shape == ()
+    else:
+        with pytest.raises(LayoutError, match="has one class"):
+            call()
 
 
 def test_an_unambiguous_call_settles_the_class_axis() -> None:
@@ -368,6 +431,8 @@ def test_a_batch_of_nothing(loss: Loss, empty: str) -> None:
             for _ in range(2):
                 with pytest.raises(LayoutError, match="nothing"):
                     call(face, *none)
+            with pytest.raises(LayoutError, match="nothing"):  # which the sizes tell
+                call(face, *[x.to("meta") for x in none])
             continue
         for expected in [1, 0, 0] if empty == "warn" else [0, 0, 0]:  # once for a line
             value, count = warned(call, face, *none)
@@ -598,6 +663,9 @@ def test_batchmean_divides_by_the_batch_that_the_target_proves() -> None:
         for _ in range(2):
             value, _ = warned(new_line(), loss, x, target)
             assert torch.allclose(value, expected)
+        wide = loss(x, target.double())
+        assert wide.dtype == x.dtype
+        assert torch.allclose(wide, expected)
         other = safeloss.SafeKLDivLoss(reduction="sum")(x, target)
         assert torch.allclose(other, F.kl_div(x[None], target, reduction="sum"))
 
@@ -726,6 +794,8 @@ OPTIONS = [
     (SafeBCEWithLogitsLoss, {"check_values": "sometimes"}, "'first', 'never', 'always'"),
     (SafeBCEWithLogitsLoss, {"empty": "skip"}, "'warn', 'zero', 'nan', 'raise'"),
     (SafeCrossEntropyLoss, {"class_dim": 2}, "1, -1, None"),
+    (MultiLabelBCE, {"num_classes": 0}, "must be 1 or more; it is 0"),
+    (MultiLabelBCE, {"num_classes": True}, "must be 1 or more; it is True"),
 ]
 
 

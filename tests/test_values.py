@@ -63,6 +63,9 @@ BROKEN = [
     (BCE, {}, scores(2, 2), tensor([[0.0, 1.0], [-0.5, 1.0]]), "First at [1, 0]: -0.5", None),
     (ML, {}, scores(2, 2), tensor([[-1, 1], [1, 1]]), "First at [0, 0]: -1", "(target + 1) / 2"),
     (CE, {}, scores(4, 3), tensor([1, 2, 3, 3]), "First at [2]: 3", "target - 1"),
+    (CE, {}, scores(4, 3), tensor([2, 2, 3, 3]), "First at [2]: 3", None),
+    (CE, {}, scores(4, 3), tensor([1, 2, 5, 3]), "First at [2]: 5", None),
+    (CE, {}, scores(4, 2), tensor([1, -1, -1, 1]), "First at [1]: -1", "(target == 1).long()"),
     (CE, {}, scores(3, 3), tensor([[0], [1], [5]]), "First at [2, 0]: 5", None),
     (CE, {}, scores(3, 3), tensor([0, -1, -1]), "First at [1]: -1", "ignore_index=-1"),
     (CE, {}, scores(3, 3), tensor([0, 255, 1]).byte(), "First at [1]: 255", "ignore_index=255"),
@@ -97,6 +100,22 @@ BROKEN = [
         "log_input=True",
     ),
     (NLL, {}, tensor([[-1.0, -2], [0.5, -1]]), tensor([0, 1]), "[1, 0]: 0.5", "log_softmax(1)"),
+    (
+        SF.kl_div,
+        {"reduction": "sum", "log_target": True},
+        scores(2, 3).softmax(1),
+        scores(2, 3).log_softmax(1),
+        "never above 0",
+        "input.log()",
+    ),
+    (
+        SF.multilabel_margin_loss,
+        {},
+        scores(2, 3),
+        tensor([[1, -2, -1], [0, 1, 2]]),
+        "First at [0, 1]: -2",
+        None,
+    ),
     # PyTorch itself refuses what rounding left outside.
     (
         SF.binary_cross_entropy,
@@ -175,6 +194,7 @@ FINE = [
     (CE, scores(3, 3).bfloat16(), scores(3, 3).bfloat16().softmax(1)),
     (CE, scores(3, 50), scores(3, 50).softmax(1)),
     (SF.poisson_nll_loss, scores(2), tensor([0.0, 3.0])),
+    (SF.multilabel_margin_loss, scores(2, 3), tensor([[1, -1, -1], [0, 2, -1]])),
     # Labels of one kind only are no suspicion, nor are masked classes.
     (BCE, scores(32), torch.zeros(32)),
     (BCE, scores(32), torch.ones(32)),
@@ -286,6 +306,7 @@ INNOCENT = [
     (SafeBCEWithLogitsLoss, 2 * torch.rand(32), torch.ones(32)),
     (SafeBCEWithLogitsLoss, -torch.rand(32), torch.ones(32)),
     (SafeMultiLabelMarginLoss, scores(16, 1), torch.zeros(16, 1).long()),  # one class, no more
+    (SafeMultiLabelMarginLoss, scores(16, 2), tensor([[0, 1]] * 16)),  # two classes, both right
     (SafeCrossEntropyLoss, torch.full((8, 4), 0.25), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4), torch.zeros(8).long()),
     (SafeCrossEntropyLoss, scores(8, 4).log_softmax(1), torch.zeros(8).long()),
@@ -509,6 +530,21 @@ def test_lengths_in_every_form_are_held_to_their_sizes(lengths) -> None:
     SafeCTCLoss()(x, tensor([[1, 2, 3], [1, 2, 0]]), form([4, 4]), form([3, 2]))
 
 
+def test_a_sequence_may_be_empty() -> None:
+    x, joined = scores(4, 2, 4).log_softmax(-1), tensor([1, 2, 3])
+    for given in ((tensor([4, 4]), tensor([3, 0])), (tensor([4, 0]), tensor([3, 0]))):
+        expected = torch.nn.CTCLoss(reduction="none")(x, joined, *given)
+        assert torch.equal(SafeCTCLoss(reduction="none")(x, joined, *given), expected)
+    with pytest.raises(ValueRangeError, match="`target_lengths` must"):
+        SafeCTCLoss()(x, joined, tensor([4, 4]), tensor([4, -1]))
+
+
+def test_the_dtype_of_lengths_beside_a_list() -> None:
+    x, targets = scores(4, 2, 4).log_softmax(-1), tensor([[1, 2, 3], [1, 2, 3]])
+    with pytest.raises(safeloss.DTypeError, match="`target_lengths` is float32"):
+        SafeCTCLoss()(x, targets, [4, 4], tensor([3.0, 3.0]))
+
+
 def test_lengths_that_are_a_list_of_tensors() -> None:
     steps, labels = [tensor(4), tensor(4)], [tensor(3), tensor(2)]
     arguments = {"input_lengths": steps, "target_lengths": labels}
@@ -569,8 +605,8 @@ def test_no_rule_breaks_down_by_itself(rule, odd) -> None:
 
 CONCLUSIVE = [
     # kernel, input,                             whether these values settle the checks
-    (BCE, scores(8), False),
-    (BCE, scores(32), True),
+    (BCE, scores(15), False),
+    (BCE, scores(16), True),
     (BCE, torch.zeros(0), False),
     (BCE, scores(2).requires_grad_() * 2, True),
     (BCE, scores(2).requires_grad_().sigmoid(), True),
