@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from losses import LOSSES, Drawn, Loss, build, equal
+from losses import LOSSES, Drawn, Loss, build, equal, several
 from torch import Size
 
 import safeloss
@@ -112,6 +112,20 @@ def test_a_new_size_of_a_known_form_is_not_read_again(loss: Loss, monkeypatch) -
         inputs = loss.batch(samples)
         assert equal(safe(*inputs), native(*inputs))
         assert equal(safe(*inputs), native(*inputs))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_nor_is_one_whose_arguments_are_cast(loss: Loss, monkeypatch) -> None:
+    safe, _ = build(loss, Drawn([], {**loss.options, "check_values": "never"}))
+
+    def cast(samples: int) -> list[torch.Tensor]:
+        first, *others = loss.batch(samples)
+        return [first, *[x.double() if x.is_floating_point() else x.int() for x in others]]
+
+    safe(*cast(11))
+    monkeypatch.setattr(Signature, "call", None)
+    for samples in (12, 13):
+        assert several(safe(*cast(samples)))[-1].isfinite()
 
 
 def test_the_form_tells_sizes_that_decide_apart() -> None:

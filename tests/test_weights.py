@@ -337,6 +337,22 @@ def test_one_weight_is_not_stretched_over_several_samples() -> None:
     assert SF.mse_loss(x[:1], y[:1], mask=torch.ones(1).bool()).isfinite()
 
 
+@over_weighted
+@pytest.mark.filterwarnings("ignore:.*deprecated:UserWarning", "ignore:reduction:UserWarning")
+def test_the_old_spelling_of_a_reduction(loss: Loss) -> None:
+    if loss.kernel is None or "size_average" not in inspect.signature(loss.kernel).parameters:
+        pytest.skip("torch has no legacy arguments here")
+    inputs, weight = batch(loss, 4), torch.rand(4).double()
+    old = {
+        "mean": {"size_average": True},
+        "sum": {"size_average": False},
+        "none": {"reduce": False},
+    }
+    for reduction, spelled in old.items():
+        expected = loss.kernel(*inputs, sample_weight=weight, reduction=reduction)
+        assert torch.equal(loss.kernel(*inputs, sample_weight=weight, **spelled), expected)
+
+
 def test_the_sum_of_half_losses_does_not_overflow() -> None:
     x, y = torch.full((1000,), 200.0).half(), torch.zeros(1000).half()
     assert SF.binary_cross_entropy_with_logits(x, y, denominator=1000).item() == 200
@@ -363,6 +379,33 @@ def test_micro_batches_add_up(loss: Loss) -> None:
     for count in (unreduced.numel(), torch.tensor(float(unreduced.numel()))):
         total = sum(safe(*part, denominator=count) for part in parts)
         torch.testing.assert_close(total, unreduced.sum() / unreduced.numel())
+
+
+class _Operators(TorchDispatchMode):
+    """Notes the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **kwargs or {})
+
+
+@over_weighted
+def test_a_denominator_alone_costs_one_division(loss: Loss) -> None:
+    """PyTorch takes the sum itself."""
+    if loss.options.get("reduction") == "batchmean":
+        pytest.skip("batchmean has its own denominator")
+    safe, native = made(loss, check_values="never")
+    native.reduction = "sum"
+    inputs = batch(loss, 4)
+    with _Operators() as expected:
+        native(*inputs)
+    with _Operators() as found:
+        safe(*inputs, denominator=7)
+    assert found.names == [*expected.names, "aten.div.Tensor"]
 
 
 @over_weighted

@@ -12,10 +12,7 @@ _PIXEL_VALUES = 16  # an image has more different numbers than labels have
 
 
 def distinct(values: Tensor) -> list[float]:
-    """The numbers that `values` holds, each once and in order; torch has no `unique` for complex
-    ones."""
-    if values.is_complex():
-        return list(set(values.flatten().tolist()))
+    """The numbers that `values` holds, each once and in order. They are not complex."""
     return values.unique().tolist()
 
 
@@ -63,7 +60,7 @@ def are_pixels(values: Tensor) -> bool:
     if not are_whole(values) or not values.numel():
         return False
     low, high = values.min(), values.max()
-    return bool(low >= 0 and high > 1 and high <= 255) and len(distinct(values)) > _PIXEL_VALUES
+    return bool(low >= 0 and high <= 255) and len(distinct(values)) > _PIXEL_VALUES
 
 
 def are_scores(values: Tensor, axis: int) -> bool:

@@ -228,10 +228,7 @@ FLOATING_INDICES = _mistake(
 )
 IGNORED_PROBABILITIES = _mistake(
     "`ignore_index` has no effect on class probabilities: every target counts.",
-    on={
-        "input": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
-        "target": Float[Tensor, "batch classes *space"] | Float[Tensor, " classes"],
-    },
+    on={"target": Float[Tensor, "..."]},
     code=codes.IGNORED_INDEX,
     given=("ignore_index", -100),
     warns=True,

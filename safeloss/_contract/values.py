@@ -442,7 +442,7 @@ class ClassIndex(Rule):
     ) -> Iterator[Offer]:
         classes, ignored = context.axes.get("classes"), context.ignored
         counted = values if ignored is None else values[values != ignored]
-        if counted.min() == 1 and counted.max() == classes:
+        if counted.min() == 1:
             shifted = "{0} - 1"
             if counted.numel() < values.numel():
                 shifted = f"{{0}}.where({{0}} == {ignored}, {{0}} - 1)"

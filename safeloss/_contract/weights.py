@@ -92,14 +92,13 @@ def _with_mask(
     masked = {}
     for entry in inputs:
         name = entry.name
-        if name == "sample_weight" and name in call.shapes:
-            shared = tuple(range(leading[name], len(unreduced.shape)))
-            masked[name] = Masked(None, shared, (), ())
-            continue
         pattern = reading.patterns.get(
             name, entry.patterns[0]
         )  # lengths may be a list, which has no pattern
-        if entry.weight:  # it may have one number for each of the unreduced loss
+        if name == "sample_weight" and name in call.shapes:
+            shared = tuple(range(leading[name], len(unreduced.shape)))
+            masked[name] = Masked(None, shared, (), ())
+        elif entry.weight:  # it may have one number for each of the unreduced loss
             each = len(call.shapes.get(name, ())) == len(unreduced.shape)
             if name in call.shapes and pattern.fill is not None and each:
                 masked[name] = _mask_of(name, pattern.fill, pattern, reading, call, unreduced)
@@ -131,7 +130,7 @@ def _mask_of(
     shape = call.shapes.get(name) if edit.shape is None else edit.shape
     labels = pattern.labels(reading.axes)
     if edit.classes_to_second:
-        labels = [labels[0], labels[-1], *labels[1:-1]]
+        labels.insert(1, labels.pop())
     places = {label: axis for axis, label in enumerate(labels)}
     shared, missing = [], []
     for axis, label in enumerate(unreduced.labels):
