@@ -115,17 +115,19 @@ def test_a_new_size_of_a_known_form_is_not_read_again(loss: Loss, monkeypatch) -
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_nor_is_one_whose_arguments_are_cast(loss: Loss, monkeypatch) -> None:
+def test_nor_is_one_whose_arguments_are_aligned_and_cast(loss: Loss, monkeypatch) -> None:
     safe, _ = build(loss, Drawn([], {**loss.options, "check_values": "never"}))
 
-    def cast(samples: int) -> list[torch.Tensor]:
+    def other(samples: int) -> list[torch.Tensor]:
         first, *others = loss.batch(samples)
-        return [first, *[x.double() if x.is_floating_point() else x.int() for x in others]]
+        wide = [x.double() if x.is_floating_point() else x.int() for x in others]
+        aligned = wide[: loss.loose - 1]
+        return [first, *[x.unsqueeze(-1) for x in aligned], *wide[len(aligned) :]]
 
-    safe(*cast(11))
+    safe(*other(11))
     monkeypatch.setattr(Signature, "call", None)
     for samples in (12, 13):
-        assert several(safe(*cast(samples)))[-1].isfinite()
+        assert several(safe(*other(samples)))[-1].isfinite()
 
 
 def test_the_form_tells_sizes_that_decide_apart() -> None:
