@@ -66,7 +66,7 @@ OTHERS = {  # other mistakes than tensors that do not fit: what is called, and i
     "swapped": (
         SafeBCEWithLogitsLoss(),
         torch.tensor([0.0, 1, 1]),
-        torch.randn(3).requires_grad_(),
+        torch.tensor([-1.5, 0.5, 2.0]).requires_grad_(),
     ),
     "nan-target": (safeloss.SafeMSELoss(), zeros(2), torch.tensor([0.0, float("nan")])),
     "none": (SafeBCEWithLogitsLoss(), zeros(2), None),

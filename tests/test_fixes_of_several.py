@@ -117,7 +117,7 @@ def orders_as_answers(b: int) -> Made:
     x, z, y = torch.randn(b), torch.randn(b), signs(b)
     y[0] = -1
     meaning = right(RANKING, *[named(each, "sample") for each in (x, z, y)])
-    return RANKING, (x, z, (y + 1) / 2), {"": meaning, "0 means no": meaning}, True
+    return RANKING, (x, z, (y + 1) / 2), {"0 stands for -1": meaning}, True
 
 
 @row
@@ -145,13 +145,13 @@ def similar_as_answers(b: int) -> Made:
     x, z, y = torch.randn(b, D), torch.randn(b, D), signs(b)
     y[0] = -1
     meaning = embeddings(x, z, y)
-    return COSINE, (x, z, (y + 1) / 2), {"": meaning, "0 means no": meaning}, True
+    return COSINE, (x, z, (y + 1) / 2), {"0 stands for -1": meaning}, True
 
 
 @row
 def similar_as_bools(b: int) -> Made:
     x, z, y = torch.randn(b, D), torch.randn(b, D), signs(b)
-    return COSINE, (x, z, y > 0), {"": embeddings(x, z, y)}, False
+    return COSINE, (x, z, y > 0), {"False stands for -1": embeddings(x, z, y)}, False
 
 
 @row
@@ -264,13 +264,19 @@ def scores_of_sequences(b: int) -> Made:
 @row
 def samples_before_time(b: int) -> Made:
     x, y, long, short = spoken(b)
-    return CTC, (x.movedim(0, 1), y, long, short), {"": meant(x, y, long, short)}, False
+    words = {"the first axis of `log_probs` holds the samples": meant(x, y, long, short)}
+    return CTC, (x.movedim(0, 1), y, long, short), words, False
 
 
 @row
 def blanks_among_labels(b: int) -> Made:
     x, y, long, short = spoken(b)
-    return CTC, (x, y - 1, long, short), {"labels count from 0": meant(x, y, long, short)}, False
+    words = {
+        "labels count from 0": meant(x, y, long, short),
+        "the last class of the model is the blank": meant(x.roll(1, 2), y, long, short),
+        "0 fills up the rows": meant(x, y - 1, long, (y != 1).sum(1)),
+    }
+    return CTC, (x, y - 1, long, short), words, False
 
 
 def carried_out(fix: str, loss: Loss, given: dict[str, Any]) -> Tensor:

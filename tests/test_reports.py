@@ -318,8 +318,11 @@ def test_what_native_notices_is_explained_without_another_word() -> None:
     with pytest.raises(safeloss.ValueRangeError, match="class indices"):
         loss(x, long(8) + 7)
     gaussian = safeloss.SafeGaussianNLLLoss(check_values="never")
-    nan = torch.tensor([float("nan"), 1.0])
-    with pytest.raises(RuntimeError, match="between 0 and 1") as caught:
-        safeloss.SafeBCELoss(check_values="never")(nan, torch.ones(2))
+    nan, infinite = torch.tensor([[float("nan"), 1.0], [float("inf"), 1.0]])
+    bce = safeloss.SafeBCELoss(check_values="never")
+    with pytest.raises(safeloss.ValueRangeError, match="is NaN"):
+        bce(nan, torch.ones(2))
+    with pytest.raises(RuntimeError, match="between 0 and 1") as caught:  # we only warn of inf
+        bce(infinite, torch.ones(2))
     assert not isinstance(caught.value, safeloss.SafeLossError)
     assert gaussian(nan, nan, torch.ones(2)).isnan()

@@ -219,7 +219,8 @@ class Sign(Rule):
     ) -> Iterator[Offer]:
         signed = "{0}.float()" if values.dtype in (torch.bool, torch.uint8) else "{0}"
         if are_among(values, 1, 0):
-            yield Offer(f"{signed} * 2 - 1", "0 stands for -1")
+            no = "False" if values.dtype == torch.bool else "0"
+            yield Offer(f"{signed} * 2 - 1", f"{no} stands for -1")
         elif are_among(values, 1, 2):
             yield Offer(f"{signed} * 2 - 3", "1 means no and 2 means yes")
 
