@@ -181,9 +181,7 @@ class Reader(NamedTuple):
         dtype = self._cast(pattern, call.dtypes[name], call.dtypes[self.inputs[0].name])
         if pattern.reads == "AS_SCORES":
             indexed = reading.patterns[self.target].reads == "AS_INDICES"
-            dtype = (
-                dtype if indexed else None
-            )  # with class probabilities PyTorch promotes by itself
+            dtype = dtype if indexed else None  # PyTorch promotes beside class probabilities
         patterns, edits = dict(reading.patterns), dict(reading.edits)
         patterns[name] = pattern
         if view is not None or moved or dtype is not None:

@@ -27,9 +27,8 @@ def place_weights(
 ) -> Reading | Refusal:
     """`reading` with the weight and the mask in shapes that broadcast to the unreduced loss."""
     whole = unreduced
-    if (
-        call.options.get("reduction") == "batchmean"
-    ):  # it divides by the number of samples, so a weight is one for a sample
+    if call.options.get("reduction") == "batchmean":
+        # It divides by the number of samples, so a weight is one for a sample.
         unreduced = Unreduced(unreduced.labels[:1], unreduced.shape[:1])
     leading = {}
     for entry in inputs:
@@ -92,9 +91,8 @@ def _with_mask(
     masked = {}
     for entry in inputs:
         name = entry.name
-        pattern = reading.patterns.get(
-            name, entry.patterns[0]
-        )  # lengths may be a list, which has no pattern
+        # Lengths may be a list, which has no pattern.
+        pattern = reading.patterns.get(name, entry.patterns[0])
         if name == "sample_weight" and name in call.shapes:
             shared = tuple(range(leading[name], len(unreduced.shape)))
             masked[name] = Masked(None, shared, (), ())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from safeloss._contract import codes
 from safeloss._contract.patterns import Shape, fits
-from safeloss._guard.origins import FOLLOWED, Origin, Origins
+from safeloss._guard.origins import FOLLOWED, Origin, Origins, same_numel
 from safeloss._messages.call_site import called_by, users_operator
 from safeloss._messages.explain import describe
 from safeloss._torch import tracing, unhandled
@@ -205,7 +205,7 @@ def _is_learnt(tensor: Tensor) -> bool:
     leaves: list[Tensor] = []
     for _ in range(_MAX_NODES):
         if not nodes:
-            return all(isinstance(x, nn.Parameter) and _alike(x, tensor) for x in leaves)
+            return all(isinstance(x, nn.Parameter) and same_numel(x, tensor) for x in leaves)
         node = nodes.pop()
         if hasattr(node, "variable"):
             leaves.append(node.variable)
@@ -214,10 +214,6 @@ def _is_learnt(tensor: Tensor) -> bool:
         else:
             return False
     return False
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.numel() == other.numel()
 
 
 def _module_tensors(frame: FrameType) -> Iterator[Tensor]:

@@ -144,7 +144,7 @@ class Origins:
         if grew:
             origin = origin._replace(made=Maker.running(), keepdim=False, lost=False)
         elif func in _IN_PLACE or (
-            _count_size1_axes(result) < _count_size1_axes(source) and _as_many(source, result)
+            _count_size1_axes(result) < _count_size1_axes(source) and same_numel(source, result)
         ):
             origin = origin._replace(made=None, keepdim=False, lost=True)
         self._record(result, origin)
@@ -225,9 +225,8 @@ class Origins:
             self._record(result, origin)
         elif func in _SQUARES:
             self._record(result, Origin(part="square"))
-        elif (
-            result.dim() == 1 and not result.requires_grad
-        ):  # the source may be a buffer of a module
+        elif result.dim() == 1 and not result.requires_grad:
+            # The source may be a buffer of a module.
             self._record(result, Origin(root=weakref.ref(source)))
 
 
@@ -241,7 +240,7 @@ def _count_size1_axes(tensor: Tensor) -> int:
     return sum(type(size) is int and size == 1 for size in tensor.shape)
 
 
-def _as_many(one: Tensor, other: Tensor) -> bool:
+def same_numel(one: Tensor, other: Tensor) -> bool:
     return one.numel() == other.numel()
 
 

@@ -86,8 +86,8 @@ class Accepted:
     @functools.cached_property
     def _lists(self) -> dict[str, Tensor]:
         """What is declared as a tensor or a list and came as a list, as a tensor."""
-        lists = [x.name for x in self.signature.reader.inputs
-                 if isinstance(self.named[x.name], (list, tuple))]  # fmt: skip
+        names = [entry.name for entry in self.signature.reader.inputs]
+        lists = [name for name in names if isinstance(self.named[name], (list, tuple))]
         tensors = {name: as_lengths(self.named[name]) for name in lists}
         return {name: lengths for name, lengths in tensors.items() if lengths is not None}
 

@@ -167,9 +167,8 @@ def prepare(module: Any, **options: Any) -> None:
     state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
     signature = module._safeloss_class.forward.signature
-    values = [
-        getattr(module, name) for name in signature.options_with_choices
-    ]  # a subclass may compute them
+    # By attribute, since a subclass may compute them.
+    values = [getattr(module, name) for name in signature.options_with_choices]
     kinds = (signature.name, *values, *map(type, values))
     try:
         if kinds in _VALID:

@@ -92,12 +92,10 @@ class Memory:
         one_class: bool = False,
     ) -> None:
         self.plans = NO_PLANS
-        self.class_axis_known = (
-            class_axis_known  # compiled code has proved the class axis, for whatever rank
-        )
-        self.values_unchecked = (
-            values_unchecked  # no call has been accepted, and so no numbers were looked at
-        )
+        # Compiled code has proved the class axis, for whatever rank.
+        self.class_axis_known = class_axis_known
+        # No call has been accepted, and so no numbers were looked at.
+        self.values_unchecked = values_unchecked
         self.checks_left = 0  # for suspicious numbers, while there were too few to judge by
         self.class_axes = class_axes  # the ranks and numbers of classes for which it is known
         self.one_class = one_class  # two classes or more were seen, or one with fitting labels

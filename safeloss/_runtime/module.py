@@ -50,9 +50,8 @@ class SafeModule:
     """
 
     _own_options: ClassVar[dict[str, Any]]  # those that PyTorch's class lacks, with their defaults
-    _safeloss_class: ClassVar[
-        type
-    ]  # the class whose `forward` is checked: that of a user may be a subclass
+    # The class whose `forward` is checked: that of a user may be a subclass.
+    _safeloss_class: ClassVar[type]
     _other_defaults: ClassVar[dict[str, Any]]  # those that a subclass has set as attributes
 
     __signature__ = SignatureOfCall()

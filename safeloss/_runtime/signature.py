@@ -230,9 +230,7 @@ def _parameter(parameter: inspect.Parameter, tensor: bool, native: bool) -> Para
     kind = Kind.FREE
     if tensor:
         kind = Kind.TENSOR
-    elif any(
-        plain in members for plain in (int, bool, str)
-    ):  # a verdict may depend on these, but on no other number
+    elif any(plain in members for plain in (int, bool, str)):  # it may decide; a float never does
         kind = Kind.INTEGER if int in members else Kind.CHOICE
     return Parameter(
         name=parameter.name,
