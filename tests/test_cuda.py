@@ -75,9 +75,14 @@ def refused(module: Callable[..., Tensor], inputs: list[Tensor], loss: Loss) -> 
 def check_equal(
     loss: Loss, safe: Callable[..., Tensor], native: Callable[..., Tensor], inputs: list[Tensor]
 ) -> None:
-    """Bit for bit where PyTorch itself repeats its bits; some of its kernels add in any order."""
+    """Bit for bit where PyTorch itself repeats its bits; some of its kernels add in any order.
+
+    Those that add in half precision differ from run to run by more than `assert_close` allows.
+    """
     expected = run(native, inputs, loss.differentiable)
-    repeats = all(same(run(native, inputs, loss.differentiable), expected) for _ in range(4))
+    again = [run(native, inputs, loss.differentiable) for _ in range(8)]
+    repeats = all(same(other, expected) for other in again)
+    spread = [max(distance(other[i], x) for other in again) for i, x in enumerate(expected)]
     for given in (inputs, loosened(loss, inputs)):
         for _ in range(2):  # the second call is a hit
             found = run(safe, given, loss.differentiable)
@@ -85,7 +90,15 @@ def check_equal(
             if repeats:
                 assert same(found, expected)
             else:
-                torch.testing.assert_close(found, expected, equal_nan=True)
+                for ours, theirs, apart in zip(found, expected, spread):
+                    rtol = 8 * torch.finfo(theirs.dtype).eps
+                    torch.testing.assert_close(
+                        ours, theirs, rtol=rtol, atol=3 * apart, equal_nan=True
+                    )
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().nan_to_num().max()) if one.numel() else 0.0
 
 
 @on_devices
@@ -178,7 +191,7 @@ def test_weights_masks_and_counts_are_not_read(loss: Loss, device: Device) -> No
         forms.append({"denominator": weight.sum()})
     for given in forms:
         for _ in range(2):  # new, and known
-            assert waits(device, partial(safe, **given), inputs) == waits(device, native, inputs)
+            assert waits(device, partial(safe, **given), inputs) <= waits(device, native, inputs)
 
 
 @on_devices
@@ -284,9 +297,9 @@ def test_a_captured_call_computes_on_new_numbers(loss: Loss, device: Device, war
         pytest.skip("on a CPU the numbers of a first call can be read")
     safe, native = modules(loss, device)
     inputs, others = batch(loss, device), batch(loss, device)
-    inputs[0].requires_grad_()
 
     def step(module: nn.Module, x: Tensor, *rest: Tensor) -> list[Tensor]:
+        x = x.detach().requires_grad_()  # a leaf of the stream that the step runs on
         value = several(module(x, *rest))[-1]
         return [value, *torch.autograd.grad(value.sum(), [x])]
 
@@ -306,6 +319,7 @@ def test_a_captured_call_computes_on_new_numbers(loss: Loss, device: Device, war
 
 @pytest.mark.slow
 @on_devices
+@pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled")  # of the compiler's own choice
 @pytest.mark.parametrize("loss", LOSSES[:3], ids=str)
 def test_compiled_is_native_compiled(loss: Loss, device: Device) -> None:
     torch._dynamo.reset()
