@@ -64,7 +64,8 @@ def checked(function: Any = None, *, count: Count | None = None, coupled: str = 
     refused.
 
     Raises:
-        TypeError: a hint that is no layout, at decoration; the message says how to write it.
+        TypeError: a hint that is no layout, or a `count` of something else than the parameters,
+            at decoration; the message says how to write it.
 
     >>> import torch
     >>> from jaxtyping import Float
@@ -95,9 +96,22 @@ def _checked(function: Any, *, count: Count | None, coupled: str, names: Mapping
     body_reduces = not any(pattern.dims for pattern in unreduced)
     if coupled and coupled not in declared.parameters:
         raise TypeError(f"{function.__name__}: it has no parameter {coupled!r}, as `coupled` says.")
+    if count is not None:
+        _verify_count(function.__name__, declared, count)
     return build_checked(
         function, declared, _added_parameters(declared, body_reduces=body_reduces), count, coupled
     )
+
+
+def _verify_count(name: str, declared: inspect.Signature, count: Count) -> None:
+    for parameter in inspect.signature(count).parameters.values():
+        plain = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if not plain or parameter.name not in declared.parameters:
+            has = ", ".join(declared.parameters)
+            raise TypeError(
+                f"{name}: `count` takes '{parameter}'; it must take parameters of the loss, by "
+                f"their names and without `*`: some of {has}."
+            )
 
 
 def build_checked(
@@ -122,8 +136,7 @@ def build_checked(
         if known
         else lambda _: kernel
     )
-    counts = None if count is None else _count_by_name(count)
-    engine = _engine.checked(mistakes=_mistakes(declared), counts=counts, coupled=coupled)
+    engine = _engine.checked(mistakes=_mistakes(declared), counts=count, coupled=coupled)
     function: Any = engine(kernel)
     kernel.checked, kernel.body = function, body
     function.__qualname__, function.__module__ = body.__qualname__, body.__module__
@@ -301,11 +314,6 @@ def _with_reduction(body: FunctionType, declared: inspect.Signature, count: Coun
     kernel = scope[body.__name__]
     kernel.__module__ = body.__module__
     return kernel
-
-
-def _count_by_name(count: Count) -> Callable[[dict[str, Any]], Tensor | None]:
-    asked = tuple(inspect.signature(count).parameters)
-    return lambda named: count(**{name: named[name] for name in asked})
 
 
 def _with_shape_check(

@@ -302,6 +302,19 @@ def test_the_count_of_a_mean() -> None:
     assert nll(x, y * 0, empty="zero") == 0
 
 
+@pytest.mark.parametrize(
+    "count",
+    [lambda y, weight: y, lambda *, y: y, lambda *all: all[0]],
+    ids=["unknown", "by name", "all"],
+)
+def test_a_count_of_something_else_is_refused(count: Callable[..., Tensor]) -> None:
+    with pytest.raises(TypeError, match=r"wrong: `count` takes '.*'; .* some of x, y"):
+
+        @safeloss.checked(count=count)
+        def wrong(x: layouts.Scores, y: layouts.Labels) -> Float[Tensor, "*shape"]:
+            return x - y
+
+
 # Modules ------------------------------------------------------------------------------------------
 
 

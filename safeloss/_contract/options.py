@@ -71,9 +71,12 @@ def documented(doc: str | None, names: Iterable[str], weighted: bool = True) -> 
 
 def ignored_index(options: Mapping[str, Any]) -> int | None:
     """The class index that does not count, if a loss has one; where it is None, torch's -100."""
-    if "ignore_index" not in options:
-        return None
-    return -100 if options["ignore_index"] is None else options["ignore_index"]
+    return ignored(options["ignore_index"]) if "ignore_index" in options else None
+
+
+def ignored(ignore_index: int | None) -> int:
+    """The class index that does not count; where it is None, torch's -100."""
+    return -100 if ignore_index is None else ignore_index
 
 
 def option_error_text(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from safeloss._runtime.memory import Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
 from safeloss._runtime.refusals import callee_of, could_be
-from safeloss._runtime.signature import Named, signature_of
+from safeloss._runtime.signature import signature_of
 from safeloss.errors import OptionError, SafeLossError
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Tensor])
@@ -51,8 +51,8 @@ def checked(
     native: Callable[..., Any] | None = None,
     operator: Operator | None = None,
     mistakes: tuple[Mistake, ...] = (),
-    counts: Callable[[Named], Tensor | None] | None = None,
-    lengths: Callable[[Named], Tensor] | None = None,
+    counts: Callable[..., Tensor | None] | None = None,
+    lengths: Callable[..., Tensor] | None = None,
     undefined_if_empty: bool = False,
     mean_over: str = "",
     unweighted: str = "",
@@ -64,8 +64,8 @@ def checked(
     native: Callable[..., Any] | None = None,
     operator: Operator | None = None,
     mistakes: tuple[Mistake, ...] = (),
-    counts: Callable[[Named], Tensor | None] | None = None,
-    lengths: Callable[[Named], Tensor] | None = None,
+    counts: Callable[..., Tensor | None] | None = None,
+    lengths: Callable[..., Tensor] | None = None,
     undefined_if_empty: bool = False,
     mean_over: str = "",
     unweighted: str = "",
@@ -76,7 +76,8 @@ def checked(
     The return annotation is the shape of `reduction="none"`. `native` is the function of torch that
     the kernel calls, and `operator` what that ends in, if it is a single one. `mistakes` are
     refused by name. `counts` computes what PyTorch's mean counts for each unreduced number, where
-    that is not 1, and `lengths` what it divides each one by before. `undefined_if_empty` says that
+    that is not 1, and `lengths` what it divides each one by before, of the parameters that they
+    name. `undefined_if_empty` says that
     PyTorch returns uninitialised memory for a mean over nothing. `mean_over` is the axis that each
     number of `reduction="none"` is already a mean over. `unweighted` is the reason why neither
     weights nor a mask have a meaning, and `coupled` an option that, where it is true, is a reason.
@@ -99,7 +100,8 @@ def checked(
         native,
         operator,
         mistakes,
-        (counts, lengths),
+        counts,
+        lengths,
         undefined_if_empty,
         mean_over,
         unweighted,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safeloss._contract import codes
 from safeloss._runtime.masks import filled
-from safeloss._runtime.reductions import broken_count_rule
+from safeloss._runtime.reductions import broken_count_rule, reducer
 from safeloss._runtime.runner import Arguments, run_kernel
 from safeloss._runtime.signature import Counting, Kernel, Order
 from safeloss._torch import decided
@@ -141,4 +141,6 @@ def traced_call(
             callee = name if owner is None else type(owner).__name__
             raise ValueRangeError(f"[{codes.DENOMINATOR}] {callee}: {rule}")
     # Where the kernel breaks the graph, nothing that only a trace knows is needed afterwards.
-    return run_kernel(kernel, counting, outcome.order, outcome.strategy, given)
+    order, strategy = outcome.order, outcome.strategy
+    reduce = reducer(strategy, counting, order) if strategy else None
+    return run_kernel(kernel, order, strategy, reduce, given)

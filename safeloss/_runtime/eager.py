@@ -163,7 +163,7 @@ def _runner_of(accepted: Accepted) -> tuple[Runner, Runner | int | None]:
     if call.options.get("check_values") == "always":
         known = replace(accepted, owner=None, named={})  # a plan keeps no tensor alive
         checks.append(partial(_check_numbers, known))
-    if "divided" in strategy:
+    if "divided" in strategy and not isinstance(accepted.named["denominator"], Tensor):
         checks.append(partial(_check_denominator, signature))
     reduction = native_reduction(strategy) if strategy else call.options.get("reduction", "")
     code = signature.reduction_code(call, reduction)
@@ -180,10 +180,8 @@ def _check_numbers(known: Accepted, owner: Any, arguments: Arguments) -> None:
 
 
 def _check_denominator(signature: Signature, owner: Any, arguments: Arguments) -> None:
-    """Refuse a number that is no count. One in a tensor is not read from the device."""
-    count = arguments[signature.names.index("denominator")]
-    if isinstance(count, Tensor):
-        return
+    """Refuse a number that is no count. (One in a tensor is not read from the device.)"""
+    count = arguments[signature.order.at_call[2]]
     symbolic = isinstance(count, (torch.SymInt, torch.SymFloat))
     rule = broken_count_rule(count, decided if symbolic else bool)
     if rule:

@@ -35,4 +35,6 @@ def filled(
         argument = torch.as_tensor(argument, device=mask.device)
     if not isinstance(argument, Tensor):
         return argument  # one number for all
-    return torch.where(mask_of(mask, shared, missing, own), argument, value)
+    if shared or missing or own:
+        mask = mask_of(mask, shared, missing, own)
+    return torch.where(mask, argument, value)

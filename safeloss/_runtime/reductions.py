@@ -6,7 +6,7 @@ own mean counts for each element, the mean is `sum(w m l) / sum(w m d)`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from safeloss.errors import LayoutError
 
 COUNT_RULE = "`denominator` must be a number above 0, and below 2**63"
 COUNT_ADVICE = "It is the count over all micro-batches. Where that is 0, there is nothing to learn."
+Reducer: TypeAlias = Callable[[Tensor, Sequence[Any]], Tensor]  # and all arguments of the kernel
 _MOST = 2**63 - 1  # of the integers that PyTorch divides by
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -35,78 +36,105 @@ def native_reduction(strategy: tuple[str, ...]) -> str:
     return "sum" if strategy == ("divided",) else "none"
 
 
-def reduced(
-    loss: Tensor,
-    counting: Counting,
-    order: Order,
-    strategy: tuple[str, ...],
-    given: Sequence[Any],
-) -> Tensor:
-    """What PyTorch gave, reduced as `strategy` says; `given` are the arguments of the kernel."""
+def reducer(strategy: tuple[str, ...], counting: Counting, order: Order) -> Reducer:
+    """How what PyTorch gives is reduced, as `strategy` says: see `Contract.strategy`.
+
+    All that is known of a form of calls is decided here, and not at each of them.
+    """
     if strategy == ("divided",):
-        return _quotient(loss, given[order.at_call[2]], loss.dtype)
-    if "rows" in strategy:  # each is a mean over the last axis, be it of size 0
+        return _divided(order)
+    reduce = (_weighted if "weighted" in strategy else _unweighted)(strategy, counting, order)
+    return _with_rows(reduce) if "rows" in strategy else reduce
+
+
+def _divided(order: Order) -> Reducer:
+    denominator_at = order.at_call[2]
+
+    def reduce(total: Tensor, given: Sequence[Any]) -> Tensor:
+        return _quotient(total, given[denominator_at], total.dtype)
+
+    return reduce
+
+
+def _with_rows(reduce: Reducer) -> Reducer:
+    """Each unreduced number is a mean over the last axis of the input, be it of size 0."""
+
+    def of_rows(loss: Tensor, given: Sequence[Any]) -> Tensor:
         classes = torch.full_like(loss, given[0].shape[-1])
-        loss = torch.where(classes == 0, 0, loss)
-    if "weighted" in strategy:
-        result = _weighted(loss, counting, order, strategy, given)
-        return result.to(loss.dtype) if "narrow" in strategy else result
-    if "none" in strategy:
-        return loss
-    if "sum" in strategy:
-        return loss.sum()
-    counts, _ = counting
-    counted = None
-    if "total" in strategy and counts is not None:
-        counted = counts(dict(zip(order.names, given)))
-    elif "count" not in strategy:
-        return loss.mean()
-    if counted is None:
-        size = loss.shape[0] if "batchmean" in strategy else loss.numel()
-        return _mean(loss, torch.sym_max(size, 1))
-    return _mean(loss, _not_zero(_sum(counted)))
+        return reduce(torch.where(classes == 0, 0, loss), given)
+
+    return of_rows
 
 
-def _weighted(
-    loss: Tensor,
-    counting: Counting,
-    order: Order,
-    strategy: tuple[str, ...],
-    given: Sequence[Any],
-) -> Tensor:
-    """The loss with a weight, a mask or a denominator; the first two are views that fit it."""
-    weight, mask, denominator = [given[position] for position in order.at_call]
-    shape = loss.shape
-    factor: Any = mask
-    if weight is not None:
-        factor = weight if mask is None else torch.where(mask, weight, 0)
-    if mask is not None and "masked" in strategy:  # otherwise PyTorch has left them out
-        loss = torch.where(mask, loss, 0)
-    if weight is not None:
-        loss = loss * factor
-    if "undeclared" in strategy and loss.shape != shape:
-        raise LayoutError(
-            f"[{codes.PER_SAMPLE}] the weights or the mask enlarge the unreduced loss."
-        )
-    if "none" in strategy:
-        return loss
-    if "sum" in strategy:
-        return loss.sum()
-    if denominator is not None:
-        return _mean(loss, denominator)
+def _unweighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Reducer:
+    """Reductions without weights and masks, also over zero elements."""
+    counts = counting.counts if "total" in strategy else None
+    by_count, by_batch = "count" in strategy or "total" in strategy, "batchmean" in strategy
+    given_back, summed = "none" in strategy, "sum" in strategy
+
+    def reduce(loss: Tensor, given: Sequence[Any]) -> Tensor:
+        if given_back:
+            return loss
+        if summed:
+            return loss.sum()
+        counted = None
+        if counts is not None:
+            counted = counts.function(*[given[i] for i in counts.positions])
+        elif not by_count:
+            return loss.mean()
+        if counted is None:
+            size = loss.shape[0] if by_batch else loss.numel()
+            return _mean(loss, torch.sym_max(size, 1))
+        return _mean(loss, _not_zero(_sum(counted)))
+
+    return reduce
+
+
+def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Reducer:
+    """Reductions with a weight, a mask or a denominator; the first two are views that fit."""
+    weight_at, mask_at, denominator_at = order.at_call
     counts, lengths = counting
-    counted: Any = factor
-    if "batchmean" in strategy:
-        counted = factor.expand((*shape[:1], *[1] * (len(shape) - 1)))
-    elif "shared" in strategy:
-        counted = factor.expand(shape)
-    if counts is not None or lengths is not None:
-        named = dict(zip(order.names, given))
-        loss = loss if lengths is None else loss / lengths(named)
-        own = None if counts is None else counts(named)
-        counted = counted if own is None else own * factor
-    divisor = _sum(counted)
-    return _mean(loss, _not_zero(divisor) if "zero" in strategy else divisor)
+    masked, undeclared = "masked" in strategy, "undeclared" in strategy
+    given_back, summed, narrow = "none" in strategy, "sum" in strategy, "narrow" in strategy
+    divided, zero = "divided" in strategy, "zero" in strategy
+    by_batch, shared = "batchmean" in strategy, "shared" in strategy
+
+    def reduce(loss: Tensor, given: Sequence[Any]) -> Tensor:
+        unreduced = loss
+        weight, mask = given[weight_at], given[mask_at]
+        factor: Any = mask
+        if weight is not None:
+            factor = weight if mask is None else torch.where(mask, weight, 0)
+        if masked:  # otherwise PyTorch has left them out
+            loss = torch.where(mask, loss, 0)
+        if weight is not None:
+            loss = loss * factor
+        if undeclared and loss.shape != unreduced.shape:
+            raise LayoutError(
+                f"[{codes.PER_SAMPLE}] the weights or the mask enlarge the unreduced loss."
+            )
+        if given_back or summed:
+            result = loss if given_back else loss.sum()
+            return result.to(unreduced.dtype) if narrow else result
+        if divided:
+            divisor = given[denominator_at]
+        else:
+            counted = factor
+            if by_batch:
+                counted = factor.expand((*loss.shape[:1], *[1] * (loss.dim() - 1)))
+            elif shared:
+                counted = factor.expand(loss.shape)
+            if lengths is not None:
+                loss = loss / lengths.function(*[given[i] for i in lengths.positions])
+            if counts is not None:
+                own = counts.function(*[given[i] for i in counts.positions])
+                counted = counted if own is None else own * factor
+            divisor = _sum(counted)
+            if zero:
+                divisor = _not_zero(divisor)
+        return _quotient(_sum(loss), divisor, unreduced.dtype)
+
+    return reduce
 
 
 def mean_of(loss: Tensor, counted: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ calls the kernel, or its operator, itself (`codegen`).
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -12,8 +13,8 @@ from torch.overrides import has_torch_function
 
 from safeloss._contract.model import Masked
 from safeloss._runtime.masks import filled
-from safeloss._runtime.reductions import native_reduction, reduced
-from safeloss._runtime.signature import Counting, Kernel, Order, Signature
+from safeloss._runtime.reductions import Reducer, native_reduction, reducer
+from safeloss._runtime.signature import Kernel, Order, Signature
 
 Step: TypeAlias = tuple[int, Callable[[Tensor], Tensor]]  # a view or a cast, by position
 Fills: TypeAlias = Sequence[tuple[int, Masked]]  # what the mask leaves out of arguments
@@ -35,41 +36,52 @@ def runner(
     `code` is torch's number of the reduction, where the operator alone does what the kernel does.
     `strategy` is how the result is reduced: see `Contract.strategy`.
     """
-    kernel, counting, order = signature.kernel, signature.counting, signature.order
-    operator, operands = signature.operator, signature.operands
+    kernel, order, operator = signature.kernel, signature.order, signature.operator
+    reduce = reducer(strategy, signature.counting, order) if strategy else None
+    mask_at = order.at_call[1] if fills else -1
+    edited = bool(steps or fills)
     alone = operator is not None and code is not None and not order.by_name
+    if operator is not None:
+        call, operands = operator.call, itemgetter(*_operands(signature))
 
     def run(owner: Any, arguments: Arguments) -> Tensor:
         for check in checks:
             check(owner, arguments)
-        given = [*arguments]
-        for position, step in steps:
-            given[position] = step(given[position])
-        for position, masked in fills:
-            given[position] = filled(given[position], given[order.at_call[1]], *masked)
-        if operator is None or not alone or has_torch_function(given):
-            return run_kernel(kernel, counting, order, strategy, given)
-        native = [*given, None]  # the last is for operands that are None
-        native[order.reduction] = code
-        loss = operator.call(*[native[i] for i in operands])
-        return reduced(loss, counting, order, strategy, given) if strategy else loss
+        given: Sequence[Any] = arguments
+        if edited:
+            given = changed = [*arguments]
+            for position, step in steps:
+                changed[position] = step(changed[position])
+            for position, masked in fills:
+                changed[position] = filled(changed[position], changed[mask_at], *masked)
+        if not alone or has_torch_function(given):
+            return run_kernel(kernel, order, strategy, reduce, given)
+        loss = call(*operands((*given, None, code)))
+        return loss if reduce is None else reduce(loss, given)
 
     return run
 
 
+def _operands(signature: Signature) -> tuple[int, ...]:
+    """Where an operator's operands are among all arguments, a None and torch's reduction."""
+    none = len(signature.names)
+    places = {-1: none, signature.order.reduction: none + 1}
+    return tuple(places.get(position, position) for position in signature.operands)
+
+
 def run_kernel(
     kernel: Kernel,
-    counting: Counting,
     order: Order,
     strategy: tuple[str, ...],
-    given: list[Any],
+    reduce: Reducer | None,
+    given: Sequence[Any],
 ) -> Tensor:
     """The loss, reduced by PyTorch or as `strategy` says. A compiler traces this, too."""
     native = [*given]
-    if strategy:
+    if reduce is not None:
         for position in order.legacy:
             native[position] = None
         native[order.reduction] = native_reduction(strategy)
     by_name = {order.names[i]: native[i] for i in order.by_name}
     loss = kernel(*[native[i] for i in order.positional], **by_name)
-    return reduced(loss, counting, order, strategy, given) if strategy else loss
+    return loss if reduce is None else reduce(loss, given)

@@ -22,11 +22,20 @@ from safeloss._runtime.operators import NUMBERS, Operator
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
 Kernel: TypeAlias = Callable[..., Tensor]
-# What PyTorch's mean counts for each element of the unreduced loss, where that is not 1 (by the
-# function, and by its None); and what it divides each element by before.
-Counting: TypeAlias = tuple[
-    Callable[[Named], Tensor | None] | None, Callable[[Named], Tensor] | None
-]
+
+
+class OfSome(NamedTuple):
+    """A function of some of a kernel's arguments, by their positions among all."""
+
+    function: Callable[..., Any]
+    positions: tuple[int, ...]
+
+
+class Counting(NamedTuple):
+    """How PyTorch's mean counts, where that is not once for each element of the unreduced loss."""
+
+    counts: OfSome | None  # what it counts for each element; by a None 1
+    lengths: OfSome | None  # what it divides each element by before
 
 
 class Order(NamedTuple):
@@ -119,11 +128,14 @@ class Signature(Contract):
 
         The value of a denominator decides nothing.
         """
+        parts = {
+            "sample_weight": "(sample_weight.shape, sample_weight.dtype)",
+            "mask": "(mask.shape, mask.dtype)",
+            "denominator": "(getattr(denominator, 'shape', 0), "
+            "getattr(denominator, 'dtype', denominator.__class__))",
+        }
         return [
-            f"{name} if {name} is None else (getattr({name}, 'shape', 0), "
-            f"getattr({name}, 'dtype', {name}.__class__))"
-            for name in AT_CALL
-            if name in self.names
+            f"{name} if {name} is None else {parts[name]}" for name in self.names if name in parts
         ]
 
     def call(self, evidence: Evidence | None, named: Named) -> Call:
@@ -157,7 +169,8 @@ def signature_of(
     native: Kernel | None,
     operator: Operator | None,
     mistakes: tuple[Mistake, ...],
-    counting: Counting,
+    counts: Callable[..., Tensor | None] | None,
+    lengths: Callable[..., Tensor] | None,
     undefined_if_empty: bool,
     mean_over: str,
     unweighted: str,
@@ -189,19 +202,30 @@ def signature_of(
             mistakes,
         ),
         unreduced=unreduced,
-        divides_by_weights=counting[0] is not None,
+        divides_by_weights=counts is not None,
         undefined_if_empty=undefined_if_empty,
         mean_over=mean_over,
         unweighted=unweighted,
         coupled=coupled,
         kernel=kernel,
-        counting=counting,
+        counting=Counting(_of_some(counts, declared), _of_some(lengths, declared)),
         native=native,
         operator=operator,
         memory=Memory(values_unchecked=False),
         sites=Sites(),
         module_sites=Sites(),
     )
+
+
+def _of_some(
+    function: Callable[..., Tensor | None] | None, declared: inspect.Signature
+) -> OfSome | None:
+    """`function` takes parameters of a kernel, by their names."""
+    if function is None:
+        return None
+    names = [*declared.parameters]
+    taken = inspect.signature(function).parameters
+    return OfSome(function, tuple(names.index(name) for name in taken))
 
 
 def _input(parameter: inspect.Parameter, unreduced: tuple[Pattern, ...]) -> Input:

@@ -233,8 +233,10 @@ def _verify_divisor(accepted: Accepted) -> None:
 
 def _counted(signature: Signature, named: Named) -> Tensor | None:
     """What the mean counts, if any number decides on it."""
-    counts, _ = signature.counting
-    counted = None if counts is None else counts(named)
+    counted, counts = None, signature.counting.counts
+    if counts is not None:
+        names = [signature.names[i] for i in counts.positions]
+        counted = counts.function(*[named[name] for name in names])
     weight, mask = named.get("sample_weight"), named.get("mask")
     if weight is not None and mask is not None:
         weight = torch.where(mask, weight, 0)

@@ -13,7 +13,7 @@ from safeloss._contract.options import (
     ClassDim,
     Empty,
     Reduction,
-    ignored_index,
+    ignored,
 )
 from safeloss._runtime import operators
 from safeloss._runtime.checked import checked
@@ -35,12 +35,11 @@ from safeloss.layouts import (
 )
 
 
-def counts(arguments: dict[str, Any]) -> Tensor | None:
+def counts(target: Tensor, weight: Tensor | None, ignore_index: int | None) -> Tensor | None:
     """The class weight of the target, 0 for `ignore_index`; with class probabilities 1."""
-    target, weight = arguments["target"], arguments["weight"]
     if target.is_floating_point():
         return None
-    counted = target != ignored_index(arguments)
+    counted = target != ignored(ignore_index)
     if weight is None:
         return counted
     return torch.where(counted, weight[torch.where(counted, target, 0)], 0)

@@ -30,9 +30,8 @@ from safeloss.layouts import (
 F: Any = torch.nn.functional  # whose stubs lack `weight`
 
 
-def counts(arguments: dict[str, Any]) -> Tensor | None:
+def counts(weight: Tensor | None) -> Tensor | None:
     """`weight`, where it is given."""
-    weight: Tensor | None = arguments["weight"]
     return weight
 
 

@@ -27,10 +27,9 @@ Lengths: TypeAlias = (
 )
 
 
-def lengths(arguments: dict[str, Any]) -> Tensor:
+def lengths(log_probs: Tensor, target_lengths: Any) -> Tensor:
     """1, after each loss was divided by its number of labels (but at least by 1)."""
-    given = arguments["target_lengths"]
-    return torch.as_tensor(given, device=arguments["log_probs"].device).clamp(min=1)
+    return torch.as_tensor(target_lengths, device=log_probs.device).clamp(min=1)
 
 
 @checked(
