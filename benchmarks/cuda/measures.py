@@ -19,6 +19,7 @@ from benchmarks.cuda.plan import Step
 from benchmarks.cuda.record import CudaRecord
 from benchmarks.record import Row, filled
 from benchmarks.timing import NATIVE, Loop, Pace, Times, loop, measure
+from benchmarks.weights import FORMS
 
 SYNCHRONISING = "called a synchronizing CUDA operation"  # what torch warns of
 # The profiler's own work, which it may show among the kernels.
@@ -230,6 +231,7 @@ TIMED: dict[str, Callable[[Device, Case, int, bool, Pace], Measured]] = {
     "bfloat16": partial(_modules, "bfloat16", dtype=torch.bfloat16),
     "autocast": _autocast,
     "naive": partial(_modules, "naive", make=arms.function),
+    **{form: partial(_modules, form, make=partial(arms.weighted, form=form)) for form in FORMS},
     "compiled": _compiled,
 }
 

@@ -7,6 +7,7 @@ from benchmarks.cuda.record import FILES, CudaRecord, load
 from benchmarks.record import Row
 from benchmarks.tables import by_size, markdown, pass_of
 from benchmarks.timing import NATIVE
+from benchmarks.weights import FORMS
 
 PAGE = "benchmarks-cuda.md"
 COMMAND = "python -m benchmarks --only cuda --output docs/benchmarks-cuda.json"
@@ -23,6 +24,7 @@ TITLES = {
     "bfloat16": "bfloat16",
     "autocast": "Autocast, scores of bfloat16",
     "naive": "Functions: the safe one, and jaxtyped(typechecker=beartype) on native",
+    **{form: f"With `{form}`, beside the same written by hand" for form in FORMS},
 }
 
 

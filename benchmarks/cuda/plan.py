@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from benchmarks.cases import CASES, Case
 from benchmarks.timing import Pace
+from benchmarks.weights import FORMS, WEIGHTED
 
 MAIN = {case.name for case in CASES[:4]}  # BCE with logits, cross entropy, MultiLabelBCE twice
 FORWARD, BACKWARD = False, True
@@ -52,6 +53,7 @@ FULL = Plan(
         Part("autocast", (2**12, 2**24)),
         Part("naive", (1, 2**12, 2**20, 2**24)),
         Part("kernels", (2**12, 2**24), (BACKWARD,)),
+        *(Part(form, (2**12, 2**24)) for form in FORMS),
         Part("compiled", (2**12, 2**24)),
     ),
     # Compilation takes seconds for each way and pass, so it comes last, and is rehearsed above.
@@ -65,6 +67,7 @@ FULL = Plan(
         Part("bfloat16", (2**12, 2**24), (BACKWARD,)),
         Part("autocast", (2**12, 2**24), (BACKWARD,)),
         Part("naive", (1, 2**20), (BACKWARD,)),
+        *(Part(form, (2**12, 2**24)) for form in FORMS),
         Part("compiled", (2**16,), (BACKWARD,)),
     ),
     pace=Pace(rounds=21, most_s=0.4, round_s=2e-3, warm_up_s=10e-3),
@@ -96,5 +99,6 @@ def _is_possible(section: str, case: Case) -> bool:
         "compiled": case.compiles,
         "graph": case.captures,
         "naive": case.safe_function is not None,
+        **dict.fromkeys(FORMS, case.name in WEIGHTED),
     }
     return needed.get(section, True)
