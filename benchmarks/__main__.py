@@ -14,11 +14,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")
     parser.add_argument("--losses", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="keep what was found")
+    parser.add_argument("--resume", type=Path, metavar="FILE.json", help="what a CUDA run lacks")
     parser.add_argument("--load", type=Path, metavar="FILE.json", help="show a run that was kept")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write the page and its plots")
     given = parser.parse_args()
     if given.rehearse and (given.only != "cuda" or given.load or given.report):
         parser.error("--rehearse goes with --only cuda, and no page is made of it")
+    if given.resume and given.only != "cuda":
+        parser.error("--resume goes with --only cuda")
     measured = _cuda if given.only == "cuda" else _cpu
     measured(given, named(given.losses))
 
@@ -57,7 +60,8 @@ def _cuda(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
     else:
         plan = REHEARSED if given.rehearse else FULL
         with progress() as told:
-            record = run(chosen(given.rehearse), plan, cases, given.output, told)
+            begun = load(given.resume) if given.resume else None
+            record = run(chosen(given.rehearse), plan, cases, given.output, told, begun)
     if given.report:
         page.write(given.report)
     print("\n\n".join(page.summary(record)))

@@ -115,7 +115,24 @@ def test_what_is_said_of_speed_was_measured() -> None:
         f"{statistics.median(added('cold', 'another length')):.0f} us",
         f"{imported:.0f} ms",
     ]
+    for gpu in gpus:
+        own = [seen["same"] for seen in gpu.kernels if "/" not in seen["loss"]]
+        assert own
+        assert all(all(same.values()) for same in own)
+        waits = [seen["counts"] for seen in gpu.synchronisations]
+        assert all(counts["never"] == counts["native"] for counts in waits)
+        assert all(counts["first"][1] == counts["native"][1] for counts in waits)
+    (h100,) = [gpu for gpu in gpus if "H100" in gpu.card["name"]]
+    at = {
+        (row.section, row.arm): row
+        for row in h100.rows
+        if (row.loss, row.elements, row.backward) == ("CrossEntropy", 2**24, False)
+    }
+    mean, weighted = at["eager", "aligned"].native_us, at["sample_weight", "safe"].us
+    assert f"{mean.median / 1e3:.1f} ms for two million rows" in (DOCS / "weights.md").read_text()
+    assert f"{weighted.median / 1e3:.1f} ms for the unreduced" in (DOCS / "weights.md").read_text()
     for readme in DOCS.parent.glob("README*.md"):
+        assert "H100" in readme.read_text()
         table = re.findall(r"^\| .+ \| (.+) \|$", readme.read_text(), re.MULTILINE)
         assert len(table) == len(costs) + 1, "the table of costs, and its head"
         for cost, written in zip(costs, table[1:]):

@@ -37,10 +37,12 @@ def take(device: Device, step: Step, pace: Pace, record: CudaRecord) -> None:
         return
     with torch.device("meta"):
         sizes = shapes(prepared(step.case, step.elements, backward=False))
+    rows: list[Row] = []
     for backward in step.passes:
         for section, times in TIMED[step.section](device, step.case, step.elements, backward, pace):
             blank = Row(section, step.case.name, "", step.elements, sizes, backward, threads=1)
-            record.rows += filled(blank, times)
+            rows += filled(blank, times)
+    record.rows += rows  # all of a step, or nothing
 
 
 # ---- inputs and ways of calling, on the device
@@ -149,14 +151,11 @@ class Queued(NamedTuple):
 class Replay:
     """A loop over a CUDA graph, captured from one call."""
 
-    def __init__(self, timer: Loop, gpu: Any) -> None:
-        side = gpu.Stream()
-        side.wait_stream(gpu.current_stream())
-        with gpu.stream(side):
+    def __init__(self, timer: Loop, gpu: Any, stream: Any) -> None:
+        with gpu.stream(stream):
             timer.timeit(3)  # what is made at a first call must not be made in the graph
-        gpu.current_stream().wait_stream(side)
         self.graph = gpu.CUDAGraph()
-        with gpu.graph(self.graph):
+        with gpu.graph(self.graph, stream=stream):
             timer.timeit(1)
 
     def timeit(self, number: int) -> float:
@@ -204,8 +203,12 @@ def _autocast(device: Device, case: Case, elements: int, backward: bool, pace: P
 
 
 def _graph(device: Device, case: Case, elements: int, backward: bool, pace: Pace) -> Measured:
-    loops = arms_on(device, arms.eager, case, elements, backward)
-    replays = {name: Replay(arm, device.gpu) for name, arm in loops.items()}
+    stream = device.gpu.Stream()
+    stream.wait_stream(device.gpu.current_stream())
+    with device.gpu.stream(stream):  # views of leaves belong to the stream that makes them
+        loops = arms_on(device, arms.eager, case, elements, backward)
+    replays = {name: Replay(arm, device.gpu, stream) for name, arm in loops.items()}
+    device.gpu.current_stream().wait_stream(stream)
     timed = {name: Events(replay, device.gpu) for name, replay in replays.items()}
     return [("graph", measure(timed, pace))]
 

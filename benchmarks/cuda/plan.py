@@ -63,11 +63,12 @@ FULL = Plan(
         Part("synchronisations", (2**12,), (BACKWARD,)),
         Part("host", (1, 2**16, 2**20)),
         Part("memory", (2**20,), (BACKWARD,)),
-        Part("graph", (2**12, 2**24), (BACKWARD,)),
         Part("bfloat16", (2**12, 2**24), (BACKWARD,)),
         Part("autocast", (2**12, 2**24), (BACKWARD,)),
         Part("naive", (1, 2**20), (BACKWARD,)),
         *(Part(form, (2**12, 2**24)) for form in FORMS),
+        # A capture that fails leaves the device's generator of random numbers unusable.
+        Part("graph", (2**12, 2**24), (BACKWARD,)),
         Part("compiled", (2**16,), (BACKWARD,)),
     ),
     pace=Pace(rounds=21, most_s=0.4, round_s=2e-3, warm_up_s=10e-3),

@@ -20,12 +20,25 @@ FIRST_S = {"compiled": 40.0}  # what a section's first step may take: the compil
 
 
 def run(
-    device: Device, plan: Plan, cases: tuple[Case, ...], output: Path | None, told: Told
+    device: Device,
+    plan: Plan,
+    cases: tuple[Case, ...],
+    output: Path | None,
+    told: Told,
+    record: CudaRecord | None = None,
 ) -> CudaRecord:
-    """The record, which is in `output` too, whatever ended the run."""
+    """The record, which is in `output` too, whatever ended the run.
+
+    With a `record` of this card, the steps that it lacks, or that failed then.
+    """
     started = time.monotonic()
-    record, todo = begun(device), list(steps(plan, cases))
+    todo = list(steps(plan, cases))
+    if record is None:
+        record = begun(device)
+    else:
+        todo = _again(record, todo, device)
     record.left_out = [str(step) for step in todo]
+    seconds = record.seconds
     expected = dict(FIRST_S)  # of the next step of a section: as long as its last one took
     with _terminable():
         for done, step in enumerate(todo):
@@ -38,10 +51,27 @@ def run(
             record.left_out.remove(str(step))
             now = time.monotonic()
             expected[step.section] = now - began
-            record.seconds = round(now - started, 1)
+            record.seconds = round(seconds + now - started, 1)
             if output is not None:
                 record.save(output)
     return record
+
+
+def _again(record: CudaRecord, todo: list[Step], device: Device) -> list[Step]:
+    """Those of `todo` that `record` lacks; what failed is no longer said to have failed."""
+    here = begun(device)
+    if (record.card, record.versions) != (here.card, here.versions):
+        raise SystemExit(
+            f"The record is of {record.card}, {record.versions}; here: {here.card}, "
+            f"{here.versions}."
+        )
+    lacking = [
+        step
+        for step in todo
+        if str(step) in record.left_out or any(f.startswith(f"{step}: ") for f in record.failed)
+    ]
+    record.failed = []
+    return lacking
 
 
 def _taken(device: Device, step: Step, plan: Plan, record: CudaRecord) -> str:

@@ -96,7 +96,7 @@ class CUDAGraph:
 
 
 @contextmanager
-def graph(cuda_graph: CUDAGraph) -> Iterator[None]:
+def graph(cuda_graph: CUDAGraph, stream: Stream | None = None) -> Iterator[None]:
     with cuda_graph.recording:
         yield
 
