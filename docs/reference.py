@@ -38,7 +38,7 @@ def unreduced() -> str:
         if not signature.unweighted:
             shapes = " or ".join(f"`{pattern.text}`" for pattern in signature.unreduced)
             counts, lengths = signature.counting
-            counted = [_sentence(each) for each in (counts, lengths) if each is not None]
+            counted = [_sentence(of.function) for of in (counts, lengths) if of is not None]
             fills = ", ".join(
                 f"`{entry.name}` {_fill(entry, signature.names)}"
                 for entry in taken(signature)

@@ -49,14 +49,22 @@ def test_what_safe_losses_did_in_the_tests_of_others_is_as_recorded() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hazards", "losses"])
-def test_what_is_generated_is_fresh(name: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("hazards.md", "hazards"),
+        ("losses.md", "losses"),
+        ("weights.md", "unreduced"),
+        ("weights.md", "unweighted"),
+    ],
+)
+def test_what_is_generated_is_fresh(page: str, name: str) -> None:
     """`make docs` writes it anew."""
     release = f"on PyTorch {torch.__version__.partition('+')[0]}:"
     if release not in (DOCS / "hazards.md").read_text():
         pytest.skip("the pages are those of another release")
-    _, written, _ = pages.between((DOCS / f"{name}.md").read_text(), name)
-    assert written == pages.PAGES[f"{name}.md"][name]()
+    _, written, _ = pages.between((DOCS / page).read_text(), name)
+    assert written == pages.PAGES[page][name]()
 
 
 def test_what_was_found_in_the_tests_of_others_is_as_recorded() -> None:
