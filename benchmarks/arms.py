@@ -34,7 +34,7 @@ def arms(cell: Cell) -> Arms:
 
 
 def eager(case: Case, inputs: Tensors, backward: bool) -> Arms:
-    """The modules. Native gets the view it should have been given, whatever the safe one gets."""
+    """The modules. PyTorch's gets the view it should have been given, whatever ours gets."""
     safe = case.safe(check_values="never")
     found: Arms = {
         NATIVE: loop(case.native(), inputs, backward),

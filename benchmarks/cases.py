@@ -23,7 +23,7 @@ class Case(NamedTuple):
     safe: Callable[..., Any]
     native_function: Callable[..., Tensor] | None  # of the same inputs
     safe_function: Callable[..., Tensor] | None
-    inputs: Callable[[int], Tensors]  # what native must be given, with scores of n elements
+    inputs: Callable[[int], Tensors]  # what PyTorch must be given, with scores of n elements
     normalised: Callable[..., Tensors] | None  # the same numbers, of a shape that is repaired
     scores: tuple[int, ...] = (0,)  # which of the inputs get gradients
     compiles: bool = True  # natively, in one graph

@@ -37,7 +37,7 @@ class Pass:
 
 
 def cold(cell: Cell, rounds: int) -> Times:
-    """Every length once in each round, by native, and by safe losses that know less or more.
+    """Every length once in each round, by PyTorch, and by safe losses that know less or more.
 
     "first": one that was never called; "another length": one that was, with another length; and
     "seen": one that was called with all of them.

@@ -22,7 +22,7 @@ import torch
 from benchmarks.cases import CASES, Case, prepared
 
 CALLS = 100
-# The most that a module may add to native's call, where CI counts.
+# The most that a module may add to PyTorch's call, where CI counts.
 BUDGET = {"BCEWithLogits": 0, "CrossEntropy": 0, "MultiLabelBCE/BCE": 0}
 UNDER_VALGRIND = "SAFELOSS_UNDER_VALGRIND"
 

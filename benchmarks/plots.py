@@ -46,7 +46,7 @@ def added_at_one(record: Record, path: Path) -> None:
 
 
 def ratio_by_size(rows: Sequence[Row], where: str, path: Path) -> None:
-    """The ratio to native on aligned inputs against the number of elements, measured `where`."""
+    """The ratio to PyTorch on aligned inputs against the number of elements, measured `where`."""
     rows = [row for row in rows if row.section == "eager" and row.arm == "aligned" and row.ratio]
     losses = _kept([row.loss for row in rows])
     figure = Figure(figsize=(11, 4 + 0.1 * len(losses)), layout="constrained")

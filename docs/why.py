@@ -1,6 +1,6 @@
 """Measures the tables of `why.md`.
 
-What native does is asked of the installed PyTorch; the training run is small and seeded.
+The installed PyTorch is asked what it does; the training run is small and seeded.
 """
 
 import warnings

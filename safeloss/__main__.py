@@ -88,7 +88,7 @@ def hazards_options(parser: argparse.ArgumentParser) -> None:
 
 
 def hazards(options: argparse.Namespace) -> int:
-    """Ask native and safe: see `safeloss._hazards`."""
+    """Ask PyTorch and safeloss: see `safeloss._hazards`."""
     from safeloss import _hazards
 
     return _hazards.run(options.losses, options.form)
@@ -239,9 +239,9 @@ COMMANDS = {
     ),
     "hazards": Command(
         "what PyTorch does with loose layouts and numbers, and what the losses here do",
-        "Every loss is called with layouts that do not fit, with weights along other axes and\n"
-        "with numbers in other conventions, natively and safely, on the installed PyTorch. What\n"
-        "is right is what native gives for the samples one by one, each with its own target.",
+        "Every loss of the installed PyTorch, and ours in its place, is called with layouts that\n"
+        "do not fit, with weights along other axes and with numbers in other conventions. What is\n"
+        "right is what PyTorch gives for the samples one by one, each with its own target.",
         {
             0: "no loss of safeloss computes a wrong number and says nothing",
             1: "one does",

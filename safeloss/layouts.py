@@ -110,8 +110,8 @@ Signs: TypeAlias = Annotated[  # -1 or 1
     Shaped[Tensor, "*shape"], Reads.AS_TARGETS, NotMissing(), Sign(), Fill(1)
 ]
 
-# Numbers to be met: one prediction each, any shape. What native takes, it gets: it may be integer
-# or complex.
+# Numbers to be met: one prediction each, any shape. They may be integer or complex where PyTorch
+# takes such numbers.
 Predictions: TypeAlias = Annotated[Anything, Finite()]
 Targets: TypeAlias = Annotated[Anything, Reads.AS_TARGETS, NotMissing(), Fill(0)]
 Rates: TypeAlias = Annotated[Anything, Finite(), NotNegative(unless="log_input")]

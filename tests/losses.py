@@ -1,6 +1,6 @@
 """Every loss of the library, one row each: the laws are tests over this table.
 
-A row says what is native, and draws inputs that native accepts: so a loss that is added to the
+A row names the native loss, and draws inputs that PyTorch accepts: so a loss that is added to the
 table is covered by every law.
 """
 
@@ -30,7 +30,7 @@ OURS = ("label_smoothing", "class_dim", "num_classes", "check_values", "empty")
 
 @dataclass
 class Drawn:
-    """Inputs in the layouts that native expects, and options of the constructor."""
+    """Inputs in the layouts that PyTorch expects, and options of the constructor."""
 
     inputs: list[Tensor]
     options: dict[str, Any] = field(default_factory=dict)
@@ -521,7 +521,7 @@ AT_CALL = ("sample_weight", "mask", "denominator")
 
 @st.composite
 def calls(draw: st.DrawFn, loss: Loss, dtypes: tuple[torch.dtype, ...] = DTYPES) -> Drawn:
-    """A call that native accepts, with values never read: they are random numbers."""
+    """A call that PyTorch accepts, with values never read: they are random numbers."""
     drawn = loss.draw(draw, draw(st.sampled_from(dtypes)))
     drawn.options["check_values"] = "never"
     try:

@@ -154,7 +154,7 @@ def test_the_dtype_and_the_device_are_not_its_business() -> None:
     assert align(torch.ones(B), like=like).device.type == "cpu"
 
 
-# Wherever native works ---------------------------------------------------------------------------
+# Wherever PyTorch's losses work ---------------------------------------------------------------
 
 
 def difference(scores: Tensor, labels: Tensor) -> Tensor:

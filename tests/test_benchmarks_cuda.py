@@ -51,7 +51,7 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> CudaRecord:
 @pytest.mark.nightly
 def test_every_step_is_rehearsed(rehearsed: CudaRecord) -> None:
     assert not rehearsed.left_out
-    # What native does not compute on a CPU, and nothing else.
+    # What PyTorch does not compute on a CPU, and nothing else.
     assert [x for x in rehearsed.failed if "not implemented for 'BFloat16'" not in x] == []
     assert {row.section for row in rehearsed.rows} == {*TIMED, "device"}
     names = [case.name for case in CASES]

@@ -507,7 +507,7 @@ def test_compiled_code_keeps_the_names_of_the_parameters(fullgraph: bool) -> Non
     compiled = torch.compile(lambda x, y: criterion(x, y), backend="eager", fullgraph=fullgraph)
     with pytest.raises(Exception, match=r"\[SL123\] SafeCrossEntropyLoss: `target`") as caught:
         compiled(logits, shares)
-    assert "shares" not in str(caught.value).split("Native")[0]
+    assert "shares" not in str(caught.value)
 
 
 def test_no_frame_and_no_tensor_is_kept() -> None:

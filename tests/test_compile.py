@@ -1,4 +1,4 @@
-"""Under `torch.compile`: the same graph as native, as many of them, and the same refusals."""
+"""Under `torch.compile`: the same graph as PyTorch's, as many of them, and the same refusals."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ from safeloss import SafeBCEWithLogitsLoss, SafeCrossEntropyLoss
 pytestmark = pytest.mark.slow
 
 
-# Native reads the variance, the lengths and the classes on the host: none compiles in one graph.
+# PyTorch reads the variance, the lengths and the classes on the host: none compiles in one graph.
 # What ours makes of the variance is in test_whole_torch.py.
 READ_ON_THE_HOST = (nn.GaussianNLLLoss, nn.CTCLoss, nn.AdaptiveLogSoftmaxWithLoss)
 COMPILED = [loss for loss in LOSSES if loss.native not in READ_ON_THE_HOST]
@@ -113,7 +113,7 @@ class Inline(nn.Module):
 def test_a_loss_may_be_made_inside(loss: Loss) -> None:
     """The graph is that of PyTorch's but for a note that PyTorch takes of uses of its API."""
     if loss.native in READ_ON_THE_HOST:
-        pytest.skip("native breaks the graph")
+        pytest.skip("PyTorch breaks the graph")
     batches = [loss.batch(n) for n in (4, 9, 6)]
     ours = graphs(Inline(loss.safe, loss.options), batches)
     native = graphs(Inline(loss.native, loss.options), batches)

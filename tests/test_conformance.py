@@ -48,7 +48,7 @@ COUNTED = torch.__version__.startswith("2.13.")
 # Samples that gave the same, bit for bit.
 COMPARED = {torch.float64: 2068, torch.float32: 4136, torch.bfloat16: 1869}
 
-STRETCHED = "1 against n: native repeats the smaller one"
+STRETCHED = "1 against n: PyTorch repeats the smaller one"
 LABELLED = "one label for several scores, also where the sizes are equal"
 ONE_CLASS = "one class has no other that it could win against"
 REFUSED = [
@@ -65,7 +65,7 @@ REFUSED = [
     ("multilabel_margin_loss", (), (),                27,      ONE_CLASS),
 ]  # fmt: skip
 
-# Equal but for an axis of size 1: the output follows the scores, where native's follows the target.
+# Equal but for an axis of size 1: the output follows the scores, and PyTorch's the target.
 FOLLOWED: list[Any] = []
 
 # Of those compared, how many hold numbers that `check_values="always"` refuses, and by which rule.
@@ -132,7 +132,7 @@ def operators(name: str) -> list[Any]:
 
 
 def ours(checked: Any, values: str) -> dict[str, str]:
-    """Options that leave the verdict on numbers to native, NaN for nothing among them."""
+    """Options that leave the verdict on numbers to PyTorch, NaN for nothing among them."""
     given = {"check_values": values}
     if "nan" in checked.signature.choices("empty"):
         given["empty"] = "nan"
@@ -188,7 +188,7 @@ def verdict(sample: Sample) -> str:
     try:
         native = run(sample.native, sample)
     except RuntimeError:
-        return "native raises"
+        return "PyTorch raises"
     try:
         calls = [run(sample.safe, sample) for _ in range(2)]  # a new call, and one known by then
     except safeloss.LayoutError:
@@ -236,7 +236,7 @@ def test_the_same_bit_for_bit(name: str) -> None:
     if not found:
         pytest.skip("torch has no data of it")
     assert not ended(name, "different")
-    assert {dtype for end, dtype, _ in found if end == "native raises"} <= {torch.bfloat16}
+    assert {dtype for end, dtype, _ in found if end == "PyTorch raises"} <= {torch.bfloat16}
 
 
 @over_losses

@@ -24,7 +24,7 @@ on_devices = pytest.mark.parametrize(
     "device", [REHEARSAL, pytest.param(CUDA, marks=on_a_gpu)], ids=str
 )
 over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
-# What native reads on the host: the variance, the lengths, the classes that occur.
+# What PyTorch reads on the host: the variance, the lengths, the classes that occur.
 READ_BY_NATIVE = (nn.GaussianNLLLoss, nn.CTCLoss, nn.AdaptiveLogSoftmaxWithLoss)
 captured = [loss for loss in LOSSES if loss.native not in READ_BY_NATIVE]
 
@@ -47,7 +47,7 @@ def modules(
 def batch(
     loss: Loss, device: Device, dtype: torch.dtype = torch.float32, samples: int = 64
 ) -> list[Tensor]:
-    """Inputs that native accepts, enough of them to be judged at a first call."""
+    """Inputs that PyTorch accepts, enough of them to be judged at a first call."""
     inputs = [x.to(device.name) for x in loss.batch(samples)]
     return [x.to(dtype) if x.is_floating_point() else x for x in inputs]
 
@@ -155,7 +155,7 @@ def waits(device: Device, module: Callable[..., Tensor], inputs: list[Tensor]) -
 @on_devices
 @over_losses
 def test_values_are_read_once(loss: Loss, device: Device) -> None:
-    """A call waits for the device only at the first one, beyond what native waits."""
+    """Only the first call waits for the device more often than PyTorch's does."""
     safe, native = modules(loss, device)
     inputs = batch(loss, device)
     of_native = waits(device, native, inputs)
@@ -164,7 +164,7 @@ def test_values_are_read_once(loss: Loss, device: Device) -> None:
     assert waits(device, safe, batch(loss, device, samples=65)) == waits(
         device, native, batch(loss, device, samples=65)
     )
-    if loss in captured and not device.rehearsal:  # on a CPU, native reads more
+    if loss in captured and not device.rehearsal:  # on a CPU, PyTorch reads more
         assert of_native == 0
 
 
@@ -209,7 +209,7 @@ def test_values_are_read_in_every_call_that_asks_for_it(loss: Loss, device: Devi
 def test_an_index_past_the_classes_is_refused_before_the_device_fails(
     module: type[nn.Module], device: Device
 ) -> None:
-    """Native's kernel ends in an assertion on the device, after which no call works any more."""
+    """PyTorch's kernel ends in an assertion on the device, after which no call works any more."""
     x = torch.randn(6, 3, device=device.name).log_softmax(1)
     target = torch.tensor([0, 1, 2, 3, 0, 1], device=device.name)
     with pytest.raises(safeloss.ValueRangeError, match="class indices"):
@@ -224,7 +224,7 @@ def test_tensors_on_two_devices_are_refused_by_name(loss: Loss, device: Device) 
     if loss.native is nn.CTCLoss:
         pytest.skip("PyTorch takes labels and lengths on the CPU")
     if device.rehearsal and loss.native is nn.AdaptiveLogSoftmaxWithLoss:
-        pytest.skip("the other device of a rehearsal has no numbers, and native reads them")
+        pytest.skip("the other device of a rehearsal has no numbers, and PyTorch reads them")
     safe, _ = modules(loss, device, check_values="never")
     x, *others = batch(loss, device)
     elsewhere = [other.to("meta" if device.rehearsal else "cpu") for other in others]

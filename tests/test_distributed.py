@@ -1,4 +1,4 @@
-"""Wherever native works on several processes, ours does: every loss, on two of them."""
+"""Wherever PyTorch's loss works on several processes, ours does: every loss, on two of them."""
 
 import contextlib
 import itertools
@@ -133,12 +133,12 @@ def drawn(loss: Loss) -> tuple[nn.Module, nn.Module, list[Tensor]]:
 
 
 def missing(way: Way, loss: Loss) -> str:
-    """Why native gives nothing, if so."""
+    """Why PyTorch gives nothing, if so."""
     _, native, inputs = drawn(loss)
     try:
         results(way(native, inputs))
-    except Exception as error:  # whatever it is, native cannot do it
-        return f"native: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    except Exception as error:  # whatever it is, PyTorch cannot do it
+        return f"PyTorch: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return ""
 
 
@@ -221,7 +221,7 @@ if __name__ == "__main__":
 
 Found: TypeAlias = dict[tuple[str, str], tuple[str, str]]
 
-# How many losses native cannot do, in torch 2.13: operators without a sharding strategy.
+# How many losses PyTorch cannot do, in torch 2.13: operators without a sharding strategy.
 LACKING = {"batch_sharded": 5, "replicated": 5, "classes_sharded": 6}
 
 

@@ -174,7 +174,7 @@ def test_the_defect_of_compiled_label_margins_is_as_the_page_says() -> None:
 
 
 def test_what_is_different_from_torch() -> None:
-    """The statements on native of `limits.md`, and of the docstrings."""
+    """The statements on PyTorch in `limits.md` and in the docstrings."""
     F = torch.nn.functional
     assert F.cross_entropy(torch.randn(4, 1), torch.zeros(4).long()) == 0
     assert F.cross_entropy(torch.randn(4), torch.rand(4)).isfinite()
@@ -193,7 +193,7 @@ def test_what_is_different_from_torch() -> None:
     not torch.__version__.startswith("2.13"), reason="the docstring says what this release does"
 )
 def test_ctc_labels_that_are_not_contiguous_are_a_trap() -> None:
-    """In a process of its own, since native may crash it."""
+    """In a process of its own, since PyTorch may crash it."""
     script = """
 import torch
 torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Wherever native works, ours does: every loss against every way that a module is used."""
+"""Wherever PyTorch's loss works, ours does: every loss against every way that a module is used."""
 
 import contextlib
 import copy
@@ -33,11 +33,11 @@ def pair(loss: Loss, n: int = 4) -> tuple[nn.Module, nn.Module, list[Tensor]]:
 
 
 def natively(call: Callable[[], Any]) -> Any:
-    """What native gives; where it gives nothing, there is nothing to be equal to."""
+    """What PyTorch gives; where it gives nothing, there is nothing to be equal to."""
     try:
         return call()
-    except Exception as error:  # whatever it is, native cannot do it
-        pytest.skip(f"native: {type(error).__name__}")
+    except Exception as error:  # whatever it is, PyTorch cannot do it
+        pytest.skip(f"PyTorch: {type(error).__name__}")
 
 
 def wrong(inputs: list[Tensor]) -> list[Tensor]:
@@ -315,7 +315,7 @@ def test_symbolic_trace_keeps_the_check(loss: Loss) -> None:
     traced = torch.fx.symbolic_trace(Model())
     assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["loss"]
     modules = [traced]
-    if not issubclass(loss.native, nn.AdaptiveLogSoftmaxWithLoss):  # which native cannot do
+    if not issubclass(loss.native, nn.AdaptiveLogSoftmaxWithLoss):  # which PyTorch cannot do
         modules.append(torch.fx.symbolic_trace(safe))
     if loss.kernel is not None:
         scope = {"kernel": loss.kernel, "options": loss.options}
@@ -328,18 +328,18 @@ def test_symbolic_trace_keeps_the_check(loss: Loss) -> None:
 
 
 @over_losses
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # native compares sizes
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # PyTorch compares sizes
 def test_jit_trace(loss: Loss) -> None:
     safe, native, inputs = pair(loss)
     if issubclass(loss.native, nn.AdaptiveLogSoftmaxWithLoss):
-        pytest.skip("a trace of native's holds for the very targets that it has seen")
+        pytest.skip("a trace of PyTorch's holds for the very targets that it has seen")
     traced = torch.jit.trace(safe, tuple(inputs))
     assert several(traced(*loss.batch(4)))[-1].isfinite()
     other = loss.batch(9)
     assert equal(traced(*other), native(*other))
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # native compares sizes
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # PyTorch compares sizes
 def test_jit_trace_of_a_normalised_call_holds_for_every_batch() -> None:
     traced = torch.jit.trace(
         safeloss.SafeBCEWithLogitsLoss(), (torch.randn(4, 1), torch.ones(4).long())
@@ -375,7 +375,7 @@ def test_torch_function_modes_and_subclasses(loss: Loss) -> None:
         with Calls() as mode:
             module(*inputs)
         seen.append(mode.functions)
-    assert set(seen[1]) <= set(seen[0]), "all that is shown of native"
+    assert set(seen[1]) <= set(seen[0]), "a mode sees of ours what it sees of PyTorch's"
     with torch.device("cpu"):
         assert equal(safe(*inputs), native(*inputs))
 
@@ -533,7 +533,7 @@ def test_a_subclass_that_computes_an_attribute() -> None:
 
 
 def test_a_weight_that_is_a_parameter() -> None:
-    """Which native takes too, and which is known by its shape like any other."""
+    """PyTorch takes it too, and it is known by its shape like any other."""
     loss, native = safeloss.SafeBCEWithLogitsLoss(), nn.BCEWithLogitsLoss()
     for module in (loss, native):
         del module.pos_weight

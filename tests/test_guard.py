@@ -47,7 +47,7 @@ scores, chances = torch.randn, torch.rand
 signs = lambda *shape: torch.randn(shape).sign()  # noqa: E731  # a row is one line
 classes = lambda *shape: torch.randint(2, shape)  # noqa: E731
 
-# The hazards of `docs/why.md`: what native computes without an error, and is not what was meant.
+# The hazards of `docs/why.md`: what PyTorch computes without an error, and nobody has meant.
 HAZARDS = [
     # native,                          arguments
     *((native, (scores(B, 1), chances(B)))
@@ -105,7 +105,7 @@ HEALTHY = [
     (F.multi_margin_loss,                 (scores(C), classes(1))),
 ]  # fmt: skip
 
-# Native says no, by itself and in its own words.
+# PyTorch says no, by itself and in its own words.
 REFUSED_BY_NATIVE = [
     (F.binary_cross_entropy_with_logits,  (scores(B, 1), chances(B))),
     (F.soft_margin_loss,                  (scores(B, 1), signs(B))),
@@ -206,14 +206,14 @@ def test_found_is_what_native_computes_and_ours_does_not(loss: Loss) -> None:
             same = False  # its labels are 0, which ours takes for a sign that one class is meant
         assert bool(findings) is not same, shapes
         found += len(findings)
-    never = (nn.BCELoss, nn.BCEWithLogitsLoss)  # native broadcasts in none of them
+    never = (nn.BCELoss, nn.BCEWithLogitsLoss)  # PyTorch broadcasts in none of them
     assert found > 0 or loss.native in never
 
 
 @pytest.mark.slow
 def test_every_hazard_of_shapes_is_found_and_nothing_else() -> None:
-    """The grid of `python -m safeloss hazards`, and its oracle: native on one sample at a time."""
-    seen: Counter[tuple[bool, bool]] = Counter()  # whether native is wrong, and a finding made
+    """The grid of `python -m safeloss hazards`, and its oracle: PyTorch on one sample at a time."""
+    seen: Counter[tuple[bool, bool]] = Counter()  # whether PyTorch is wrong, and the guard finds it
     for safe in _hazards.LOSSES.values():
         native = native_of(safe)
         rows = outcomes(safe)

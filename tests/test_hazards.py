@@ -37,7 +37,7 @@ def test_nothing_here_is_silently_wrong(rows: list[Row]) -> None:
 
 
 def test_what_is_right_is_a_number(rows: list[Row]) -> None:
-    """The oracle asks native for samples as they are declared, and native must take them."""
+    """The oracle gives PyTorch samples as they are declared, and PyTorch must take them."""
     for row in rows:
         assert row.right is None or torch.tensor(float(row.right)).isfinite(), row
 
@@ -144,7 +144,7 @@ def test_the_last_line_counts(rows: list[Row], capsys: pytest.CaptureFixture[str
     its = [row for row in rows if row.loss == "SafeKLDivLoss"]
     silent = sum(row.native.outcome == "silent" for row in its)
     assert silent > 0
-    assert last.startswith(f"Silent wrong results: native {silent}, safeloss 0.")
+    assert last.startswith(f"Silent wrong results: PyTorch {silent}, safeloss 0.")
     assert f"Of {len(its)} calls on PyTorch" in last
 
 

@@ -13,7 +13,7 @@ over_single = pytest.mark.parametrize("loss", SINGLE, ids=str)
 
 
 def counted(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The calls of native's function from now on, which still does what it did."""
+    """The calls of PyTorch's function from now on, which still does what it did."""
     calls, native = [], loss.native_kernel
 
     def stand_in(*args, **kwargs):

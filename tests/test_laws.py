@@ -15,14 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import safeloss
 
-# What native reads on the host: the variance, the lengths, the classes that occur.
+# What PyTorch reads on the host: the variance, the lengths, the classes that occur.
 READ_BY_NATIVE = (nn.GaussianNLLLoss, nn.CTCLoss, nn.AdaptiveLogSoftmaxWithLoss)
 over_losses = pytest.mark.parametrize("loss", [*LOSSES, *OWN], ids=str)
 
 
 @st.composite
 def normalisable(draw: st.DrawFn, loss: Loss) -> tuple[Drawn, list[Tensor]]:
-    """A call that native accepts, and the same targets with axes of size 1 put in or left out."""
+    """A call that PyTorch accepts, and the same targets with axes of size 1 put in or left out."""
     drawn = draw(calls(loss))
     loose = []
     for position, tensor in enumerate(drawn.inputs[1:], 1):

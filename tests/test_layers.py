@@ -62,7 +62,7 @@ def test_adaptive_over_nothing() -> None:
 
 
 LINEAR = [
-    # weight,      target,                                  what native must get
+    # weight,      target,                                  what PyTorch must get
     ((3, 5),       torch.ones(4, 1, dtype=torch.uint8),     torch.ones(4).long()),
     ((3, 5),       torch.full((4, 3), 1 / 3).double(),      torch.full((4, 3), 1 / 3)),
     ((3, 2, 5),    torch.ones(4, 2, 1).long(),              torch.ones(4, 2).long()),

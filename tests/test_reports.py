@@ -254,7 +254,7 @@ def test_a_margin_over_no_other_class_is_refused() -> None:
 
 
 def test_squeezed_scores_are_no_sample_of_as_many_classes() -> None:
-    """Native raises."""
+    """PyTorch raises."""
     with pytest.raises(safeloss.LayoutError, match="batch or the classes"):
         safeloss.SafeMultiLabelMarginLoss()(scores(6), long(6, 1))
     assert safeloss.SafeMultiLabelMarginLoss()(scores(6), long(1, 6)).isfinite()

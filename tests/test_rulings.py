@@ -41,7 +41,7 @@ NATIVE = {safe: native for native, safe in safeloss.SAFE.items()}
 NATIVE[MultiLabelBCE] = torch.nn.BCEWithLogitsLoss
 
 ACCEPTED = [
-    # loss and options,            input,         target,          as native gets it
+    # loss and options,            input,         target,          as PyTorch gets it
     (SafeBCEWithLogitsLoss, {}, (B, 1), rand(B), (B, 1)),
     (SafeBCEWithLogitsLoss, {}, (B,), rand(B, 1), (B,)),
     (SafeBCEWithLogitsLoss, {}, (B, T, 1), rand(B, T), (B, T, 1)),
@@ -122,7 +122,7 @@ def test_weights_on_a_named_axis() -> None:
 
 
 DTYPES = [
-    # kernel,        input,                        target,                      as native gets it
+    # kernel,        input,                        target,                      as PyTorch gets it
     (SF.binary_cross_entropy_with_logits, scores(B), torch.ones(B).bool(), torch.float32),
     (SF.binary_cross_entropy_with_logits, scores(B), long(B), torch.float32),
     (SF.binary_cross_entropy_with_logits, scores(B).half(), long(B).int(), torch.float16),
@@ -415,7 +415,7 @@ def test_a_batch_of_nothing(loss: Loss, empty: str) -> None:
     none = loss.batch(0)
     none[0].requires_grad_()
     if empty != "raise" and not computes_nothing(loss):
-        pytest.skip("native raises")
+        pytest.skip("PyTorch raises")
     for face in faces_of(loss, empty):
         with warnings.catch_warnings():
             warnings.simplefilter("error", safeloss.SuspiciousInputWarning)
@@ -451,7 +451,7 @@ def test_a_batch_of_something_is_its_mean_in_every_mode(loss: Loss) -> None:
 
 
 def computes_nothing(loss: Loss) -> bool:
-    """Whether native takes a batch of nothing."""
+    """Whether PyTorch takes a batch of nothing."""
     try:
         loss.native(**loss.options)(*loss.batch(0))
     except RuntimeError:
@@ -474,7 +474,7 @@ def test_a_result_that_is_not_computed_is_not_said_to_be_nan(loss: Loss) -> None
 def test_an_empty_mean_is_an_error_where_warnings_are(loss: Loss) -> None:
     """Every time, and nothing is learnt from it."""
     if not computes_nothing(loss):
-        pytest.skip("native raises")
+        pytest.skip("PyTorch raises")
     face, call = faces_of(loss, "warn")[0], new_line()
     with warnings.catch_warnings():
         warnings.simplefilter("error", safeloss.SuspiciousInputWarning)

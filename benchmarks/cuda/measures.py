@@ -255,11 +255,11 @@ def launched(device: Device, arm: Loop) -> list[str]:
 
 
 def _kernels(device: Device, case: Case, elements: int) -> dict[str, Any]:
-    """The kernels of forward and backward, and whether they are native's."""
+    """The kernels of forward and backward, and whether they are PyTorch's."""
     loops = arms_on(device, arms.eager, case, elements, backward=True)
     seen = {name: launched(device, arm) for name, arm in loops.items()}
     same = {name: names == seen[NATIVE] for name, names in seen.items() if name != NATIVE}
-    # A list that is equal to native's is not written twice.
+    # A list that is equal to PyTorch's is not written twice.
     kept = {name: names for name, names in seen.items() if not same.get(name, False)}
     return {"same": same, "kernels": kept}
 

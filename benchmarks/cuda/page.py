@@ -120,7 +120,7 @@ def _where(record: CudaRecord) -> str:
 
 
 def _kernels(record: CudaRecord) -> str:
-    """How many losses launch native's kernels; those whose native one is another loss are told
+    """How many losses launch PyTorch's kernels; those whose native one is another loss are told
     apart."""
     if not record.kernels:
         return "Kernels were not compared."
@@ -140,7 +140,7 @@ def _agreeing(seen: Sequence[dict[str, dict[str, bool]]]) -> str:
 
 
 def _synchronisations(record: CudaRecord) -> str:
-    """Synchronisations beyond native's own."""
+    """Synchronisations beyond PyTorch's own."""
     if not record.synchronisations:
         return "Synchronisations were not counted."
     added: dict[str, list[str]] = {"first": [], "never": [], "normalised": []}

@@ -79,7 +79,7 @@ class Call(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """What one argument needs before native gets it: a view of its axes, a cast, or both."""
+    """What one argument needs before PyTorch gets it: a view of its axes, a cast, or both."""
 
     shape: Shape | None = None
     classes_to_second: bool = False

@@ -33,7 +33,7 @@ class Reads(enum.Enum):
     AS_SCORES = "any floating dtype is cast to that of the scores"
     AS_WEIGHTS = "bool and integers are cast to the dtype of the scores"
     UNALIGNED = "must have exactly the shape that is spelled"
-    BROADCAST = "may be smaller than spelled, where native broadcasts it without enlarging"
+    BROADCAST = "may be smaller than spelled, where PyTorch broadcasts it without enlarging"
     BINDS = "binds axes that the first argument lacks, and is not aligned"
     PER_LOSS = "has the shape of the unreduced loss, or its first axes"
     JOINED = "joins the samples on one axis, so that no mask can leave one out"

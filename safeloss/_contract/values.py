@@ -62,7 +62,7 @@ def class_axis_of(values: Tensor) -> int:
 
 
 class ValueContext(NamedTuple):
-    """The call whose values are read: its arguments as native gets them, and all that is known."""
+    """The call whose values are read: its arguments as PyTorch gets them, and all that is known."""
 
     arguments: Mapping[str, Any]
     options: Mapping[str, Any]

@@ -1,7 +1,7 @@
 """`guard`: native losses, wherever they are called, held to the signatures of ours.
 
-A function mode sees every call while it is active; nothing is patched. Native runs before anything
-is said, so that what it refuses by itself stays its own to say.
+A function mode sees every call while it is active; nothing is patched. PyTorch's function runs
+before the guard raises or warns, so that where PyTorch refuses a call, its own error is raised.
 """
 
 import functools
@@ -35,10 +35,10 @@ _allowances: ContextVar[tuple["Allowance", ...]] = ContextVar("allowances", defa
 def guard(on: On = "raise", arithmetic: bool = False, allow: Sequence[str] = ()) -> "Guard":
     """Hold every call of a native loss, in anybody's code, to the signature of ours.
 
-    A context manager, or a decorator. Where native computes something else than the score of each
+    A context manager, or a decorator. Where PyTorch computes something else than the score of each
     prediction against its own target, `on="raise"` raises the error that our loss would raise,
     also where that would have aligned the target; `"warn"` warns, once for each line; and `"log"`
-    only collects: `with guard(on="log") as findings`. What native refuses by itself is no
+    only collects: `with guard(on="log") as findings`. What PyTorch refuses by itself is no
     finding, and the numbers are not read.
 
     `arithmetic` also watches element-wise operators, for two tensors that are equal up to axes of
@@ -152,7 +152,7 @@ class _Watch(TorchFunctionMode):
             try:
                 with allow():  # the innermost guard speaks
                     result = func(*args, **given)
-            except Warning:  # an error by the user's filters, and no refusal of native's
+            except Warning:  # an error by the user's filters, and no refusal of PyTorch's
                 self._report(suspect)
                 raise
             self._report(suspect)

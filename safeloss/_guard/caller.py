@@ -35,7 +35,7 @@ class Caller(NamedTuple):
 
 
 def caller(directly: bool = False) -> Caller | None:
-    """Who called native; None if it is a kernel of ours, or, `directly`, other code of torch's.
+    """Who called PyTorch; None if it is a kernel of ours, or, `directly`, other code of torch's.
 
     A mode calls what it is shown, and is not who called it.
     """

@@ -84,7 +84,7 @@ def _of_loss(func: Any, module: Any, named: dict[str, Any]) -> SafeLossError | N
             getattr(functional, signature.name)(**named)
         except SafeLossError as broken:
             return broken
-        except Exception as error:  # what native raises, which nothing here explains
+        except Exception as error:  # what PyTorch raises, which nothing here explains
             if not is_about_arguments(error):
                 raise
         return None

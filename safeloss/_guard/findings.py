@@ -13,7 +13,7 @@ from safeloss.errors import SafeLossError
 
 @dataclass(eq=False)
 class Finding:
-    """A line where native scores predictions against targets that are not theirs.
+    """A line where PyTorch scores predictions against targets that are not theirs.
 
     `str(finding)` is the message.
     """
@@ -33,7 +33,7 @@ class Finding:
 
 
 class Suspect(NamedTuple):
-    """A call that is a finding if native computes it."""
+    """A call that is a finding if PyTorch computes it."""
 
     by: Caller
     loss: str

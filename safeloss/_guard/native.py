@@ -1,4 +1,4 @@
-"""A call of a native loss, read by the signature of ours: does native compute what ours would?"""
+"""A call of a native loss, read by the signature of ours: does PyTorch compute what ours would?"""
 
 import math
 from collections.abc import Hashable
@@ -63,7 +63,7 @@ def call(signature: Signature, named: Named, evidence: Memory | None) -> Call | 
 
 
 def verdict(signature: Signature, call: Call) -> Reading | Refusal | None:
-    """Our reading, if native has the same; why the shapes have none; None for element types."""
+    """Our reading, if PyTorch has the same; why the shapes have none; None for element types."""
     decision = signature.decide(call)
     if isinstance(decision, Refusal):
         return decision if issubclass(decision.error, LayoutError) else None
@@ -86,7 +86,7 @@ def learn(signature: Signature, evidence: Memory, call: Call, reading: Reading) 
 
 
 def _misread(first: str, name: str, reading: Reading, came: Shape) -> str:
-    """What native makes of an argument that ours would align; empty if it makes the same."""
+    """What PyTorch makes of an argument that ours would align; empty if it makes the same."""
     spelled = reading.edits[name].shape
     if spelled is None:
         return ""

@@ -1,7 +1,7 @@
 """What the installed PyTorch does with the calls that people write, and what the losses here do.
 
 Every call of `grid` is judged by one oracle: its axes have names, so it is known which target
-each prediction has, and native, given one sample after the other, says what is right. A number
+each prediction has, and PyTorch, given one sample after the other, says what is right. A number
 is right if it and its gradient are those. Nothing is listed by hand but the calls.
 """
 

@@ -1,4 +1,4 @@
-"""What is right: every sample alone, with its own target, given to native.
+"""What is right: every sample alone, with its own target, given to PyTorch.
 
 The axes of a call have names. By them its inputs are put into the layouts that the signature
 declares, whatever their sizes are; where a prediction has no target of its own, nothing is right.

@@ -1,4 +1,4 @@
-"""Every call is asked of native and of safe, and the oracle says what became of it."""
+"""Every call is asked of PyTorch and of safeloss, and the oracle says what became of it."""
 
 import inspect
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def native_of(safe: type[nn.Module]) -> type[nn.Module]:
 def outcomes(safe: type[nn.Module], progress: Progress | None = None) -> list[Row]:
     """What becomes of every call of one loss, each a step of `progress`."""
     native, calls = native_of(safe), cases(safe)
-    usual = frozenset[str]()  # what native says of a plain call too, and so says nothing
+    usual = frozenset[str]()  # PyTorch's warnings at a plain call too, which mean nothing here
     if calls:
         usual = answer(asked(native, calls[0]), calls[0].drawn()).warnings
     rows: list[Row] = []
@@ -129,7 +129,7 @@ def asked(kind: type[nn.Module], case: Case) -> Callable[[Tensors], Tensor]:
 
 
 def _truth(case: Case, native: type[nn.Module], tensors: Tensors) -> Truth | None:
-    """What native makes of the samples one by one, each of them as it is declared."""
+    """What PyTorch makes of the samples one by one, each of them as it is declared."""
     if not case.sizes["B"] or (case.slip is not None and not case.slip.known):
         return None
     meant = meaning(case.inputs, case.layouts, case.sizes, case.layer)

@@ -19,9 +19,9 @@ def summary(rows: Sequence[Row]) -> str:
     natively = ", ".join(f"{name} {native[name]}" for name in NATIVE[1:] if native[name])
     safely = ", ".join(f"{name} {safe[name]}" for name in SAFE[1:] if safe[name])
     return (
-        f"Silent wrong results: native {native['silent']}, safeloss {safe['silent']}. "
+        f"Silent wrong results: PyTorch {native['silent']}, safeloss {safe['silent']}. "
         f"Of {len(rows)} calls on PyTorch {torch.__version__.partition('+')[0]}: "
-        f"native {natively}; safeloss {safely}; both alike: unseen {safe['unseen']}."
+        f"PyTorch {natively}; safeloss {safely}; both alike: unseen {safe['unseen']}."
     )
 
 
@@ -45,7 +45,7 @@ def as_text(rows: Sequence[Row]) -> str:
     lines = []
     for loss in dict.fromkeys(row.loss for row in rows):
         its = [row for row in rows if row.loss == loss]
-        table = [("call", "argument", "right", "native", "safeloss")]
+        table = [("call", "argument", "right", "PyTorch", "safeloss")]
         table += [
             (row.call, row.about, row.right or "none", _said(row.native), _said(row.safe))
             for row in its
@@ -65,7 +65,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def _counts(rows: Iterable[Row]) -> tuple[Counter[str], Counter[str]]:
-    """How often each outcome was native's, and how often safe's."""
+    """How often each outcome was PyTorch's, and how often safeloss's."""
     rows = list(rows)
     return Counter(row.native.outcome for row in rows), Counter(row.safe.outcome for row in rows)
 
@@ -99,7 +99,7 @@ def _overview(rows: Sequence[Row]) -> str:
         native, safe = _counts(row for row in rows if row.loss == loss)
         counts = [*(native[name] for name in natively), *(safe[name] for name in safely)]
         table.append([f"`{loss}`", *map(str, counts), str(safe["unseen"])])
-    header = [*(f"native {name}" for name in natively), *(f"safeloss {name}" for name in safely)]
+    header = [*(f"PyTorch {name}" for name in natively), *(f"safeloss {name}" for name in safely)]
     return _table(["loss", *header, "unseen"], table)
 
 

@@ -1,4 +1,4 @@
-"""What to say to somebody whose call was refused: the table, what native does, and the fixes.
+"""What to say to somebody whose call was refused: the table, what PyTorch does, and the fixes.
 
 Runs only when about to raise.
 """
@@ -65,7 +65,7 @@ class Where(NamedTuple):
 
     argument: str
     axis: int  # that holds the classes
-    moved: bool  # whether native gets that axis as the second
+    moved: bool  # whether PyTorch gets that axis as the second
 
 
 def explain(
@@ -356,7 +356,7 @@ def explain_devices(
     tensors: Mapping[str, Tensor],
     error: Exception,
 ) -> SafeLossError | None:
-    """Our error for tensors on devices that native does not take together; None for others."""
+    """Our error for tensors on devices that PyTorch does not take together; None for others."""
     devices = {tensor.device for tensor in tensors.values()}
     if len(devices) < 2 or "device" not in str(error):
         return None

@@ -55,7 +55,7 @@ def as_the_user_gets_it(
 def _explained(
     signature: Signature, owner: Any, arguments: tuple[Any, ...], error: Exception
 ) -> SafeLossError | None:
-    """Our error for a rule that the arguments break and native noticed; else a note on `error`."""
+    """Our error for a rule that the arguments break and PyTorch noticed; else a note on `error`."""
     named = dict(zip(signature.names, arguments))
     call = signature.call(memory_for_call(signature, owner), named)
     decision = signature.decide(call)

@@ -21,7 +21,8 @@ NUMBERS = {"none": 0, "mean": 1, "sum": 2, "batchmean": 3}  # the last is not to
 
 
 class Operator(NamedTuple):
-    """What native ends in. All that a kernel has and `takes` lacks must have its default."""
+    """What PyTorch's function ends in. All that a kernel has and `takes` lacks must have its
+    default."""
 
     call: Callable[..., Tensor]
     takes: tuple[str, ...]  # by position: parameters, `reduction` as its number, and "None"
@@ -72,7 +73,7 @@ def _triplet_margin_loss(
     swap: bool,
     reduction: int,
 ) -> Tensor:
-    if margin <= 0:  # which native refuses
+    if margin <= 0:  # which PyTorch refuses
         return F.triplet_margin_loss(anchor, positive, negative, margin)
     return torch.triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction)
 
@@ -100,7 +101,7 @@ def gaussian_nll(
     eps: float,
     reduction: int,
 ) -> Tensor:
-    """The formula of native's Gaussian loss (Nix and Weigend, 1994), without its look at `var`."""
+    """The formula of PyTorch's Gaussian loss (Nix and Weigend, 1994), without its look at `var`."""
     if not isinstance(var, Tensor):
         var = var * torch.ones_like(input)
     if var.dim() < input.dim():
@@ -127,7 +128,7 @@ def _gaussian_nll_loss(
     negative = False
     if not unread(var):
         negative = bool((var < 0).any()) if isinstance(var, Tensor) else var < 0
-    if negative:  # which native refuses
+    if negative:  # which PyTorch refuses
         return F.gaussian_nll_loss(input, target, var, full, eps)
     return gaussian_nll(input, target, var, full, eps, reduction)
 

@@ -85,7 +85,7 @@ def _refused(accepted: Accepted, refusal: Refusal) -> SafeLossError:
 
 
 def _verify_hints(accepted: Accepted) -> None:
-    """beartype's word on what native is about to get: the hints as they stand in the signature."""
+    """beartype's word on what PyTorch is about to get: the hints as they stand in the signature."""
     inputs, patterns = accepted.signature.reader.inputs, accepted.reading.patterns
     with jaxtyped("context"):
         for entry in inputs:

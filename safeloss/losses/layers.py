@@ -23,7 +23,7 @@ class SafeAdaptiveLogSoftmaxWithLoss(SafeModule, nn.AdaptiveLogSoftmaxWithLoss):
     Raises:
         LayoutError: the shapes do not fit together, or the features are not `in_features`.
         DTypeError: a dtype that this loss does not take.
-        ValueRangeError: an index that is no class; native notices those too.
+        ValueRangeError: an index that is no class; PyTorch notices those too.
 
     >>> loss = SafeAdaptiveLogSoftmaxWithLoss(16, 20, cutoffs=[5, 10])
     >>> loss(torch.randn(8, 16), torch.zeros(8, 1, dtype=torch.uint8)).output.shape
