@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import SymFloat, SymInt, Tensor
 
 from safeloss._contract import codes
+from safeloss._contract.ctc import Alignable, Labelling, WithinTargets, WithinTime
 from safeloss._contract.patterns import Fill, Reads, of_one_sample, parse
 from safeloss._contract.suspicions import (
-    Alignable,
     Finite,
     FiniteWeights,
     NormalisedAsTarget,
@@ -30,7 +30,6 @@ from safeloss._contract.values import (
     Between,
     ClassIndex,
     ClassSet,
-    Labelling,
     LogProbability,
     NotMissing,
     NotNaN,
@@ -40,8 +39,6 @@ from safeloss._contract.values import (
     SumToOne,
     TargetProbability,
     Variance,
-    WithinTargets,
-    WithinTime,
 )
 
 if TYPE_CHECKING:

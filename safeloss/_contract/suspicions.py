@@ -12,15 +12,7 @@ from torch import Tensor
 
 from safeloss._contract import codes
 from safeloss._contract.activations import Origin, origin
-from safeloss._contract.values import (
-    SUM_ROUNDING,
-    Note,
-    ValueContext,
-    as_lengths,
-    is_legible,
-    summed,
-    within,
-)
+from safeloss._contract.values import SUM_ROUNDING, Note, ValueContext, is_legible, summed
 
 
 class Suspicion(Note, abc.ABC):
@@ -295,52 +287,6 @@ def _are_chances(values: Tensor, axis: int) -> bool:
     half = values.dtype in (torch.float16, torch.bfloat16)
     close = (summed(values, axis) - 1).abs() <= (SUM_ROUNDING if half else 1e-3)
     return values.shape[axis] > 1 and bool(close.all() & (values >= 0).all())
-
-
-class Alignable(Suspicion):
-    """CTC aligns a sequence of labels to the time steps: one for each label, and one more for the
-    blank between two labels that are equal. Where there are fewer, the loss is infinite."""
-
-    code = codes.CTC_TOO_SHORT
-    least = 1
-
-    def __str__(self) -> str:
-        return "needs more time steps than the input has, so the loss is inf"
-
-    def holds(self, values: Tensor, context: ValueContext) -> Tensor:
-        needed, steps = self._needed(values, context)
-        return (needed > steps).any()
-
-    def said(self, values: Tensor, context: ValueContext) -> str:
-        needed, steps = self._needed(values, context)
-        short = (needed > steps).nonzero().flatten().tolist()
-        if not short:
-            return ""
-        sample = short[0]
-        return (
-            f"needs {needed[sample]} time steps for sample {sample} (one for each label, and one "
-            f"for the blank between two equal labels), but its input has only {steps[sample]}, so "
-            "the loss is inf. Pass longer inputs, or set `zero_infinity=True` to leave out such "
-            "samples"
-        )
-
-    def _needed(self, labels: Tensor, context: ValueContext) -> tuple[Tensor, Tensor]:
-        """The time steps that each sample needs, and those that it has."""
-        steps = as_lengths(context.arguments.get("input_lengths"))
-        lengths = as_lengths(context.arguments.get("target_lengths"))
-        if steps is None or lengths is None or context.options.get("zero_infinity"):
-            return torch.zeros(1), torch.zeros(1)
-        lengths = lengths.cpu()
-        return lengths + self._repeats(labels.cpu(), lengths), steps.cpu()
-
-    def _repeats(self, labels: Tensor, lengths: Tensor) -> Tensor:
-        """How often a label follows itself, for each sample."""
-        if labels.dim() > 1:
-            equal = (labels[:, 1:] == labels[:, :-1]) & within(labels, lengths)[:, 1:]
-            return equal.sum(1)
-        samples = torch.repeat_interleave(lengths)
-        equal = (labels[1:] == labels[:-1]) & (samples[1:] == samples[:-1])
-        return torch.zeros_like(lengths).index_add_(0, samples[1:], equal.to(lengths.dtype))
 
 
 class NotMultiHot(Suspicion):

@@ -48,14 +48,6 @@ def summed(values: Tensor, axis: int) -> Tensor:
     return values.sum(axis, keepdim=True, dtype=torch.float32 if half else None)
 
 
-def as_lengths(value: Any) -> Tensor | None:
-    """Lengths as PyTorch takes them (a tensor, integers, 0-d tensors); None for anything else."""
-    try:
-        return torch.as_tensor(value).reshape(-1)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
 def class_axis_of(values: Tensor) -> int:
     """The axis of the classes in a tensor as PyTorch gets it."""
     return 1 if values.dim() > 1 else 0
@@ -332,95 +324,6 @@ class ClassSet(Rule):
 
     def broken(self, values: Tensor, context: ValueContext) -> Tensor:
         return (values < -1) | context.beyond(values, "classes")
-
-
-class Labelling(Rule):
-    """The labels of `CTCLoss`, of which the padding is never read."""
-
-    code = codes.CTC_LABELS
-
-    def __str__(self) -> str:
-        return "must be class indices, none of them `blank`"
-
-    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
-        counted = torch.ones_like(values, dtype=torch.bool)
-        lengths = as_lengths(context.arguments.get("target_lengths"))
-        if values.dim() > 1 and lengths is not None:
-            counted = within(values, lengths.to(values.device))
-        wrong = (values < 0) | context.beyond(values, "classes")
-        if "blank" in context.options:
-            wrong |= values == context.options["blank"]
-        return counted & wrong
-
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
-        classes, blank = context.axes.get("classes"), context.options.get("blank")
-        known = "" if classes is None else f"There are {classes} classes (0 to {classes - 1}), "
-        return f"{known}and `blank` is {blank}. Not allowed: {listed(wrong)}." if known else ""
-
-    def offers(
-        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
-    ) -> Iterator[Offer]:
-        classes, blank = context.axes.get("classes"), context.options.get("blank")
-        if blank == 0 and classes is not None and are_among(wrong, 0):
-            if values.dim() > 1 and bool(((values[:, :-1] != 0) | (values[:, 1:] == 0)).all()):
-                counted = "(targets != 0).sum(1)"
-                yield Offer(
-                    f"{{loss}}(log_probs, targets, input_lengths, {counted})",
-                    "0 fills up the rows of `targets`",
-                )
-            yield Offer("{0} + 1", "labels count from 0, and class 0 of the model is the blank")
-            yield Offer(
-                f"{{loss}}(blank={classes - 1})", "the last class of the model is the blank"
-            )
-
-
-def within(rows: Tensor, lengths: Tensor) -> Tensor:
-    """True at the places of padded rows that lie before their end."""
-    return torch.arange(rows.shape[1], device=rows.device) < lengths[:, None]
-
-
-class WithinTime(Rule):
-    code = codes.CTC_LENGTHS
-
-    def __str__(self) -> str:
-        return "must lie between 0 and the size of the time axis of `log_probs`"
-
-    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
-        return (values < 0) | (
-            context.beyond(values, "time") & (values != context.axes.get("time"))
-        )
-
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
-        return f"The time axis has the size {context.axes['time']}."
-
-
-class WithinTargets(Rule):
-    code = codes.CTC_LENGTHS
-
-    def __str__(self) -> str:
-        return "must lie between 0 and the length of `targets`, or add up to it"
-
-    def broken(self, values: Tensor, context: ValueContext) -> Tensor:
-        targets = context.arguments.get("targets")
-        if targets is None:
-            return values < 0
-        if targets.dim() > 1 or "batch" not in context.axes:
-            return (values < 0) | (values > targets.shape[-1])
-        return (values < 0) | (values.sum() != targets.shape[0])
-
-    def numbers(self, name: str, values: Tensor, wrong: Tensor, context: ValueContext) -> str:
-        targets = context.arguments["targets"]
-        if targets.dim() > 1:
-            return f"`targets` has room for {targets.shape[-1]} labels of each sample."
-        return f"`targets` has {targets.shape[0]} labels, the lengths add up to {values.sum()}."
-
-    def offers(
-        self, values: Tensor, wrong: Tensor, context: ValueContext, axis: int
-    ) -> Iterator[Offer]:
-        yield Offer(
-            "{loss}(log_probs, targets, target_lengths, input_lengths)",
-            "the two lengths are in the wrong order",
-        )
 
 
 class ClassIndex(Rule):

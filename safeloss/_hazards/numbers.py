@@ -6,20 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from safeloss._contract.ctc import Labelling, WithinTargets, WithinTime
 from safeloss._contract.patterns import Pattern
 from safeloss._contract.suspicions import NormalisedOverClasses, NotProbabilities, NotSoftmax
 from safeloss._contract.values import (
     Between,
     ClassIndex,
     ClassSet,
-    Labelling,
     LogProbability,
     NotNaN,
     NotNegative,
     Sign,
     SumToOne,
-    WithinTargets,
-    WithinTime,
 )
 from safeloss._hazards.grid import Axes
 

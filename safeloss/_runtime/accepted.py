@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safeloss._contract.ctc import as_lengths
 from safeloss._contract.model import Call, Reading
 from safeloss._contract.patterns import Pattern
-from safeloss._contract.values import Broken, ValueContext, as_lengths, first_broken
+from safeloss._contract.values import Broken, ValueContext, first_broken
 from safeloss._runtime.masks import filled, mask_of
 from safeloss._runtime.signature import Named, Signature
 from safeloss._torch import readable
