@@ -491,7 +491,7 @@ def test_a_library_alone_has_no_line_of_the_users(monkeypatch: pytest.MonkeyPatc
 
 def test_nothing_is_read_before_a_call_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Any] = []
-    monkeypatch.setattr(call_site, "_written", lambda frame: reads.append(frame))
+    monkeypatch.setattr(call_site, "written_call", lambda frame: reads.append(frame))
     loss = SafeCrossEntropyLoss()
     for size in (B, B, 5, 1):
         loss(torch.randn(size, C), torch.zeros(size).long())

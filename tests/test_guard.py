@@ -31,7 +31,7 @@ from safeloss.__main__ import main
 from safeloss._hazards.cases import cases
 from safeloss._hazards.oracle import answer
 from safeloss._hazards.outcomes import asked, native_of, outcomes
-from safeloss._messages import call_site
+from safeloss._messages import expressions
 from safeloss._messages import stack as _frames
 from safeloss._messages.stack import is_users
 from safeloss._torch import active_modes, leave
@@ -439,7 +439,7 @@ def test_a_finding_in_a_library_keeps_its_names_and_tells_the_users_line(
 
 def test_names_are_looked_for_only_where_something_is_found(monkeypatch) -> None:
     reads: list[object] = []
-    monkeypatch.setattr(call_site, "_place", lambda frame: reads.append(frame))
+    monkeypatch.setattr(expressions, "_place", lambda frame: reads.append(frame))
     with guard(on="log", arithmetic=True) as findings:
         for args in ((scores(8, 1), chances(8, 1)), (scores(8, 1), chances(8, 1))):
             F.poisson_nll_loss(*args)

@@ -1,27 +1,33 @@
 """A refusal in the user's own names: what stands for each argument where the loss was called.
 
-All of it runs only when about to raise. The source of a call is found by the positions that Python
-3.11 keeps for each instruction. Where they or the source are missing, where arguments come from a
-star, or where what stands there is not what the loss was given, the names of the parameters remain.
+All of it runs only when about to raise. Where the source of the call is not found (see
+`expressions`), where arguments come from a star, or where what stands there is not what the loss
+was given, the names of the parameters remain.
 """
 
 import ast
-import builtins
 import functools
 import inspect
-import itertools
-import linecache
 import re
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from safeloss._messages.expressions import (
+    UNKNOWN,
+    Expression,
+    WrittenCall,
+    locals_of,
+    names_of,
+    value_of,
+    written_call,
+    written_operation,
+)
 from safeloss._messages.stack import Line, is_ours, is_users, users_frame
 from safeloss._messages.syntax import parsed
 from safeloss.errors import SafeLossError
@@ -31,38 +37,8 @@ _Error = TypeVar("_Error", bound=SafeLossError)
 _MODULES = str(nn.modules.module.__file__)  # `nn.Module.__call__` may stand between call and loss
 _LIBRARIES = ("site-packages", "dist-packages")
 _STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
-_HELD_BY_ITS_FRAME = 3  # references to a dict: of its frame, of a variable, and of an argument
-_UNKNOWN: Any = object()  # a value that only running the user's code would give
 # A fix that is a whole call, and not an edit of the argument that it names first.
 _WHOLE_CALL = re.compile(r"(?!torch\.|safeloss\.align)([A-Za-z_][\w.]*)\(")
-
-
-class Expression(NamedTuple):
-    """A part of the user's source code."""
-
-    node: ast.expr
-    text: str  # in one line
-
-    @property
-    def may_repeat(self) -> bool:
-        """Whether to evaluate it twice changes nothing."""
-        once = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.comprehension)
-        return not any(isinstance(node, once) for node in ast.walk(self.node))
-
-    def spelled(self, is_argument: bool) -> str:
-        """Its text as an argument of a call, or where a method or an operator follows."""
-        atoms = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
-        loose = (ast.NamedExpr, ast.Yield, ast.YieldFrom)
-        bare = not isinstance(self.node, loose) if is_argument else isinstance(self.node, atoms)
-        return self.text if bare else f"({self.text})"
-
-
-class WrittenCall(NamedTuple):
-    """A call as it stands in the user's source code."""
-
-    callee: Expression
-    positional: tuple[Expression, ...]
-    by_name: tuple[tuple[str, Expression], ...]
 
 
 class UsersCall(NamedTuple):
@@ -143,7 +119,7 @@ def _in_own_names(source: str, expressions: Mapping[str, Expression], frame: Fra
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     arguments = [part for call in calls for part in call.args]
     values = [keyword.value for call in calls for keyword in call.keywords]
-    taken, kept = set(_names_of(frame.f_code)), dict[str, str]()
+    taken, kept = set(names_of(frame.f_code)), dict[str, str]()
     line, end = b"", 0
     for node in nodes:
         expression = expressions[node.id]
@@ -204,15 +180,15 @@ def name_arguments(error: SafeLossError, given: Mapping[str, Any]) -> None:
         inner = inner.f_back
     if set(files) - {_MODULES}:
         return
-    written = None if frame is None else _written(frame)
+    written = None if frame is None else written_call(frame)
     if frame is None or written is None:
         return
     names = [name for name in given if name != "self"]
     standing = {**dict(zip(names, written.positional)), **dict(written.by_name)}
     if len(written.positional) > len(names) or not set(standing) <= set(names):
         return
-    values = {name: _value(expression.node, frame) for name, expression in standing.items()}
-    if all(value is _UNKNOWN or value is given[name] for name, value in values.items()):
+    values = {name: value_of(expression.node, frame) for name, expression in standing.items()}
+    if all(value is UNKNOWN or value is given[name] for name, value in values.items()):
         error.expressions = {name: expression.text for name, expression in standing.items()}
         for fix in error.fixes:
             callee = fix.partition("(")[0]
@@ -255,16 +231,16 @@ def _users_call(
     frame: FrameType, given: Mapping[str, Any], is_callee: Callable[[str], bool]
 ) -> UsersCall | None:
     """The call that `frame` is in, if it can be read and gives the loss what stands there."""
-    entered, written = _entered_frame(frame, is_callee), _written(frame)
+    entered, written = _entered_frame(frame, is_callee), written_call(frame)
     if entered is None or written is None:
         return None
     bound = _bound(written, entered, frame)
     if bound is None:
         return None
-    values, places = _locals(entered), {}
+    values, places = locals_of(entered), {}
     for name, value in given.items():
         # A module may call a parameter otherwise.
-        others = [place for place in bound if given.get(place, _UNKNOWN) is not values[place]]
+        others = [place for place in bound if given.get(place, UNKNOWN) is not values[place]]
         found = [p for p in (name, *others) if p in bound and values[p] is value]
         if value is not None and found:
             places[name] = found[0]
@@ -287,24 +263,9 @@ def _entered_frame(frame: FrameType, is_callee: Callable[[str], bool]) -> FrameT
     return entered
 
 
-def _locals(frame: FrameType) -> Mapping[str, Any]:
-    """The local variables of `frame`.
-
-    Before Python 3.13 a frame keeps the dict that it gives, and so would hold tensors that the user
-    has deleted. It is emptied, unless somebody else has it: it is that of `locals()`, too.
-    """
-    known = frame.f_locals
-    if sys.version_info >= (3, 13) or not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
-        return known
-    copied = dict(known)
-    if sys.getrefcount(known) == _HELD_BY_ITS_FRAME:
-        known.clear()
-    return copied
-
-
 def _passes_on(caller: FrameType, entered: FrameType) -> bool:
     """Whether `entered` got the arguments of `nn.Module.__call__`: no hook has changed them."""
-    names, given = _locals(caller), [*_locals(entered).values()]
+    names, given = locals_of(caller), [*locals_of(entered).values()]
     passed = (*names.get("args", ()), *names.get("kwargs", {}).values())
     return all(any(value is other for other in given) for value in passed)
 
@@ -314,27 +275,24 @@ def users_operator(frame: FrameType, given: Mapping[str, Any]) -> UsersOperator 
     found = _written_operator(frame, [*given])
     if found is not None:
         for name, expression in found.operands.items():
-            value = _value(expression.node, frame)
-            if value is not _UNKNOWN and value is not given[name]:
+            value = value_of(expression.node, frame)
+            if value is not UNKNOWN and value is not given[name]:
                 return None
     return found
 
 
 def _written_operator(frame: FrameType, names: list[str]) -> UsersOperator | None:
     """The operator that `frame` applies, as it stands in its source, with operands of `names`."""
-    place = _place(frame)
-    node = None if place is None else _operators(place.source).get(place.span)
-    if place is not None and node is not None and _is_compiled_to(node, frame.f_code):
+    operation = written_operation(frame)
+    if operation is not None:
+        node, sides = operation
         one, other = (ast.Name(name) for name in names)
         if isinstance(node, ast.BinOp):
-            sides = [node.left, node.right]
             renamed: ast.expr = ast.BinOp(one, node.op, other)
         else:
-            sides = [node.left, *node.comparators]
             renamed = ast.Compare(one, node.ops, [other])
-        operands = dict(zip(names, [_expression(side, place.lines) for side in sides]))
-        return UsersOperator(ast.unparse(renamed), operands, {}, frame)
-    call = _written(frame)
+        return UsersOperator(ast.unparse(renamed), dict(zip(names, sides)), {}, frame)
+    call = written_call(frame)
     if call is None:
         return None
     callee, positional, by_name = call
@@ -351,108 +309,6 @@ def _written_operator(frame: FrameType, names: list[str]) -> UsersOperator | Non
     return UsersOperator(source, operands, {"loss": callee}, frame)
 
 
-class _Place(NamedTuple):
-    """What a frame evaluates: the lines of its file, and where in them it stands."""
-
-    lines: list[str]
-    span: tuple[int | None, int | None, int | None, int | None]  # lines and columns, from and to
-
-    @property
-    def source(self) -> str:
-        return "".join(self.lines)
-
-
-def _place(frame: FrameType) -> _Place | None:
-    """What `frame` evaluates; None before Python 3.11."""
-    code = frame.f_code
-    if sys.version_info < (3, 11):
-        return None
-    first, last, begin, end = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None))
-    linecache.checkcache(code.co_filename)
-    lines = linecache.getlines(code.co_filename, frame.f_globals)
-    return _Place(lines, (first, begin, last, end))
-
-
-def _written(frame: FrameType) -> WrittenCall | None:
-    """The call that `frame` is in, as it stands in its source."""
-    place = _place(frame)
-    if place is None:
-        return None
-    lines = place.lines
-    call = _calls(place.source).get(place.span[2:])
-    if call is None or not _is_compiled_to(call, frame.f_code):
-        return None
-    if any(isinstance(part, ast.Starred) for part in call.args):
-        return None
-    by_name = [(keyword.arg, _expression(keyword.value, lines)) for keyword in call.keywords]
-    named = tuple((name, expression) for name, expression in by_name if name is not None)
-    if len(named) < len(by_name):  # `**options`
-        return None
-    positional = tuple(_expression(part, lines) for part in call.args)
-    return WrittenCall(_expression(call.func, lines), positional, named)
-
-
-@functools.lru_cache(32)
-def _calls(source: str) -> dict[tuple[int | None, int | None], ast.Call]:
-    """All calls in `source` by the place of their closing bracket, of which each has its own."""
-    calls = [node for node in _nodes(source) if isinstance(node, ast.Call)]
-    return {(call.end_lineno, call.end_col_offset): call for call in calls}
-
-
-@functools.lru_cache(32)
-def _operators(
-    source: str,
-) -> dict[tuple[int | None, int | None, int | None, int | None], ast.BinOp | ast.Compare]:
-    """All operators of two operands in `source`, by where they begin and end."""
-    return {
-        (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset): node
-        for node in _nodes(source)
-        if isinstance(node, ast.BinOp) or (isinstance(node, ast.Compare) and len(node.ops) == 1)
-    }
-
-
-def _nodes(source: str) -> Iterator[ast.AST]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes, which Python has told before
-            return ast.walk(parsed(source, "exec"))
-    except (SyntaxError, ValueError):  # the file has changed
-        return iter(())
-
-
-def _expression(node: ast.expr, lines: list[str]) -> Expression:
-    if node.lineno != node.end_lineno:
-        return Expression(node, ast.unparse(node))
-    line = lines[node.lineno - 1].encode()
-    return Expression(node, line[node.col_offset : node.end_col_offset].decode())
-
-
-def _is_compiled_to(expression: ast.expr, code: CodeType) -> bool:
-    """Whether `code` has all the names and strings of `expression`: else the file has changed."""
-    known = set(_names_of(code))
-    for node in ast.walk(expression):
-        parts = [getattr(node, field, None) for field in ("id", "attr", "arg")]
-        parts += [node.value] if isinstance(node, ast.Constant) else []
-        for part in parts:
-            if isinstance(part, str) and part not in known:
-                private = part.startswith("__")
-                if not (private and any(name.endswith(part) for name in known)):
-                    return False
-    return True
-
-
-def _names_of(code: CodeType) -> Iterator[str]:
-    """The names and strings in `code`, and in the functions that are defined there."""
-    yield from (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_of(constant)
-        elif isinstance(constant, str):
-            yield constant
-        elif isinstance(constant, tuple):  # names of arguments
-            yield from (part for part in constant if isinstance(part, str))
-
-
 def _bound(
     written: WrittenCall, entered: FrameType, frame: FrameType
 ) -> dict[str, Expression] | None:
@@ -462,7 +318,7 @@ def _bound(
         return None
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     positional = [name for name in names[: code.co_argcount] if name != "self"]
-    callee = _value(written.callee.node, frame)
+    callee = value_of(written.callee.node, frame)
     elsewhere: list[str] = ["self"]
     if isinstance(callee, functools.partial):
         elsewhere += [*positional[: len(callee.args)], *callee.keywords]
@@ -471,10 +327,10 @@ def _bound(
     if len(written.positional) > len(positional) or not set(bound) <= set(names):
         return None
     for name in names:
-        given = _locals(entered).get(name)
+        given = locals_of(entered).get(name)
         if name in bound:
-            value = _value(bound[name].node, frame)
-            if value is not _UNKNOWN and value is not given:
+            value = value_of(bound[name].node, frame)
+            if value is not UNKNOWN and value is not given:
                 return None
         elif isinstance(given, Tensor) and name not in elsewhere:
             return None
@@ -483,7 +339,7 @@ def _bound(
 
 def _held(callee: Expression, frame: FrameType, given: Mapping[str, Any]) -> dict[str, Expression]:
     """The tensors among `given` that the module has which is called."""
-    module = _value(callee.node, frame)
+    module = value_of(callee.node, frame)
     if not isinstance(module, nn.Module):
         return {}
     tensors = {**module._buffers, **module._parameters}
@@ -495,40 +351,12 @@ def _held(callee: Expression, frame: FrameType, given: Mapping[str, Any]) -> dic
     }
 
 
-def _value(node: ast.expr, frame: FrameType) -> Any:
-    """The value of an expression, if looking it up runs no code of the user's."""
-    if isinstance(node, ast.Name):
-        for names in (_locals(frame), frame.f_globals, vars(builtins)):
-            if node.id in names:
-                return names[node.id]
-    elif isinstance(node, ast.Attribute):
-        owner = _value(node.value, frame)
-        if isinstance(owner, ModuleType):
-            return vars(owner).get(node.attr, _UNKNOWN)
-        if isinstance(owner, nn.Module):
-            for names in (owner._modules, owner._buffers, owner._parameters):
-                if node.attr in names:
-                    return names[node.attr]
-    elif isinstance(node, ast.Subscript):
-        owner, key = _value(node.value, frame), _key(node.slice, frame)
-        if type(owner) in (dict, list, tuple) and type(key) in (str, int):
-            try:
-                return owner[key]
-            except LookupError:
-                return _UNKNOWN
-    return _UNKNOWN
-
-
-def _key(node: ast.expr, frame: FrameType) -> Any:
-    return node.value if isinstance(node, ast.Constant) else _value(node, frame)
-
-
 def _public(name: str, frame: FrameType) -> Expression | None:
     """How `frame` spells a public name of this library that it has not imported: `safeloss.X`."""
     library = sys.modules["safeloss"]
-    if name not in library.__all__ or _value(ast.Name(name), frame) is not _UNKNOWN:
+    if name not in library.__all__ or value_of(ast.Name(name), frame) is not UNKNOWN:
         return None
-    for alias, value in {**frame.f_globals, **_locals(frame)}.items():
+    for alias, value in {**frame.f_globals, **locals_of(frame)}.items():
         if value is library:
             return Expression(ast.Attribute(ast.Name(alias), name), f"{alias}.{name}")
     return None
