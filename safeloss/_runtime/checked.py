@@ -23,8 +23,8 @@ from safeloss._messages.fixes import Trial
 from safeloss._messages.stack import end_at_the_call
 from safeloss._runtime import codegen
 from safeloss._runtime.eager import new_call
-from safeloss._runtime.evidence import UNKNOWN, inherited_plan
-from safeloss._runtime.memory import Memory
+from safeloss._runtime.evidence import inherited_plan
+from safeloss._runtime.memory import UNKNOWN, Memory
 from safeloss._runtime.native_errors import explain_native_error
 from safeloss._runtime.operators import Operator
 from safeloss._runtime.refusals import callee_of, could_be
@@ -166,11 +166,11 @@ def prepare(module: Any, **options: Any) -> None:
         for option, value in options.items():
             setattr(module, option, value)
         return
-    state = vars(module)  # Module.__setattr__ takes longer, and these are no tensors
+    state = module.__dict__  # Module.__setattr__ takes longer, and these are no tensors
     state.update(options, _memory=Memory())
     signature = module._safeloss_class.forward.signature
     # By attribute, since a subclass may compute them.
-    values = [getattr(module, name) for name in signature.options_with_choices]
+    values = signature.chosen_of(module)
     kinds = (signature.name, *values, *map(type, values))
     try:
         if kinds in _VALID:

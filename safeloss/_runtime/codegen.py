@@ -53,8 +53,9 @@ def _make({closed_over}):
             {at_call}
             _plan = {plan}
         except (KeyError, AttributeError, TypeError):
-            _plan = {first}
+            _plan = _UNKNOWN
         try:
+            {inherit}
             if _plan is not _UNKNOWN:
                 try:
                     {native}
@@ -86,7 +87,7 @@ def function(signature: Signature, names: Mapping[str, Any]) -> Any:
         gathered=f"_arguments_of({', '.join(own)})",
         prepare="",
         plan="_memory.plans[_key]",
-        first="_UNKNOWN",
+        inherit="",
         key=_tuple(signature.key_parts(own)),
         native=_run_source(signature, "None", own),
     )
@@ -145,7 +146,7 @@ def forward(signature: Signature, attributes: Mapping[str, str], names: Mapping[
         gathered=f"_arguments_of({', '.join(['self', *own])})",
         prepare="\n".join(prepare),
         plan="_state['_memory'].plans[_key]",
-        first="_inherited(_signature, self, _key)",
+        inherit="if _plan is _UNKNOWN:\n    _plan = _inherited(_signature, self, _key)",
         key=_tuple(signature.key_parts(local)),
         native=_run_source(signature, "self", local),
         kernel_key=_tuple(signature.key_parts(kernels)),

@@ -16,7 +16,7 @@ from safeloss._contract import codes
 from safeloss._contract.options import AT_CALL
 from safeloss._runtime.accepted import Accepted
 from safeloss._runtime.evidence import memory_for_call
-from safeloss._runtime.memory import MOST_CHECKS, Memory
+from safeloss._runtime.memory import MOST_CHECKS, UNKNOWN, Memory
 from safeloss._runtime.native_errors import as_the_user_gets_it, explain_native_error
 from safeloss._runtime.reductions import COUNT_ADVICE, broken_count_rule, native_reduction
 from safeloss._runtime.refusals import name_of, ours
@@ -54,7 +54,8 @@ def new_call(
             # What a property computes is not where a hit looks for it.
             key = (*key_of(*arguments), "computed") if computed else key_of(*arguments)
             plan: Runner | int | None = plans[key]
-            run = runner(signature) if plan is None or isinstance(plan, int) else plan
+            if plan is not UNKNOWN:
+                run = runner(signature) if plan is None or isinstance(plan, int) else plan
     learn: Callable[[Any], None] = _nothing
     if run is None:
         try:

@@ -5,14 +5,13 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from safeloss._messages.stack import users_frame
-from safeloss._runtime.memory import NO_PLANS, Memory
+from safeloss._runtime.memory import NO_PLANS, UNKNOWN, Memory
 from safeloss._torch import never_compiled
 
 if TYPE_CHECKING:
     from safeloss._runtime.signature import Signature
 
 MOST_SITES = 4096  # call sites that one kernel remembers
-UNKNOWN: Any = object()  # what is known of a call that was not seen before
 
 
 @never_compiled

@@ -65,7 +65,17 @@ def _keep(store: dict[Any, Any], key: Any, plan: Any) -> None:
 
 
 MOST_CHECKS = 8  # of batches that are too small to judge
-NO_PLANS: Any = {}  # of a module that was never called
+UNKNOWN: Any = object()  # in the place of a plan, of a call that was not seen before
+
+
+class _NoPlans(dict[Any, Any]):
+    """The plans of a module that was never called: an answer, which costs less than a KeyError."""
+
+    def __missing__(self, key: Any) -> Any:
+        return UNKNOWN
+
+
+NO_PLANS = _NoPlans()
 
 
 class Memory:
@@ -91,7 +101,7 @@ class Memory:
         class_axes: tuple[tuple[int, int], ...] = (),
         one_class: bool = False,
     ) -> None:
-        self.plans = NO_PLANS
+        self.plans: dict[Any, Any] = NO_PLANS
         # Compiled code has proved the class axis, for whatever rank.
         self.class_axis_known = class_axis_known
         # No call has been accepted, and so no numbers were looked at.
@@ -110,13 +120,14 @@ class Memory:
 
     def learn_plan(self, key: Any, plan: Any, proves: int | None, fits_form: bool) -> None:
         """Keep the plan of a call; if it `fits_form`, for all calls of the same form."""
-        if self.plans is NO_PLANS:
-            self.plans = Plans(self)
+        plans = self.plans
+        if not isinstance(plans, Plans):
+            plans = self.plans = Plans(self)
         with contextlib.suppress(TypeError):  # an option without a hash: read on every call
             if fits_form:
-                self.plans.keep_form(key, plan, proves)
+                plans.keep_form(key, plan, proves)
             else:
-                self.plans.keep(key, plan)
+                plans.keep(key, plan)
 
     def evidence(self) -> tuple[Any, ...]:
         """What a copy begins with, as plain data."""

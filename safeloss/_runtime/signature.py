@@ -5,7 +5,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import or_
+from operator import attrgetter, or_
 from typing import Any, NamedTuple, TypeAlias
 
 import torch.nn.functional as F
@@ -65,6 +65,13 @@ class Signature(Contract):
     def integers(self) -> tuple[str, ...]:
         """The options that must be integers."""
         return tuple(parameter.name for parameter in self.parameters if parameter.integer)
+
+    @functools.cached_property
+    def chosen_of(self) -> Callable[[Any], tuple[Any, ...]]:
+        """Gives the values of `options_with_choices` that a module has as attributes."""
+        names = self.options_with_choices
+        # Of a single name it would give no tuple.
+        return attrgetter(*names) if len(names) > 1 else lambda module: (getattr(module, *names),)
 
     @functools.cached_property
     def own(self) -> Any:
