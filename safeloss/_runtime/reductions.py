@@ -101,13 +101,13 @@ def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Re
 
     def reduce(loss: Tensor, given: Sequence[Any]) -> Tensor:
         unreduced = loss
-        weight, mask = given[weight_at], given[mask_at]
-        factor: Any = mask
-        if weight is not None:
-            factor = weight if mask is None else torch.where(mask, weight, 0)
+        weight: Any = given[weight_at]
+        mask: Any = given[mask_at]
         if masked:  # otherwise PyTorch has left them out
             loss = torch.where(mask, loss, 0)
+        factor = mask
         if weight is not None:
+            factor = weight if mask is None else torch.where(mask, weight, 0)
             loss = loss * factor
         if undeclared and loss.shape != unreduced.shape:
             raise LayoutError(

@@ -40,8 +40,10 @@ def runner(
     reduce = reducer(strategy, signature.counting, order) if strategy else None
     mask_at = order.at_call[1] if fills else -1
     edited = bool(steps or fills)
-    alone = operator is not None and code is not None and not order.by_name
-    if operator is not None:
+    # Where the operator alone does what the kernel does.
+    call: Any = None
+    operands: Any = None
+    if operator is not None and code is not None and not order.by_name:
         call, operands = operator.call, itemgetter(*_operands(signature))
 
     def run(owner: Any, arguments: Arguments) -> Tensor:
@@ -54,7 +56,7 @@ def runner(
                 changed[position] = step(changed[position])
             for position, masked in fills:
                 changed[position] = filled(changed[position], changed[mask_at], *masked)
-        if not alone or has_torch_function(given):
+        if call is None or has_torch_function(given):
             return run_kernel(kernel, order, strategy, reduce, given)
         loss = call(*operands((*given, None, code)))
         return loss if reduce is None else reduce(loss, given)

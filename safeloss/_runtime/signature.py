@@ -56,7 +56,7 @@ class Signature(Contract):
     kernel: Kernel
     counting: Counting
     native: Kernel | None  # of `torch.nn.functional`, where there is one
-    operator: Operator | None  # that native ends in, if it is a single one
+    operator: Operator | None  # that PyTorch's function ends in, if it is a single one
     memory: Memory  # of the function: the plans, and the class axes, of all places that call it
     sites: Sites  # the places that call the function
     module_sites: Sites  # ... and those that call a module
