@@ -8,7 +8,9 @@ from benchmarks.screen import progress, show
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks", description="Safe losses and native.")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description="Safe losses and PyTorch's."
+    )
     parser.add_argument("--only", choices=["cuda"], help="on a GPU, in eight minutes")
     parser.add_argument("--rehearse", action="store_true", help="with a CPU in the GPU's place")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds")

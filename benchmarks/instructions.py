@@ -28,7 +28,7 @@ UNDER_VALGRIND = "SAFELOSS_UNDER_VALGRIND"
 
 
 def pair(case: Case, functions: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The native call and the safe one."""
+    """PyTorch's call and the safe one."""
     if functions:
         assert case.native_function is not None
         assert case.safe_function is not None
@@ -57,7 +57,7 @@ def available() -> bool:
 
 
 def counts(cases: list[Case], functions: bool = False) -> dict[str, tuple[int, int]]:
-    """Instructions per call of each case, native and safe."""
+    """Instructions per call of each case, PyTorch's and safe."""
     names = [case.name for case in cases]
     arguments = ["--losses", *names, *(["--functions"] if functions else [])]
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def main() -> None:
     if not available():
         raise SystemExit("valgrind is not installed; without it nothing can be counted.")
     started, beyond = time.monotonic(), []
-    print(f"{'loss':<28}{'native':>12}{'safe':>12}{'added':>12}{'ratio':>8}", flush=True)
+    print(f"{'loss':<28}{'PyTorch':>12}{'safe':>12}{'added':>12}{'ratio':>8}", flush=True)
     for name, (native, safe) in counts(cases, given.functions).items():
         numbers = f"{native:>12,}{safe:>12,}{safe - native:>+12,}{safe / native:>8.3f}"
         print(f"{name:<28}{numbers}")

@@ -39,7 +39,7 @@ def added_at_one(record: Record, path: Path) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(losses)), losses)
     axes.invert_yaxis()
-    axes.set_xlabel("added to native, us (median and quartiles)")
+    axes.set_xlabel("added to PyTorch, us (median and quartiles)")
     axes.set_title(f"One forward call, {smallest} element{'s' if smallest > 1 else ''}")
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -67,7 +67,7 @@ def ratio_by_size(rows: Sequence[Row], where: str, path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xlabel("elements")
         axes.set_title("forward and backward" if backward else "forward")
-    panels[0].set_ylabel(f"ratio to native (median), aligned inputs, {where}")
+    panels[0].set_ylabel(f"ratio to PyTorch (median), aligned inputs, {where}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=120)
 

@@ -62,7 +62,7 @@ class Record:
     versions: dict[str, str]
     others: dict[str, bool]  # libraries, and whether they are installed
     rows: list[Row] = field(default_factory=list)
-    instructions: dict[str, Any] = field(default_factory=dict)  # per call: native, safe
+    instructions: dict[str, Any] = field(default_factory=dict)  # per call: PyTorch, safe
     imports: dict[str, Spread] = field(default_factory=dict)  # milliseconds, by statement
     memory: dict[str, Any] = field(default_factory=dict)  # MiB by shapes that never repeat
     masked: dict[str, list[float]] = field(default_factory=dict)  # MiB at the peak, by loss

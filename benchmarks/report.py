@@ -33,18 +33,18 @@ def page(record: Record, gpus: Sequence[CudaRecord]) -> str:
         _where(record),
         "Each number is the median of interleaved rounds. Ratios and differences are taken within "
         "each round, then the median of those, with the quartiles in brackets; below 1 the safe "
-        "loss is the faster one. *aligned* inputs have the shapes that native wants; *normalised* "
-        "ones are repaired by a view (`[batch]` for `[batch, 1]`), and native gets the repaired "
+        "loss is the faster one. *aligned* inputs have the shapes that PyTorch wants; *normalised* "
+        "ones are repaired by a view (`[batch]` for `[batch, 1]`), and PyTorch gets the repaired "
         "ones.",
-        "Safe losses dispatch native's operations, on equal shapes, element types and strides, "
+        "Safe losses dispatch PyTorch's operations, on equal shapes, element types and strides, "
         "forward and backward, and keep as many bytes in between; compiled, the graphs are equal "
         "node by node. `tests/test_laws.py` and `tests/test_compile.py` hold that, without a "
         "clock. Equal operations on equal inputs launch equal kernels, on a GPU too. What is left "
         "is what happens around them, and is measured here.",
         "## What a call costs more",
         f"![Microseconds added to one call, by loss]({ADDED})",
-        "## Ratio to native, by size",
-        f"![Ratio to native against the number of elements]({RATIO})",
+        "## Ratio to PyTorch, by size",
+        f"![Ratio to PyTorch against the number of elements]({RATIO})",
     ]
     parts += _by_size(record, "eager")
     for section, title in SECTIONS.items():
@@ -91,7 +91,7 @@ def _instructions(record: Record) -> str:
         for name, (native, safe) in record.instructions.items()
     ]
     table = markdown(
-        ("module, forward, the smallest batch", "native", "safe", "added", "ratio"), lines
+        ("module, forward, the smallest batch", "PyTorch", "safe", "added", "ratio"), lines
     )
     return f"Counted by valgrind, whatever else the machine did.\n\n{table}"
 

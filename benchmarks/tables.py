@@ -7,11 +7,11 @@ from benchmarks.record import Record, Row, Spread
 # "fastest" is the difference of the fastest rounds, which a busy machine disturbs least.
 HEADINGS = (
     *("loss", "pass", "way", "elements", "threads"),
-    *("native us", "us", "ratio", "added us", "fastest"),
+    *("PyTorch us", "us", "ratio", "added us", "fastest"),
 )
 SECTIONS = {
     "eager": "Modules, eager",
-    "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on native",
+    "function": "Functions, eager: the safe one, and jaxtyped(typechecker=beartype) on PyTorch's",
     "fresh": "Modules that are built anew for every call, construction included",
     "elsewhere": "Modules, beside those of other libraries",
     "sample_weight": "A weight for each number of the loss, beside the same by hand",

@@ -119,8 +119,8 @@ def test_the_page_takes_several_cards_and_hides_nothing(rehearsed: CudaRecord) -
     assert f"Not the same: {losses[0]} aligned, " in bad
     assert "after the first call none" in good
     assert "after the first call some in BCEWithLogits, " in bad
-    assert "hold no more bytes than native" in good
-    assert "hold more bytes than native: BCEWithLogits aligned (64 elements, +1)" in bad
+    assert "hold no more bytes than PyTorch" in good
+    assert "hold more bytes than PyTorch: BCEWithLogits aligned (64 elements, +1)" in bad
     assert "complete" in good
     assert "cut short" in bad
     assert "- graph: L1, 64 elements" in bad

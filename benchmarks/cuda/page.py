@@ -13,7 +13,7 @@ PAGE = "benchmarks-cuda.md"
 COMMAND = "python -m benchmarks --only cuda --output docs/benchmarks-cuda.json"
 WHY = (
     "The argument is that equal operations on equal inputs launch equal kernels: safe losses "
-    "dispatch native's operations, on equal shapes, element types and strides, forward and "
+    "dispatch PyTorch's operations, on equal shapes, element types and strides, forward and "
     "backward, which `tests/test_laws.py` holds for every loss, and nothing else decides what a "
     "GPU runs. What is left is the time of the host, which was measured on a CPU (`benchmarks.md`)."
 )
@@ -23,7 +23,7 @@ TITLES = {
     "compiled": "Compiled (inductor)",
     "bfloat16": "bfloat16",
     "autocast": "Autocast, scores of bfloat16",
-    "naive": "Functions: the safe one, and jaxtyped(typechecker=beartype) on native",
+    "naive": "Functions: the safe one, and jaxtyped(typechecker=beartype) on PyTorch's",
     **{form: f"With `{form}`, beside the same written by hand" for form in FORMS},
 }
 
@@ -61,12 +61,12 @@ def page(found: Sequence[CudaRecord]) -> str:
         parts.append(
             "Times are those of the device, by events, the median of interleaved rounds. Ratios "
             "and differences are taken within each round, then the median of those; below 1 the "
-            "safe loss is the faster one. *aligned* inputs have the shapes that native wants; "
-            "*normalised* ones are repaired by a view, and native gets the repaired ones. The loss "
-            "after a `/` is native's that a safe one of another name is compared with."
+            "safe loss is the faster one. *aligned* inputs have the shapes that PyTorch wants; "
+            "*normalised* ones are repaired by a view, and PyTorch gets the repaired ones. The "
+            "loss after a `/` is PyTorch's that a safe one of another name is compared with."
         )
     for record in found:
-        parts += [f"## {record.card['name']}", f"![Ratio to native]({plot(record)})"]
+        parts += [f"## {record.card['name']}", f"![Ratio to PyTorch]({plot(record)})"]
         parts += summary(record)
     return "\n\n".join(parts) + "\n"
 
@@ -126,7 +126,7 @@ def _kernels(record: CudaRecord) -> str:
         return "Kernels were not compared."
     own = [seen for seen in record.kernels if "/" not in seen["loss"]]
     other = [seen for seen in record.kernels if "/" in seen["loss"]]
-    text = f"{_agreeing(own)} launch native's kernels, by name and in order."
+    text = f"{_agreeing(own)} launch PyTorch's kernels, by name and in order."
     for seen in other:
         verdict = "the same kernels" if all(seen["same"].values()) else "other kernels"
         text += f" {seen['loss']} ({seen['elements']:,} elements): {verdict}."
@@ -153,12 +153,12 @@ def _synchronisations(record: CudaRecord) -> str:
                 if beyond:
                     losses.append(seen["loss"])
     count = len(record.synchronisations)
-    lines = [
-        f"Synchronisations that PyTorch reports, beyond native's own, in {count} losses: after the "
-        f'first call {_in(added["first"])}; with `check_values="never"`, from the first call on, '
-        f"{_in(added['never'])}, on normalised inputs {_in(added['normalised'])}."
-    ]
-    return " ".join(lines)
+    first, never, normalised = [_in(losses) for losses in added.values()]
+    return (
+        "Synchronisations that PyTorch reports, beyond those of its own losses, in "
+        f'{count} losses: after the first call {first}; with `check_values="never"`, from the '
+        f"first call on, {never}, on normalised inputs {normalised}."
+    )
 
 
 def _in(losses: Sequence[str]) -> str:
@@ -174,7 +174,7 @@ def _memory(record: CudaRecord) -> str:
         for way, held in seen["bytes"].items()
         if held > seen["bytes"][NATIVE]
     ]
-    beyond = f"more bytes than native: {_listed(more)}" if more else "no more bytes than native"
+    beyond = f"more bytes than PyTorch: {_listed(more)}" if more else "no more bytes than PyTorch"
     return f"At their peak, forward and backward hold {beyond} ({len(record.memory)} comparisons)."
 
 
@@ -196,9 +196,9 @@ def _hiding(record: CudaRecord) -> str:
                 *("-" if device_us is None else f"{device_us:.1f}", hides),
             )
         )
-    headings = ("loss", "pass", "way", "elements", "native us", "us", "device us", "hidden")
+    headings = ("loss", "pass", "way", "elements", "PyTorch us", "us", "device us", "hidden")
     return (
-        "Microseconds in which the host hands a call to the device, native's and the safe loss's, "
+        "Microseconds in which the host hands a call to the device, PyTorch's and the safe loss's, "
         "and those in which the device computes it. A call is *hidden* where the host is not "
         "slower than the device, so that the host's time costs nothing. Losses that read numbers "
         "natively wait for the device, and have no time of their own on it.\n\n"
