@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from benchmarks.cases import Case, named
+from benchmarks.cases import CASES, named
 from benchmarks.screen import progress, show
 
 
@@ -25,10 +25,11 @@ def main() -> None:
     if given.resume and given.only != "cuda":
         parser.error("--resume goes with --only cuda")
     measured = _cuda if given.only == "cuda" else _cpu
-    measured(given, named(given.losses))
+    measured(given)
 
 
-def _cpu(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
+def _cpu(given: argparse.Namespace) -> None:
+    from benchmarks.own import own_cases
     from benchmarks.plan import FULL, QUICK
     from benchmarks.record import load
     from benchmarks.run import run
@@ -36,8 +37,11 @@ def _cpu(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
     if given.load:
         record = load(given.load)
     else:
+        cases, own = named(CASES, given.losses), named(own_cases(), given.losses)
+        if not cases + own:
+            raise SystemExit(f"No loss is named {given.losses}; see benchmarks/cases.py.")
         with progress() as told:
-            record = run(QUICK if given.quick else FULL, cases, given.quick, told)
+            record = run(QUICK if given.quick else FULL, cases, own, given.quick, told)
     if given.output:
         record.save(given.output)
     if given.report:
@@ -47,7 +51,7 @@ def _cpu(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
     show(record)
 
 
-def _cuda(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
+def _cuda(given: argparse.Namespace) -> None:
     from benchmarks.cuda import page
     from benchmarks.cuda.device import chosen
     from benchmarks.cuda.plan import FULL, REHEARSED
@@ -60,7 +64,7 @@ def _cuda(given: argparse.Namespace, cases: tuple[Case, ...]) -> None:
         page.write(given.report)
         return
     else:
-        plan = REHEARSED if given.rehearse else FULL
+        plan, cases = REHEARSED if given.rehearse else FULL, named(CASES, given.losses)
         with progress() as told:
             begun = load(given.resume) if given.resume else None
             record = run(chosen(given.rehearse), plan, cases, given.output, told, begun)

@@ -108,14 +108,29 @@ def _there(function: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
     return function
 
 
-def _compiled(call: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
+def _compiled(
+    call: Callable[..., Tensor], backend: str, fullgraph: bool = True
+) -> Callable[..., Tensor]:
     def step(*inputs: Tensor) -> Tensor:
         return call(*inputs)
 
     # Compiled code hangs on the code object: with a shared one, each arm would try the other's
     # guards before its own.
     own = types.FunctionType(step.__code__.replace(), globals(), "step", None, step.__closure__)
-    return torch.compile(own, fullgraph=True, backend=backend)
+    return torch.compile(own, fullgraph=fullgraph, backend=backend)
+
+
+def own(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    """Losses that PyTorch lacks, beside those that they are compared with."""
+    theirs, ours = case.native(), case.safe(check_values="never")
+    return {NATIVE: loop(theirs, inputs, backward), "safe": loop(ours, inputs, backward)}
+
+
+def own_compiled(case: Case, inputs: Tensors, backward: bool) -> Arms:
+    torch.compiler.reset()
+    theirs = _compiled(case.native(), "inductor", fullgraph=case.compiles)
+    ours = _compiled(case.safe(check_values="never"), "inductor")
+    return {NATIVE: loop(theirs, inputs, backward), "safe": loop(ours, inputs, backward)}
 
 
 _SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {
@@ -125,6 +140,8 @@ _SECTIONS: dict[str, Callable[[Case, Tensors, bool], Arms]] = {
     "elsewhere": elsewhere,
     "values": values,
     "compiled": compiled,
+    "own": own,
+    "own, compiled": own_compiled,
     **{form: partial(weighted, form=form) for form in FORMS},
     **{f"{form}, compiled": partial(weighted_compiled, form=form) for form in FORMS},
 }

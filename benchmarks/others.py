@@ -1,6 +1,7 @@
 """What else a user may pick: fastai's flat losses, and those of Keras 3 on its torch backend.
 
-Both are in the extra `bench`; what is not installed is left out, and the report says so.
+They, and what `own` compares with, are in the extra `bench`. What is not installed is left out, and
+the report says so.
 """
 
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-LIBRARIES = ("fastai", "keras")
+LIBRARIES = ("fastai", "keras", "monai", "torchvision")
 _FASTAI = {
     "BCEWithLogits": "BCEWithLogitsLossFlat",
     "CrossEntropy": "CrossEntropyLossFlat",

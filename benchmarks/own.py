@@ -1,12 +1,13 @@
-"""What `safeloss.checked` adds to a body, and focal and dice beside other libraries' losses:
-`python -m benchmarks.own`. Arms run in turn on the same machine; the numbers are medians."""
+"""Losses that PyTorch lacks: a checked one beside its body, focal and dice beside other libraries'.
+
+Here the first arm of a comparison is the body, or torchvision's loss, or MONAI's.
+"""
 
 import importlib.util
-import statistics
 import sys
 import types
-import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import safeloss
-from benchmarks.timing import Loop, Pace, loop, measure
+from benchmarks.cases import Case, Tensors, binary
 from safeloss import layouts
-
-PACE = Pace(rounds=41, most_s=3.0)
-HEADER = (
-    "| elements | theirs us | ours us | ratio | with gradients us | ours us | ratio |\n"
-    "|--:|--:|--:|--:|--:|--:|--:|"
-)
-ZERO = torch.zeros(())
-SIZES = (1, 2**6, 2**12, 2**18, 2**22)
 
 
 def body(pred: Tensor, true: Tensor, gamma: float = 2.0) -> Tensor:
@@ -35,25 +28,53 @@ def body(pred: Tensor, true: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 @safeloss.checked
-def focal(
+def checked_focal(
     pred: layouts.Scores, true: layouts.Labels, gamma: float = 2.0
 ) -> Float[Tensor, "*shape"]:
     """The same, checked."""
     return body(pred, true, gamma)
 
 
-@safeloss.checked
-def nothing(pred: layouts.Scores, true: layouts.Labels) -> Float[Tensor, ""]:
-    """As little as there can be: all that is left is what is added."""
-    return ZERO
+def mean_of_body(pred: Tensor, true: Tensor) -> Tensor:
+    return body(pred, true).mean()
 
 
-def bare_nothing(pred: Tensor, true: Tensor) -> Tensor:
-    """The body of `nothing`."""
-    return ZERO
+def images(elements: int) -> Tensors:
+    """Scores and masks of images, `[batch, 1, height, width]` both, four where there is room."""
+    side = max(1, round((elements / 4) ** 0.5))
+    shape = (max(1, elements // side**2), 1, side, side)
+    return torch.randn(shape), torch.randint(2, shape).float()
 
 
-def reference(package: str, module: str) -> Any:
+def own_cases() -> tuple[Case, ...]:
+    """One row each; those of other libraries only where these are installed."""
+    found = [_case("checked/body", lambda: mean_of_body, partial(partial, checked_focal), binary)]
+    vision = _without_its_package("torchvision", "ops.focal_loss")
+    if vision is not None:
+        focal = partial(partial, vision.sigmoid_focal_loss, reduction="mean")
+        found.append(
+            _case("SigmoidFocalLoss/torchvision", focal, safeloss.SigmoidFocalLoss, binary)
+        )
+    if importlib.util.find_spec("monai") is not None:
+        from monai.losses import DiceLoss
+
+        dice = partial(DiceLoss, sigmoid=True)
+        found.append(
+            _case("DiceLoss/MONAI", dice, safeloss.DiceLoss, images)._replace(compiles=False)
+        )
+    return tuple(found)
+
+
+def _case(
+    name: str,
+    theirs: Callable[..., Any],
+    ours: Callable[..., Any],
+    inputs: Callable[[int], Tensors],
+) -> Case:
+    return Case(name, theirs, ours, None, None, inputs, None)
+
+
+def _without_its_package(package: str, module: str) -> Any:
     """A module of another library, without all that its package imports; None if it is absent."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -67,63 +88,3 @@ def reference(package: str, module: str) -> Any:
         sys.modules[name] = stub
     sys.modules[f"_{package}.utils"] = utils
     return importlib.import_module(f"_{package}.{module}")
-
-
-def compared(theirs: Callable[..., Tensor], ours: Callable[..., Tensor], *inputs: Tensor) -> str:
-    """Forward, and with gradients: microseconds of theirs and of ours, and the ratio."""
-    cells = []
-    for backward in (False, True):
-        arms: dict[str, Loop] = {
-            "theirs": loop(theirs, inputs, backward),
-            "ours": loop(ours, inputs, backward),
-        }
-        times = measure(arms, PACE).by_arm
-        ratio = statistics.median(o / t for o, t in zip(times["ours"], times["theirs"]))
-        medians = [statistics.median(times[name]) for name in ("theirs", "ours")]
-        cells.append(f"{medians[0]:.1f} | {medians[1]:.1f} | {ratio:.2f}")
-    return " | ".join(cells)
-
-
-def main() -> None:
-    """Print what was measured."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    x, y = torch.randn(1, 1, requires_grad=True), torch.ones(1, 1)
-    for name, bare, checked in (
-        ("whole", bare_nothing, nothing),
-        ("focal, unreduced", body, lambda a, b: focal(a, b, reduction="none")),
-        ("focal, mean", lambda a, b: body(a, b).mean(), focal),
-    ):
-        arms: dict[str, Loop] = {
-            "bare": loop(bare, (x, y), False),
-            "own": loop(checked, (x, y), False),
-        }
-        times = measure(arms, PACE)
-        added = [o - b for o, b in zip(times.by_arm["own"], times.by_arm["bare"])]
-        print(f"checked adds {statistics.median(added):.2f} us to {name}")
-    vision, monai = reference("torchvision", "ops.focal_loss"), importlib.util.find_spec("monai")
-    for compiled in (False, True):
-        kind = "compiled" if compiled else "eager"
-        made = torch.compile if compiled else lambda loss: loss
-        if vision is not None:
-            print(f"\nSigmoidFocalLoss and torchvision, {kind}\n\n{HEADER}")
-            theirs = made(lambda a, b: vision.sigmoid_focal_loss(a, b, reduction="mean"))
-            ours = made(safeloss.SigmoidFocalLoss(check_values="never"))
-            for size in SIZES:
-                x = torch.randn(size, 1, requires_grad=True)
-                print(f"| {size} | {compared(theirs, ours, x, x.detach().sigmoid().round())} |")
-        if monai is not None:
-            from monai.losses import DiceLoss
-
-            print(f"\nDiceLoss and MONAI, {kind}\n\n{HEADER}")
-            theirs = made(DiceLoss(sigmoid=True))
-            ours = made(safeloss.DiceLoss(check_values="never"))
-            for size in SIZES:
-                side = max(1, round((size / 4) ** 0.5))
-                x = torch.randn(max(1, size // side**2), 1, side, side, requires_grad=True)
-                row = compared(theirs, ours, x, x.detach().sigmoid().round())
-                print(f"| {x.numel()} | {row} |")
-
-
-if __name__ == "__main__":
-    main()

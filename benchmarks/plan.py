@@ -34,8 +34,8 @@ FULL = Plan(
 )
 
 
-def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
-    """All comparisons, in the order they are made.
+def cells(plan: Plan, cases: tuple[Case, ...], own: tuple[Case, ...] = ()) -> Iterator[Cell]:
+    """All comparisons, in the order they are made; `own` are losses that PyTorch lacks.
 
     New signatures are measured before anything is compiled and again afterwards, since Dynamo,
     once it is imported, makes them dearer.
@@ -71,6 +71,9 @@ def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
         for size in plan.sizes
         for backward in passes
     )
+    yield from (
+        Cell("own", case, size, back, 1) for case in own for size in plan.sizes for back in passes
+    )
     yield from (Cell("values", case, VALUES_AT, back, 1) for case in cases for back in passes)
     yield from (Cell("cold", case, 0, False, 1) for case in cases)
     yield from (
@@ -88,5 +91,11 @@ def cells(plan: Plan, cases: tuple[Case, ...]) -> Iterator[Cell]:
         if case.name in WEIGHTED
         for size in plan.compiled
         for backward in passes
+    )
+    yield from (
+        Cell("own, compiled", case, size, back, 1)
+        for case in own
+        for size in plan.sizes
+        for back in passes
     )
     yield from (Cell("cold, compiler loaded", case, 0, False, 1) for case in cases)

@@ -12,7 +12,8 @@ from benchmarks.tables import HEADINGS, SECTIONS, between, by_size, cells_of, ma
 from benchmarks.weights import FORMS
 
 # The sections that have many sizes.
-BY_SIZE = ("eager", "function", "compiled", *FORMS, *(f"{form}, compiled" for form in FORMS))
+BY_SIZE = ("eager", "function", "compiled", "own", "own, compiled")
+BY_SIZE += (*FORMS, *(f"{form}, compiled" for form in FORMS))
 ADDED, RATIO = "benchmarks-added.png", "benchmarks-ratio.png"
 
 

@@ -16,15 +16,17 @@ from benchmarks.timing import Times, measure
 Told = Callable[[str, int, int], None]  # what is being measured, how many are done, of how many
 
 
-def run(plan: Plan, cases: tuple[Case, ...], quick: bool, told: Told) -> Record:
+def run(
+    plan: Plan, cases: tuple[Case, ...], own: tuple[Case, ...], quick: bool, told: Told
+) -> Record:
     record = begun(quick)
     record.others = installed()
-    todo, threads = list(cells(plan, cases)), torch.get_num_threads()
+    todo, threads = list(cells(plan, cases, own)), torch.get_num_threads()
     for done, cell in enumerate(todo):
         told(f"{cell.section}: {cell.case.name}", done, len(todo))
         record.rows += _rows(cell, plan)
     told("instructions", len(todo), len(todo))
-    if instructions.available():
+    if cases and instructions.available():
         record.instructions = instructions.counts(list(cases))
     told("imports", len(todo), len(todo))
     record.imports = imports.milliseconds()

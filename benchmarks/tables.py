@@ -20,6 +20,8 @@ SECTIONS = {
     "sample_weight, compiled": "A weight, compiled, beside the same by hand",
     "mask, compiled": "A mask, compiled, beside the same by hand",
     "denominator, compiled": "A denominator, compiled, beside the same by hand",
+    "own": "Losses that PyTorch lacks, beside the one after the slash",
+    "own, compiled": "The same, compiled (inductor)",
     "values": "Modules that read values",
     "cold": "A loss's first call, one of another length, and one that was seen",
     "compiled": "Modules, compiled (inductor)",
