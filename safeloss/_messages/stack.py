@@ -51,9 +51,12 @@ class Line(NamedTuple):
 
 
 @never_compiled
-def users_frame() -> FrameType | None:
-    """The innermost frame of the user's, who may be a library; None if all are torch's or ours."""
-    frame: FrameType | None = sys._getframe(1)
+def users_frame(first: int = 1) -> FrameType | None:
+    """The innermost frame of the user's, who may be a library; None if all are torch's or ours.
+
+    The `first` frames are known to be ours: to look at one takes time, since it becomes an object.
+    """
+    frame: FrameType | None = sys._getframe(first)
     while frame is not None:
         filename = frame.f_code.co_filename
         if filename not in _NOT_USERS:

@@ -171,9 +171,12 @@ def prepare(module: Any, **options: Any) -> None:
     signature = module._safeloss_class.forward.signature
     # By attribute, since a subclass may compute them.
     values = signature.chosen_of(module)
-    kinds = (signature.name, *values, *map(type, values))
+    kinds: tuple[Any, ...] = ()
     try:
-        if kinds in _VALID:
+        if values in signature.valid:
+            return
+        kinds = (*values, *map(type, values))  # since True is 1
+        if kinds in signature.valid:
             return
     except TypeError:  # an option without a hash is none of the choices
         pass
@@ -183,7 +186,5 @@ def prepare(module: Any, **options: Any) -> None:
     )
     if misfit:
         raise OptionError.about(type(module).__name__, misfit, code=codes.OPTION)
-    _VALID.add(kinds)
-
-
-_VALID: set[tuple[Any, ...]] = set()  # combinations of options that were found right, by kernel
+    plain = all([value is None or value.__class__ is str for value in values])
+    signature.valid.add(values if plain else kinds)

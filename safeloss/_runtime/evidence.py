@@ -27,7 +27,7 @@ def inherited_plan(signature: "Signature", owner: Any, key: Any) -> Any:
         memory = memory_of(owner)
     if memory.plans is not NO_PLANS or not memory.values_unchecked:
         return UNKNOWN
-    frame = users_frame()
+    frame = users_frame(3)  # past itself, this function and the generated `forward`
     if frame is None:
         return UNKNOWN
     memory = signature.module_sites.of_module(frame.f_code, frame.f_lasti, owner, memory)

@@ -74,6 +74,12 @@ class Signature(Contract):
         return attrgetter(*names) if len(names) > 1 else lambda module: (getattr(module, *names),)
 
     @functools.cached_property
+    def valid(self) -> set[tuple[Any, ...]]:
+        """Values of `options_with_choices` that were found right; with their types if not all are
+        None or strings."""
+        return set()
+
+    @functools.cached_property
     def own(self) -> Any:
         """The checked function of a loss that somebody else wrote; None for those of torch."""
         return getattr(self.kernel, "checked", None)
