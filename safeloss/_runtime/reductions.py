@@ -100,7 +100,8 @@ def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Re
     by_batch, shared = "batchmean" in strategy, "shared" in strategy
 
     def reduce(loss: Tensor, given: Sequence[Any]) -> Tensor:
-        unreduced = loss
+        # Not the loss itself, whose memory is free as soon as it was multiplied.
+        dtype, shape = loss.dtype, loss.shape if undeclared else ()
         weight: Any = given[weight_at]
         mask: Any = given[mask_at]
         if masked:  # otherwise PyTorch has left them out
@@ -109,13 +110,13 @@ def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Re
         if weight is not None:
             factor = weight if mask is None else torch.where(mask, weight, 0)
             loss = loss * factor
-        if undeclared and loss.shape != unreduced.shape:
+        if undeclared and loss.shape != shape:
             raise LayoutError(
                 f"[{codes.PER_SAMPLE}] the weights or the mask enlarge the unreduced loss."
             )
         if given_back or summed:
             result = loss if given_back else loss.sum()
-            return result.to(unreduced.dtype) if narrow else result
+            return result.to(dtype) if narrow else result
         if divided:
             divisor = given[denominator_at]
         else:
@@ -132,7 +133,7 @@ def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Re
             divisor = _sum(counted)
             if zero:
                 divisor = _not_zero(divisor)
-        return _quotient(_sum(loss), divisor, unreduced.dtype)
+        return _quotient(_sum(loss), divisor, dtype)
 
     return reduce
 

@@ -58,8 +58,8 @@ def runner(
                 changed[position] = filled(changed[position], changed[mask_at], *masked)
         if call is None or has_torch_function(given):
             return run_kernel(kernel, order, strategy, reduce, given)
-        loss = call(*operands((*given, None, code)))
-        return loss if reduce is None else reduce(loss, given)
+        native = operands((*given, None, code))
+        return call(*native) if reduce is None else reduce(call(*native), given)
 
     return run
 
@@ -85,5 +85,7 @@ def run_kernel(
             native[position] = None
         native[order.reduction] = native_reduction(strategy)
     by_name = {order.names[i]: native[i] for i in order.by_name}
-    loss = kernel(*[native[i] for i in order.positional], **by_name)
-    return loss if reduce is None else reduce(loss, given)
+    positional = [native[i] for i in order.positional]
+    if reduce is None:
+        return kernel(*positional, **by_name)
+    return reduce(kernel(*positional, **by_name), given)
