@@ -40,6 +40,9 @@ def counted(cases: list[Case], functions: bool) -> None:
     """Call after call under valgrind, with a dump after each."""
     bindings: Any = torch._C
     gc.disable()
+    # Only now, since to import torch under it takes longer than all that is counted.
+    begin = ["callgrind_control", "--instr=on", str(os.getpid())]
+    subprocess.run(begin, check=True, stdout=subprocess.DEVNULL)
     for case in cases:
         inputs = prepared(case, 1, backward=False)
         for call in pair(case, functions):
@@ -64,7 +67,8 @@ def counts(cases: list[Case], functions: bool = False) -> dict[str, tuple[int, i
         out = Path(folder) / "counts"
         subprocess.run(
             [
-                *("valgrind", "--tool=callgrind", "--collect-atstart=no", "-q"),
+                *("valgrind", "--tool=callgrind", "-q"),
+                *("--instr-atstart=no", "--collect-atstart=no"),
                 f"--callgrind-out-file={out}",
                 *(sys.executable, "-m", "benchmarks.instructions", *arguments),
             ],
