@@ -37,8 +37,7 @@ def unreduced() -> str:
         signature = safe.forward.signature
         if not signature.unweighted:
             shapes = " or ".join(f"`{pattern.text}`" for pattern in signature.unreduced)
-            counts, lengths = signature.counting
-            counted = [_sentence(of.function) for of in (counts, lengths) if of is not None]
+            counted = [_sentence(of[0]) for of in signature.counting if of is not None]
             fills = ", ".join(
                 f"`{entry.name}` {_fill(entry, signature.names)}"
                 for entry in taken(signature)

@@ -5,6 +5,9 @@ With the unreduced loss `l`, the sample weight `w`, the mask `m`, and `d`, which
 own mean counts for each element, the mean is `sum(w m l) / sum(w m d)`.
 """
 
+# Dynamo of torch 2.6 makes no inner function with annotations but strings.
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -68,7 +71,7 @@ def _with_rows(reduce: Reducer) -> Reducer:
 
 def _unweighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Reducer:
     """Reductions without weights and masks, also over zero elements."""
-    counts = counting.counts if "total" in strategy else None
+    count, counted_from = (counting[0] if "total" in strategy else None) or (None, ())
     by_count, by_batch = "count" in strategy or "total" in strategy, "batchmean" in strategy
     given_back, summed = "none" in strategy, "sum" in strategy
 
@@ -78,8 +81,8 @@ def _unweighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> 
         if summed:
             return loss.sum()
         counted = None
-        if counts is not None:
-            counted = counts.function(*[given[i] for i in counts.positions])
+        if count is not None:
+            counted = count(*[given[i] for i in counted_from])
         elif not by_count:
             return loss.mean()
         if counted is None:
@@ -93,7 +96,8 @@ def _unweighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> 
 def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Reducer:
     """Reductions with a weight, a mask or a denominator; the first two are views that fit."""
     weight_at, mask_at, denominator_at = order.at_call
-    counts, lengths = counting
+    count, counted_from = counting[0] or (None, ())
+    length, length_from = counting[1] or (None, ())
     masked, undeclared = "masked" in strategy, "undeclared" in strategy
     given_back, summed, narrow = "none" in strategy, "sum" in strategy, "narrow" in strategy
     divided, zero = "divided" in strategy, "zero" in strategy
@@ -125,10 +129,10 @@ def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Re
                 counted = factor.expand((*loss.shape[:1], *[1] * (loss.dim() - 1)))
             elif shared:
                 counted = factor.expand(loss.shape)
-            if lengths is not None:
-                loss = loss / lengths.function(*[given[i] for i in lengths.positions])
-            if counts is not None:
-                own = counts.function(*[given[i] for i in counts.positions])
+            if length is not None:
+                loss = loss / length(*[given[i] for i in length_from])
+            if count is not None:
+                own = count(*[given[i] for i in counted_from])
                 counted = counted if own is None else own * factor
             divisor = _sum(counted)
             if zero:

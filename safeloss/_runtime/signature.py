@@ -22,20 +22,12 @@ from safeloss._runtime.operators import NUMBERS, Operator
 
 Named: TypeAlias = dict[str, Any]  # the arguments of one call, by the names of their parameters
 Kernel: TypeAlias = Callable[..., Tensor]
-
-
-class OfSome(NamedTuple):
-    """A function of some of a kernel's arguments, by their positions among all."""
-
-    function: Callable[..., Any]
-    positions: tuple[int, ...]
-
-
-class Counting(NamedTuple):
-    """How PyTorch's mean counts, where that is not once for each element of the unreduced loss."""
-
-    counts: OfSome | None  # what it counts for each element; by a None 1
-    lengths: OfSome | None  # what it divides each element by before
+# A function of some of a kernel's arguments, and their positions among all.
+OfSome: TypeAlias = tuple[Callable[..., Any], tuple[int, ...]]
+# How PyTorch's mean counts, where that is not once for each element of the unreduced loss: what it
+# counts for each (by a None 1), and what it divides each by before. (Dynamo of torch 2.6 takes
+# plain tuples.)
+Counting: TypeAlias = tuple[OfSome | None, OfSome | None]
 
 
 class Order(NamedTuple):
@@ -221,7 +213,7 @@ def signature_of(
         unweighted=unweighted,
         coupled=coupled,
         kernel=kernel,
-        counting=Counting(_of_some(counts, declared), _of_some(lengths, declared)),
+        counting=(_of_some(counts, declared), _of_some(lengths, declared)),
         native=native,
         operator=operator,
         memory=Memory(values_unchecked=False),
@@ -238,7 +230,7 @@ def _of_some(
         return None
     names = [*declared.parameters]
     taken = inspect.signature(function).parameters
-    return OfSome(function, tuple(names.index(name) for name in taken))
+    return function, tuple(names.index(name) for name in taken)
 
 
 def _input(parameter: inspect.Parameter, unreduced: tuple[Pattern, ...]) -> Input:

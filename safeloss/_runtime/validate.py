@@ -233,10 +233,10 @@ def _verify_divisor(accepted: Accepted) -> None:
 
 def _counted(signature: Signature, named: Named) -> Tensor | None:
     """What the mean counts, if any number decides on it."""
-    counted, counts = None, signature.counting.counts
+    counted, counts = None, signature.counting[0]
     if counts is not None:
-        names = [signature.names[i] for i in counts.positions]
-        counted = counts.function(*[named[name] for name in names])
+        function, positions = counts
+        counted = function(*[named[signature.names[i]] for i in positions])
     weight, mask = named.get("sample_weight"), named.get("mask")
     if weight is not None and mask is not None:
         weight = torch.where(mask, weight, 0)
