@@ -353,6 +353,23 @@ def test_the_old_spelling_of_a_reduction(loss: Loss) -> None:
         assert torch.equal(loss.kernel(*inputs, sample_weight=weight, **spelled), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_weight_of_another_dtype_makes_what_it_makes_by_hand(
+    reduction: str, dtype: torch.dtype
+) -> None:
+    x, y, weight = torch.randn(8).half(), torch.rand(8).half(), torch.rand(8).to(dtype)
+    each = F.mse_loss(x, y, reduction="none") * weight
+    expected = {
+        "none": each,
+        "sum": each.sum(),
+        "mean": each.sum() / weight.sum(dtype=torch.float32),
+    }[reduction]
+    found = SF.mse_loss(x, y, sample_weight=weight, reduction=reduction)
+    assert expected.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_the_sum_of_half_losses_does_not_overflow() -> None:
     x, y = torch.full((1000,), 200.0).half(), torch.zeros(1000).half()
     assert SF.binary_cross_entropy_with_logits(x, y, denominator=1000).item() == 200

@@ -137,7 +137,9 @@ def _weighted(strategy: tuple[str, ...], counting: Counting, order: Order) -> Re
             divisor = _sum(counted)
             if zero:
                 divisor = _not_zero(divisor)
-        return _quotient(_sum(loss), divisor, dtype)
+        # A loss of half precision and a weight of float32 make float32, as by hand.
+        mean = _quotient(_sum(loss), divisor, loss.dtype)
+        return mean.to(dtype) if narrow else mean
 
     return reduce
 
