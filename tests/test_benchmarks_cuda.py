@@ -130,6 +130,30 @@ def test_the_page_takes_several_cards_and_hides_nothing(rehearsed: CudaRecord) -
     assert "Good Card" in page.in_short([card("Good Card", True)])[1]
 
 
+def test_a_run_is_resumed_where_it_lacks_something() -> None:
+    cases = tuple(case for case in CASES if case.name in ("MSE", "L1"))
+    short = plan.REHEARSED._replace(others=plan.REHEARSED.others[:1])  # eager, 64 elements
+    whole = run(REHEARSAL, short, cases, None, lambda *_: None)
+    assert [row.loss for row in whole.rows] == ["L1"] * 4 + ["MSE"] * 4
+    elsewhere = ["graph: CTC, 64 elements", "graph: CTC, 64 elements: RuntimeError: full"]
+    record = replace(
+        whole,
+        rows=[row for row in whole.rows if row.loss == "L1"],
+        failed=["eager: MSE, 64 elements: RuntimeError: full", elsewhere[1]],
+        left_out=elsewhere[:1],
+        seconds=1000.0,
+    )
+    told: list[str] = []
+    resumed = run(REHEARSAL, short, cases, None, lambda what, *_: told.append(what), record)
+    assert told == ["eager: MSE"]
+    assert [row.loss for row in resumed.rows] == ["L1"] * 4 + ["MSE"] * 4
+    assert resumed.left_out == elsewhere[:1]
+    assert resumed.failed == elsewhere[1:]
+    assert resumed.seconds >= 1000
+    with pytest.raises(SystemExit, match="The record is of"):
+        run(REHEARSAL, short, cases, None, lambda *_: None, replace(record, card={"name": "other"}))
+
+
 def test_without_a_record_the_page_says_so() -> None:
     text = page.page([])
     assert "CUDA was not measured" in text

@@ -264,6 +264,31 @@ def test_functions_read_the_first_call_of_a_place() -> None:
         call(BCE, *bad, check_values="always")
 
 
+class Outer(SafeBCEWithLogitsLoss):
+    """A user's subclass: its line calls ours."""
+
+    def forward(self, input, target):
+        return super().forward(input, target)
+
+
+WAYS = {
+    "call": lambda *batch: SafeBCEWithLogitsLoss()(*batch),
+    "forward": lambda *batch: SafeBCEWithLogitsLoss().forward(*batch),
+    "super": lambda *batch: Outer()(*batch),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_modules_built_on_the_spot_read_the_first_call_of_a_place(way) -> None:
+    with pytest.raises(ValueRangeError):
+        way(*BAD)
+    way(*GOOD)
+    way(*BAD)
+    for elsewhere in (lambda *batch: SafeBCEWithLogitsLoss()(*batch), SafeBCEWithLogitsLoss()):
+        with pytest.raises(ValueRangeError):
+            elsewhere(*BAD)
+
+
 UNREAD = [
     lambda loss: loss(*[x.to("meta") for x in BAD]),
     lambda loss: torch.func.vmap(loss)(*BAD),

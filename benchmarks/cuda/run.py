@@ -36,8 +36,9 @@ def run(
     if record is None:
         record = begun(device)
     else:
-        todo = _again(record, todo, device)
-    record.left_out = [str(step) for step in todo]
+        todo = _lacking(record, todo, device)
+    others = [name for name in record.left_out if name not in map(str, todo)]
+    record.left_out = [*others, *map(str, todo)]
     seconds = record.seconds
     expected = dict(FIRST_S)  # of the next step of a section: as long as its last one took
     with _terminable():
@@ -57,20 +58,18 @@ def run(
     return record
 
 
-def _again(record: CudaRecord, todo: list[Step], device: Device) -> list[Step]:
-    """Those of `todo` that `record` lacks; what failed is no longer said to have failed."""
+def _lacking(record: CudaRecord, todo: list[Step], device: Device) -> list[Step]:
+    """Those of `todo` that `record` lacks; of these it no longer says that they failed."""
     here = begun(device)
     if (record.card, record.versions) != (here.card, here.versions):
         raise SystemExit(
             f"The record is of {record.card}, {record.versions}; here: {here.card}, "
             f"{here.versions}."
         )
-    lacking = [
-        step
-        for step in todo
-        if str(step) in record.left_out or any(f.startswith(f"{step}: ") for f in record.failed)
-    ]
-    record.failed = []
+    failed = {str(step): [f for f in record.failed if f.startswith(f"{step}: ")] for step in todo}
+    lacking = [step for step in todo if str(step) in record.left_out or failed[str(step)]]
+    again = [line for step in lacking for line in failed[str(step)]]
+    record.failed = [line for line in record.failed if line not in again]
     return lacking
 
 

@@ -76,11 +76,11 @@ def checked(
     The return annotation is the shape of `reduction="none"`. `native` is the function of torch that
     the kernel calls, and `operator` what that ends in, if it is a single one. `mistakes` are
     refused by name. `counts` computes what PyTorch's mean counts for each unreduced number, where
-    that is not 1, and `lengths` what it divides each one by before, of the parameters that they
-    name. `undefined_if_empty` says that
-    PyTorch returns uninitialised memory for a mean over nothing. `mean_over` is the axis that each
-    number of `reduction="none"` is already a mean over. `unweighted` is the reason why neither
-    weights nor a mask have a meaning, and `coupled` an option that, where it is true, is a reason.
+    that is not 1, and `lengths` what it divides each one by before; both take parameters of the
+    kernel by their names. `undefined_if_empty` says that PyTorch returns uninitialised memory for a
+    mean over nothing. `mean_over` is the axis that each number of `reduction="none"` is already a
+    mean over. `unweighted` is the reason why neither weights nor a mask have a meaning, and
+    `coupled` an option that, where it is true, is a reason.
     """
     if kernel is None:
         return functools.partial(
